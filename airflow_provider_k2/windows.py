@@ -1,0 +1,110 @@
+"""Windows: half-open cursor ranges ``[lower, upper)``, the unit of work and of commit. Pure.
+
+A cursor value is an integer everywhere in this package: epoch microseconds (UTC) for a time cursor, the value itself
+for an integer cursor. No bound ever travels as a formatted string (contract 11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+SECOND = 1_000_000
+"""Microseconds in a second."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A half-open cursor range.
+
+    :param lower: inclusive lower bound.
+    :param upper: exclusive upper bound.
+    :raises ValueError: when ``lower`` is above ``upper``.
+    """
+
+    lower: int
+    upper: int
+
+    def __post_init__(self) -> None:
+        if self.lower > self.upper:
+            raise ValueError(f"a window cannot end ({self.upper}) before it begins ({self.lower})")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no cursor value can lie in the window."""
+        return self.lower == self.upper
+
+    def __contains__(self, cursor: int) -> bool:
+        return self.lower <= cursor < self.upper
+
+    def overlaps(self, other: Window) -> bool:
+        """Whether some cursor value lies in both windows."""
+        return self.lower < other.upper and other.lower < self.upper
+
+    def describe(self, is_time: bool = True) -> str:
+        """Words for logs, in UTC for a time cursor."""
+        return f"[{describe_cursor(self.lower, is_time)}, {describe_cursor(self.upper, is_time)})"
+
+
+def to_micros(moment: datetime) -> int:
+    """Epoch microseconds of an aware datetime.
+
+    :raises ValueError: for a naive datetime, whose meaning would depend on a machine's time zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment!r} has no time zone; give it in UTC, like 2026-11-24T00:00:00+00:00")
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_micros(micros: int) -> datetime:
+    """Aware datetime (UTC) of epoch microseconds."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def describe_cursor(cursor: int, is_time: bool = True) -> str:
+    """Words for one cursor value: UTC time, or the integer."""
+    if not is_time:
+        return str(cursor)
+    if cursor == 0:
+        return "the beginning"
+    return from_micros(cursor).strftime("%Y-%m-%d %H:%M:%S.%f").rstrip("0").rstrip(".") + " UTC"
+
+
+def horizon(now: int, safety_lag: int, is_time: bool = True) -> int:
+    """Where windows end: ``safety_lag`` seconds before the warm tier's now.
+
+    :param now: the warm tier's clock in epoch microseconds, or one past the largest integer cursor.
+    :param safety_lag: seconds; without meaning for an integer cursor.
+    """
+    return now - safety_lag * SECOND if is_time else now
+
+
+def cut(window: Window, rows: int, cursor_at: Callable[[Window, int], int | None]) -> Iterator[Window]:
+    """Cut a range into windows of at most ``rows`` rows, never between rows of equal cursor.
+
+    Rows that tie stay together, so a window is larger than ``rows`` when more rows than that share one cursor value.
+
+    :param window: the range to cut.
+    :param rows: rows a window may hold.
+    :param cursor_at: gives the cursor of the row at an offset (counted from 0, in cursor order) of a range, or None when
+        the range has no such row.
+    """
+    rest = window
+    while not rest.is_empty:
+        boundary = cursor_at(rest, rows)
+        if boundary is None:
+            yield rest
+            return
+        if boundary <= rest.lower:
+            boundary = rest.lower + 1
+        elif boundary == cursor_at(rest, 0):
+            # More rows than a window holds tie at the lowest cursor: they stay together.
+            boundary += 1
+        if boundary >= rest.upper:
+            yield rest
+            return
+        yield Window(rest.lower, boundary)
+        rest = Window(boundary, rest.upper)
