@@ -1,0 +1,29 @@
+-- Raw messages as the exchange sent them, one row a Kafka record. In production a Kafka engine table and a materialised
+-- view insert here; locally a feeder does. Kept for a day, so that a message can be looked at; the layers keep the rest.
+CREATE TABLE IF NOT EXISTS k2.raw_trades_binance
+(
+    message         String CODEC(ZSTD(1)),
+    kafka_topic     LowCardinality(String) DEFAULT 'market.crypto.trades.binance.raw',
+    kafka_partition Int32,
+    kafka_offset    Int64 CODEC(Delta, ZSTD(1)),
+    arrived_at      DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC') CODEC(Delta, ZSTD(1))
+)
+ENGINE = MergeTree
+PARTITION BY toDate(arrived_at, 'UTC')
+ORDER BY (kafka_topic, kafka_partition, kafka_offset)
+TTL toDateTime(arrived_at, 'UTC') + INTERVAL 1 DAY
+SETTINGS ttl_only_drop_parts = 1;
+
+CREATE TABLE IF NOT EXISTS k2.raw_trades_kraken
+(
+    message         String CODEC(ZSTD(1)),
+    kafka_topic     LowCardinality(String) DEFAULT 'market.crypto.trades.kraken.raw',
+    kafka_partition Int32,
+    kafka_offset    Int64 CODEC(Delta, ZSTD(1)),
+    arrived_at      DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC') CODEC(Delta, ZSTD(1))
+)
+ENGINE = MergeTree
+PARTITION BY toDate(arrived_at, 'UTC')
+ORDER BY (kafka_topic, kafka_partition, kafka_offset)
+TTL toDateTime(arrived_at, 'UTC') + INTERVAL 1 DAY
+SETTINGS ttl_only_drop_parts = 1;

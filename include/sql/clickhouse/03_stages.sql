@@ -1,0 +1,56 @@
+-- The two stages between landing and the layers. The Null engine stores nothing: rows pass through to the views.
+
+-- Stage 1, written per exchange: one row a trade, every value still the text that the exchange wrote. A message in which
+-- no trade can be found is one row with its `problem`.
+CREATE TABLE IF NOT EXISTS k2.extracted_trades
+(
+    exchange        LowCardinality(String),
+    message         String,
+    kafka_topic     LowCardinality(String),
+    kafka_partition Int32,
+    kafka_offset    Int64,
+    arrived_at      DateTime64(6, 'UTC'),
+    position        UInt32,                 -- of the trade in its message, from 0
+    problem         String,
+    symbol          String,
+    price           String,
+    quantity        String,
+    time            String,
+    time_format     LowCardinality(String), -- milliseconds, seconds or rfc3339
+    event_time      String,                 -- milliseconds, or empty: the trade's time
+    trade_id        String,                 -- empty where the form has none
+    needs_trade_id  Bool,
+    side            LowCardinality(String), -- the taker's: BUY, SELL, or empty when it cannot be told
+    conditions      Array(String),
+    vendor_data     Map(String, String)
+)
+ENGINE = Null;
+
+-- Stage 2, shared: typed and checked. `reason` is empty for a good trade; the typed columns mean nothing otherwise.
+CREATE TABLE IF NOT EXISTS k2.parsed_trades
+(
+    exchange         LowCardinality(String),
+    message          String,
+    kafka_topic      LowCardinality(String),
+    kafka_partition  Int32,
+    kafka_offset     Int64,
+    arrived_at       DateTime64(6, 'UTC'),
+    position         UInt32,
+    reason           String,
+    message_id       String,
+    trade_id         String,
+    symbol           String,
+    canonical_symbol String,
+    currency         String,
+    price            Decimal(18, 8),
+    quantity         Decimal(18, 8),
+    quote_volume     Decimal(18, 8),
+    side             Enum8('BUY' = 1, 'SELL' = 2),
+    trade_conditions Array(String),
+    timestamp        DateTime64(6, 'UTC'),
+    event_time       DateTime64(6, 'UTC'),
+    source_sequence  UInt64,
+    vendor_data      Map(String, String),
+    validation_errors Array(String)
+)
+ENGINE = Null;

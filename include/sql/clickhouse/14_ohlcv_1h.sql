@@ -1,0 +1,46 @@
+-- Gold, 1h candles: aggregate states, and the view that finalises them. A state is right whatever the order, the number and
+-- the merges of the inserts. The view groups again, so it is right before any merge,
+-- and casts the aggregate types away, which clients do not know.
+-- `open` and `close` order trades by (timestamp, source_sequence, platform_sequence, price): a total order.
+-- TTL: a candle's states meet in one part (one partition a month of window_start, merged to a single part within a day),
+-- and a part goes only when every row of it has expired: never a part of a candle.
+CREATE TABLE IF NOT EXISTS k2.ohlcv_1h_state
+(
+    exchange         LowCardinality(String),
+    canonical_symbol LowCardinality(String),
+    window_start     DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
+    open_time        SimpleAggregateFunction(min, DateTime64(6, 'UTC')),
+    open_price       AggregateFunction(argMin, Decimal(18, 8), UInt256),
+    close_time       SimpleAggregateFunction(max, DateTime64(6, 'UTC')),
+    close_price      AggregateFunction(argMax, Decimal(18, 8), UInt256),
+    high_price       SimpleAggregateFunction(max, Decimal(18, 8)),
+    low_price        SimpleAggregateFunction(min, Decimal(18, 8)),
+    volume           SimpleAggregateFunction(sum, Decimal(38, 8)),
+    quote_volume     SimpleAggregateFunction(sum, Decimal(38, 8)),
+    trade_count      SimpleAggregateFunction(sum, UInt64),
+    last_update      SimpleAggregateFunction(max, DateTime64(6, 'UTC')),
+    INDEX last_update_minmax last_update TYPE minmax GRANULARITY 1
+)
+ENGINE = AggregatingMergeTree
+PARTITION BY toYYYYMM(window_start, 'UTC')
+ORDER BY (exchange, canonical_symbol, window_start)
+TTL toDateTime(last_update, 'UTC') + INTERVAL 1 YEAR
+SETTINGS ttl_only_drop_parts = 1, min_age_to_force_merge_seconds = 86400, min_age_to_force_merge_on_partition_only = 1;
+
+CREATE VIEW IF NOT EXISTS k2.ohlcv_1h AS
+SELECT
+    exchange,
+    canonical_symbol,
+    window_start,
+    CAST(min(s.open_time) AS DateTime64(6, 'UTC')) AS open_time,
+    argMinMerge(s.open_price) AS open_price,
+    CAST(max(s.close_time) AS DateTime64(6, 'UTC')) AS close_time,
+    argMaxMerge(s.close_price) AS close_price,
+    CAST(max(s.high_price) AS Decimal(18, 8)) AS high_price,
+    CAST(min(s.low_price) AS Decimal(18, 8)) AS low_price,
+    sum(s.volume) AS volume,
+    sum(s.quote_volume) AS quote_volume,
+    sum(s.trade_count) AS trade_count,
+    CAST(greatest(max(s.last_update), addSeconds(window_start, 3600)) AS DateTime64(6, 'UTC')) AS offload_cursor
+FROM k2.ohlcv_1h_state AS s
+GROUP BY exchange, canonical_symbol, window_start;

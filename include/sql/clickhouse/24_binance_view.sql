@@ -1,0 +1,43 @@
+-- Stage 1, Binance: a `trade` event, plain or in the combined-stream envelope {"stream": .., "data": {..}}.
+-- Answers to subscriptions ({"result": null, "id": 1}) are no trades and no faults: they are left in landing.
+CREATE MATERIALIZED VIEW IF NOT EXISTS k2.extracted_trades_binance_mv TO k2.extracted_trades AS
+WITH
+    isValidJSON(r.message) AS is_json,
+    -- JSON numbers with a fraction would go through a float: put quotes around every number outside of a string first.
+    if(is_json AND match(r.message, '[:\\[,]\\s*-?[0-9]+[.eE]'),
+        arrayStringConcat(arrayMap(
+            piece -> if(startsWith(piece, '"'), piece, replaceRegexpAll(piece, '-?[0-9][0-9.eE+-]*', '"\\0"')),
+            extractAll(r.message, '"(?:[^"\\\\]|\\\\.)*"|[^"]+'))),
+        r.message) AS text,
+    if(JSONType(text, 'data') = 'Object', JSONExtractRaw(text, 'data'), text) AS event,
+    CAST(JSONExtractKeysAndValues(event, 'String'), 'Map(String, String)') AS fields
+SELECT
+    'binance' AS exchange,
+    r.message AS message,
+    r.kafka_topic AS kafka_topic,
+    r.kafka_partition AS kafka_partition,
+    r.kafka_offset AS kafka_offset,
+    nowInBlock64(6, 'UTC') AS arrived_at,
+    0 AS position,
+    multiIf(
+        NOT is_json, 'not JSON',
+        fields['e'] != 'trade', concat('not a trade event: ', substring(fields['e'], 1, 64)),
+        fields['E'] = '', 'event time is missing',
+        ''
+    ) AS problem,
+    fields['s'] AS symbol,
+    fields['p'] AS price,
+    fields['q'] AS quantity,
+    fields['T'] AS time,
+    'milliseconds' AS time_format,
+    fields['E'] AS event_time,
+    fields['t'] AS trade_id,
+    true AS needs_trade_id,
+    -- m: the buyer was the maker, so the taker sold.
+    multiIf(fields['m'] = 'true', 'SELL', fields['m'] = 'false', 'BUY', '') AS side,
+    CAST([], 'Array(String)') AS conditions,
+    mapUpdate(
+        mapFilter((name, value) -> name NOT IN ('e', 's', 't', 'p', 'q', 'T', 'm'), fields),
+        if(event = text, map(), map('stream', JSONExtractString(text, 'stream')))) AS vendor_data
+FROM k2.raw_trades_binance AS r
+WHERE NOT (is_json AND JSONHas(r.message, 'result') AND JSONHas(r.message, 'id'));
