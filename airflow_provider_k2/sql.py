@@ -1,10 +1,11 @@
-"""SQL for the warm tier, as text. Pure: identifiers are quoted here, bounds are typed query parameters (contract 11)."""
+"""SQL for the warm tier, as text. Pure: identifiers are quoted here, bounds are epoch numbers (contract 11)."""
 
 from __future__ import annotations
 
 import re
 
 from airflow_provider_k2.exceptions import TableListError
+from airflow_provider_k2.tables import PartitionField
 from airflow_provider_k2.windows import Window
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -39,21 +40,43 @@ def cursor_expression(cursor: str, cursor_type: str) -> str:
 
 def is_time_type(clickhouse_type: str) -> bool:
     """Whether a cursor of this type holds time."""
-    return clickhouse_type.startswith("Date")
+    return "Date" in clickhouse_type
 
 
-def cursor_condition(cursor: str, cursor_type: str) -> str:
-    """Condition for a window with the parameters ``lower`` and ``upper``; it leaves the column bare, so indexes apply.
+def cursor_condition(cursor: str, cursor_type: str, window: Window) -> str:
+    """Condition for a window. The bounds are epoch numbers; the column stays bare, so that indexes apply.
 
-    A second's or day's cursor type is compared in microseconds: a bound between two of its values is still exact.
+    A cursor in seconds or days is compared in microseconds: a bound between two of its values is still exact.
     """
     column = quote_identifier(cursor)
     if is_time_type(cursor_type):
-        bound = "fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')".format
-        return f"{column} >= {bound(name='lower')} AND {column} < {bound(name='upper')}"
-    return f"{column} >= {{lower:Int64}} AND {column} < {{upper:Int64}}"
+        lower, upper = (f"fromUnixTimestamp64Micro({int(b)}, 'UTC')" for b in (window.lower, window.upper))
+        return f"{column} >= {lower} AND {column} < {upper}"
+    return f"{column} >= {int(window.lower)} AND {column} < {int(window.upper)}"
 
 
-def window_parameters(window: Window) -> dict[str, int]:
-    """Query parameters that go with :func:`cursor_condition`."""
-    return {"lower": window.lower, "upper": window.upper}
+def quote_string(value: str) -> str:
+    """Quote a string literal; only values that ClickHouse itself returned come here."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def partition_expression(part: PartitionField, value: str) -> str:
+    """ClickHouse form of an Iceberg partition transform, as the integer (or value) that Iceberg stores.
+
+    Years, months, days and hours are counted from 1970-01-01 in UTC (Iceberg spec, "Partition Transforms").
+
+    :param part: the partition field.
+    :param value: SQL of its column in the type plan's type.
+    """
+    date = f"toDate32(toDateTime64({value}, 6, 'UTC'), 'UTC')"
+    match part.transform:
+        case "year":
+            return f"toYear({date}) - 1970"
+        case "month":
+            return f"(toYear({date}) - 1970) * 12 + toMonth({date}) - 1"
+        case "day":
+            return f"toInt32({date})"
+        case "hour":
+            micros = f"toUnixTimestamp64Micro({value})"
+            return f"intDiv({micros} - if({micros} < 0, 3599999999, 0), 3600000000)"
+    return value

@@ -1,0 +1,150 @@
+"""Ledger and cold tier agree on the watermark before anything moves (contract 2).
+
+The cold tier is the truth, because its record is part of the commit. The ledger may be behind (its writer died, it was
+restored from a backup, it was lost), ahead (edited by hand, the cold table was rolled back) or impossible.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.exceptions import IdentityError, WatermarkError
+from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
+from airflow_provider_k2.windows import describe_cursor
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.commit.cold_state import ColdState
+    from airflow_provider_k2.commit.record import CommitRecord
+    from airflow_provider_k2.tables import TableConfig
+
+WHO = "the offload itself"
+
+
+def agree(
+    table: TableConfig,
+    state: ColdState,
+    stored: StoredWatermark | None,
+    identities: tuple[str, str],
+    ledger: WatermarkHook,
+    horizon: int,
+    log: logging.Logger,
+    is_time: bool,
+) -> int:
+    """Return the watermark that both sides prove; repair the ledger where it differs.
+
+    :param state: what the cold tier proves.
+    :param stored: what the ledger says.
+    :param identities: UUIDs of source and target as they are now.
+    :param horizon: where windows end now.
+    :raises IdentityError: when source or target was dropped and created again.
+    :raises WatermarkError: when the stored watermark lies in the future.
+    """
+    last = state.last
+    if last and stored and (stored.source_uuid, stored.target_uuid) == identities != (last.source_uuid, last.target_uuid):
+        # A person has reset the watermark since: what the old source proved says nothing about the new one.
+        last = None
+    _check_identity(table, last, stored, identities)
+    proven = last.watermark if last else None
+    if stored is None:
+        if proven is None:
+            return table.start
+        _adopt(table, state, ledger)
+        _move(table, ledger, proven, identities, "rebuild", "the ledger had no watermark; the cold tier proves this one")
+        log.warning(
+            "%s: the ledger had no watermark; it is rebuilt from the cold tier: %s.",
+            table.name, describe_cursor(proven, is_time),
+        )  # fmt: skip
+        return proven
+    if stored.watermark > horizon and stored.watermark > (proven or 0):
+        raise WatermarkError(
+            f"{table.name}: the stored watermark {describe_cursor(stored.watermark, is_time)} lies in the future (windows end at "
+            f"{describe_cursor(horizon, is_time)}). Nothing was moved; move it back to what the cold tier proves with "
+            f"`k2 watermarks rebuild {table.name}`."
+        )
+    if proven is not None and stored.watermark < proven:
+        _adopt(table, state, ledger)
+        _move(table, ledger, proven, identities, "move up", "the cold tier proves more than the ledger knew")
+        log.warning(
+            "%s: the ledger's watermark %s is behind the cold tier; it is moved up to %s.",
+            table.name, describe_cursor(stored.watermark, is_time), describe_cursor(proven, is_time),
+        )  # fmt: skip
+        return proven
+    floor = proven if proven is not None else table.start
+    if stored.watermark > floor and not _only_empty(ledger.committed_after(table, floor), floor, stored.watermark):
+        _move(table, ledger, floor, identities, "move back", "the cold tier does not prove the ledger's watermark")
+        log.warning(
+            "%s: the ledger's watermark %s is ahead of what the cold tier proves; it is moved back to %s and the windows above "
+            "it are offloaded again.",
+            table.name, describe_cursor(stored.watermark, is_time), describe_cursor(floor, is_time),
+        )  # fmt: skip
+        return floor
+    return stored.watermark
+
+
+def _check_identity(
+    table: TableConfig, last: CommitRecord | None, stored: StoredWatermark | None, identities: tuple[str, str]
+) -> None:
+    known = [(last.source_uuid, last.target_uuid)] if last else []
+    known += [(stored.source_uuid, stored.target_uuid)] if stored else []
+    for source_uuid, target_uuid in known:
+        for side, name, before, now in (
+            ("source", table.identity_source, source_uuid, identities[0]),
+            ("target", table.target, target_uuid, identities[1]),
+        ):
+            if before != now:
+                raise IdentityError(
+                    f"{table.name}: the {side} {name} was dropped and created again (its UUID was {before} and is {now}). Nothing "
+                    "was moved: windows of the old one would be mixed with the new one's. If that is meant, say so with "
+                    f"`k2 watermarks reset {table.name}`."
+                )
+
+
+def _only_empty(windows: list[WindowRecord], floor: int, watermark: int) -> bool:
+    """Whether empty windows cover ``[floor, watermark)`` without a gap; only they leave no trace in the cold tier."""
+    reached = floor
+    for window in windows:
+        if window.rows:
+            return False
+        if window.lower > reached:
+            return False
+        reached = max(reached, window.upper)
+    return reached >= watermark
+
+
+def _adopt(table: TableConfig, state: ColdState, ledger: WatermarkHook) -> None:
+    """Write the cold tier's last window to the ledger, where it may be missing."""
+    last = state.last
+    if last is None:
+        return
+    now = datetime.now(UTC)
+    ledger.adopt(
+        table,
+        WindowRecord(
+            window_id=last.commit_id,
+            pipeline=last.pipeline,
+            target=last.target,
+            kind=last.kind,
+            lower=last.lower,
+            upper=last.upper,
+            state="committed",
+            engine=last.engine,
+            run_id=last.run_id,
+            token=last.token,
+            rows=last.rows,
+            bytes=None,
+            checksum=last.checksum,
+            snapshot_id=state.last_snapshot_id,
+            started_at=now,
+            finished_at=now,
+            timings=None,
+            error=None,
+        ),
+    )
+
+
+def _move(
+    table: TableConfig, ledger: WatermarkHook, value: int, identities: tuple[str, str], action: str, reason: str
+) -> None:
+    ledger.set_watermark(table, value, identities, who=WHO, action=action, reason=reason)

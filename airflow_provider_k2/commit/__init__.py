@@ -1,0 +1,1 @@
+"""The commit protocol: what a commit carries, how the cold tier's state is read back, how a window becomes one commit."""

@@ -1,0 +1,113 @@
+"""What the cold tier itself proves: the last window of a pipeline, found by walking the snapshot's ancestors.
+
+Never the latest snapshot only: compaction and other writers add snapshots without our keys. Pure: reads table metadata
+that is already loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Operation, Snapshot
+
+from airflow_provider_k2.commit.record import CommitRecord, read_record
+from airflow_provider_k2.windows import Window
+
+REWRITES = (Operation.REPLACE,)
+"""Operations of others that change files but no rows (compaction)."""
+
+
+@dataclass(frozen=True)
+class ColdState:
+    """The cold tier's own account of one table.
+
+    :param target_uuid: UUID of the Iceberg table.
+    :param head: the current snapshot, or None for a table without one.
+    :param last: the pipeline's newest commit among the head's ancestors, or None.
+    :param last_snapshot_id: the snapshot that carries it.
+    :param foreign: whether somebody else changed rows since then.
+    """
+
+    target_uuid: str
+    head: int | None
+    last: CommitRecord | None = None
+    last_snapshot_id: int | None = None
+    foreign: bool = False
+
+    @property
+    def watermark(self) -> int | None:
+        """The watermark that the cold tier proves, or None."""
+        return self.last.watermark if self.last else None
+
+    @property
+    def high_water(self) -> int:
+        """Largest upper bound that was ever committed; 0 before the first."""
+        return self.last.high_water if self.last else 0
+
+    def is_fresh(self, window: Window) -> bool:
+        """Whether the ancestors prove that the cold tier holds nothing of a window."""
+        if self.head is None:
+            return True
+        return self.last is not None and not self.foreign and window.lower >= self.high_water
+
+
+def tag_name(pipeline: str) -> str:
+    """Tag that keeps the pipeline's last commit from being expired."""
+    return f"k2-{pipeline}-last-window"
+
+
+def ancestors(metadata: TableMetadata) -> Iterator[Snapshot]:
+    """Snapshots from the current one backwards, as far as they have not been expired."""
+    known = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
+    snapshot = known.get(metadata.current_snapshot_id) if metadata.current_snapshot_id is not None else None
+    while snapshot is not None:
+        yield snapshot
+        parent = snapshot.parent_snapshot_id
+        snapshot = known.get(parent) if parent is not None else None
+
+
+def read_cold_state(metadata: TableMetadata, pipeline: str, target: str) -> ColdState:
+    """Read a pipeline's state from a table's metadata.
+
+    When every commit of the pipeline among the ancestors has been expired, the tag on the last one still has it.
+    """
+    uuid, head = str(metadata.table_uuid), metadata.current_snapshot_id
+    foreign, oldest = False, None
+    for snapshot in ancestors(metadata):
+        record = _record(snapshot, pipeline, target)
+        if record is not None:
+            return ColdState(uuid, head, record, snapshot.snapshot_id, foreign)
+        foreign = foreign or snapshot.summary is None or snapshot.summary.operation not in REWRITES
+        oldest = snapshot
+    tag = metadata.refs.get(tag_name(pipeline))
+    kept = metadata.snapshot_by_id(tag.snapshot_id) if tag else None
+    if kept is not None and oldest is not None and oldest.parent_snapshot_id is not None:
+        # The chain ends in an expired snapshot. The tagged commit is behind it unless the table was rolled back further.
+        record = _record(kept, pipeline, target)
+        if record is not None and (kept.sequence_number or 0) < (oldest.sequence_number or 0):
+            return ColdState(uuid, head, record, kept.snapshot_id, True)
+    return ColdState(uuid, head, foreign=head is not None)
+
+
+def find_commit(metadata: TableMetadata, commit_id: str) -> Snapshot | None:
+    """Find a window's commit among the ancestors of the current snapshot: the answer to an unknown outcome."""
+    for snapshot in ancestors(metadata):
+        if snapshot.summary is not None and snapshot.summary.additional_properties.get("k2.commit-id") == commit_id:
+            return snapshot
+    return None
+
+
+def records(metadata: TableMetadata, pipeline: str, target: str) -> Iterator[tuple[Snapshot, CommitRecord]]:
+    """Return the pipeline's commits among the ancestors, newest first."""
+    for snapshot in ancestors(metadata):
+        record = _record(snapshot, pipeline, target)
+        if record is not None:
+            yield snapshot, record
+
+
+def _record(snapshot: Snapshot, pipeline: str, target: str) -> CommitRecord | None:
+    if snapshot.summary is None:
+        return None
+    return read_record(snapshot.summary.additional_properties, pipeline, target)

@@ -1,0 +1,129 @@
+"""What the cold tier already holds of a window, and which files a commit must take out for it (contract 1 and 6)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, LessThan, LessThanOrEqual, Or
+from pyiceberg.types import DateType, DecimalType, TimestampType
+
+from airflow_provider_k2.windows import Window, from_micros
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import FileScanTask, Table
+
+    from airflow_provider_k2.tables import TableConfig
+
+_DAY = 86_400_000_000
+
+
+@dataclass(frozen=True)
+class Existing:
+    """The cold rows that a window replaces.
+
+    :param rows: how many they are.
+    :param removed: files that hold some of them.
+    :param survivors: new files with the rows of those files that stay.
+    """
+
+    rows: int
+    removed: tuple[DataFile, ...]
+    survivors: tuple[DataFile, ...]
+
+
+def range_filter(table: Table, column: str, window: Window) -> BooleanExpression:
+    """Iceberg filter for ``[lower, upper)`` of a column that holds a cursor or event time."""
+    kind = table.schema().find_type(column)
+    lower, upper = (_literal(kind, bound) for bound in (window.lower, window.upper))
+    return And(GreaterThanOrEqual(column, lower), LessThan(column, upper))
+
+
+def _literal(kind: Any, bound: int) -> Any:
+    if isinstance(kind, DateType):
+        # The first day that begins at or after the bound: exact for both ends of a half-open range.
+        return (date(1970, 1, 1) + timedelta(days=-(-bound // _DAY))).isoformat()
+    if isinstance(kind, DecimalType):
+        return Decimal(bound)
+    if kind.is_primitive and str(kind) in ("int", "long"):
+        return bound
+    moment = from_micros(bound)
+    return moment.replace(tzinfo=None).isoformat() if isinstance(kind, TimestampType) else moment.isoformat()
+
+
+def count_rows(table: Table, row_filter: BooleanExpression) -> int:
+    """Count cold rows; only files that match in part are read."""
+    return int(table.scan(row_filter=row_filter).count())
+
+
+def find_range(table: Table, row_filter: BooleanExpression) -> Existing:
+    """Find the rows that match a filter; files that match in part are rewritten without them, one at a time."""
+    from pyiceberg.expressions.visitors import bind
+    from pyiceberg.io.pyarrow import _expression_to_complementary_pyarrow
+
+    schema = table.schema()
+    keep = _expression_to_complementary_pyarrow(bind(schema, row_filter, True), schema)
+    return _take_out(table, row_filter, lambda rows: rows.filter(keep))
+
+
+def find_keys(table: Table, boxes: list[BooleanExpression], keys: pa.Table) -> Existing:
+    """Find the rows whose key is among ``keys``.
+
+    :param boxes: filters that together cover every key; they rule files out by their statistics.
+    :param keys: the key columns of a window's rows.
+    """
+    if not boxes:
+        return Existing(0, (), ())
+    names = keys.column_names
+    return _take_out(table, Or(*boxes) if len(boxes) > 1 else boxes[0], lambda rows: _without(rows, keys, names))
+
+
+def _without(rows: pa.Table, keys: pa.Table, names: list[str]) -> pa.Table:
+    """Rows whose key is not among the keys. Arrow cannot join tables with nested columns, so positions are joined."""
+    import pyarrow as pa
+
+    positions = rows.select(names).append_column("_position", pa.array(range(rows.num_rows), pa.int64()))
+    kept = positions.join(keys.cast(rows.select(names).schema), keys=names, join_type="left anti")["_position"].combine_chunks().sort()
+    return rows.take(kept)
+
+
+def box_filter(columns: list[tuple[str, Any, Any]]) -> BooleanExpression:
+    """Filter for a box of smallest and largest values by column."""
+    parts = [part for name, low, high in columns for part in (GreaterThanOrEqual(name, low), LessThanOrEqual(name, high))]
+    return And(*parts) if len(parts) > 1 else AlwaysTrue()
+
+
+def _take_out(table: Table, row_filter: BooleanExpression, survivors_of: Any) -> Existing:
+    rows, removed, written = 0, [], []
+    for task in table.scan(row_filter=row_filter).plan_files():
+        held = _read(table, task)
+        kept = survivors_of(held)
+        if kept.num_rows == held.num_rows and not task.delete_files:
+            continue
+        rows += held.num_rows - kept.num_rows
+        removed.append(task.file)
+        if kept.num_rows:
+            written.extend(_write(table, kept))
+    return Existing(rows, tuple(removed), tuple(written))
+
+
+def _read(table: Table, task: FileScanTask) -> pa.Table:
+    """All rows of one file that are not deleted, in the table's current schema."""
+    from pyiceberg.io.pyarrow import ArrowScan
+
+    scan = ArrowScan(
+        table_metadata=table.metadata, io=table.io, projected_schema=table.schema(), row_filter=AlwaysTrue()
+    )
+    return scan.to_table(tasks=[task])
+
+
+def _write(table: Table, rows: pa.Table) -> Iterator[DataFile]:
+    from pyiceberg.io.pyarrow import _dataframe_to_data_files
+
+    yield from _dataframe_to_data_files(table.metadata, rows, table.io, uuid.uuid4())

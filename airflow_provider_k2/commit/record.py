@@ -1,0 +1,95 @@
+"""What a commit carries in its snapshot summary (contract 2). Pure.
+
+Never a secret, never a host: the summary is public to every reader of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from airflow_provider_k2.windows import Window
+
+PREFIX = "k2."
+
+
+@dataclass(frozen=True)
+class CommitRecord:
+    """The window that one snapshot put into the cold tier.
+
+    :param commit_id: id of the window in the ledger; by it an unknown outcome is looked up.
+    :param pipeline: the pipeline that wrote it; watermarks of two pipelines in one table do not mix.
+    :param target: cold table, by name.
+    :param source: warm table, by name.
+    :param source_uuid: identity of the source.
+    :param target_uuid: identity of the target.
+    :param cursor: cursor column.
+    :param lower: inclusive lower bound.
+    :param upper: exclusive upper bound.
+    :param rows: rows of the window.
+    :param checksum: its content checksum.
+    :param run_id: the dag run, or what else asked for it.
+    :param engine: ``direct`` or ``spark``.
+    :param mode: ``append`` or ``upsert``.
+    :param kind: ``scheduled``, ``backfill`` or ``repair``.
+    :param watermark: the watermark after this commit; a backfill carries the one before it on.
+    :param high_water: largest upper bound ever committed, backfills included: a window at or above it is fresh.
+    :param token: fencing token of the writer's lease.
+    """
+
+    commit_id: str
+    pipeline: str
+    target: str
+    source: str
+    source_uuid: str
+    target_uuid: str
+    cursor: str
+    lower: int
+    upper: int
+    rows: int
+    checksum: int
+    run_id: str
+    engine: str
+    mode: str
+    kind: str
+    watermark: int
+    high_water: int
+    token: int
+
+    @property
+    def window(self) -> Window:
+        """The cursor range."""
+        return Window(self.lower, self.upper)
+
+    def carried(self, watermark: int | None, high_water: int) -> CommitRecord:
+        """Return the same record on top of what the cold tier already proves.
+
+        :param watermark: the watermark before this commit; a scheduled window moves it, a backfill carries it on.
+        :param high_water: the high-water mark before this commit.
+        """
+        moved = self.upper if self.kind == "scheduled" else (watermark or 0)
+        return replace(self, watermark=moved, high_water=max(high_water, self.upper))
+
+    def properties(self) -> dict[str, str]:
+        """Summary properties: ``k2.commit-id`` and so on."""
+        return {PREFIX + name.replace("_", "-"): str(value) for name, value in asdict(self).items()}
+
+
+_INTEGERS = {"lower", "upper", "rows", "checksum", "watermark", "high_water", "token"}
+
+
+def read_record(properties: Mapping[str, str | None], pipeline: str, target: str) -> CommitRecord | None:
+    """Read a summary back, or None when the snapshot is not this pipeline's commit to this table.
+
+    :param properties: the snapshot summary.
+    :raises ValueError: when the keys are there but cannot be read.
+    """
+    if properties.get("k2.pipeline") != pipeline or properties.get("k2.target") != target:
+        return None
+    values: dict[str, str | int] = {}
+    for name in CommitRecord.__dataclass_fields__:
+        text = properties.get(PREFIX + name.replace("_", "-"))
+        if text is None:
+            raise ValueError(f"the snapshot summary of {target} has no {PREFIX}{name.replace('_', '-')}")
+        values[name] = int(text) if name in _INTEGERS else text
+    return CommitRecord(**values)  # type: ignore[arg-type]

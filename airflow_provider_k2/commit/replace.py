@@ -1,0 +1,119 @@
+"""How a window becomes one atomic Iceberg commit that replaces what the target holds for it (contract 1 and 3).
+
+The staging is pyiceberg's; the commit itself is one single call to the catalog. pyiceberg's own retry rebases blindly onto
+whatever another writer committed, and on a 409 it deletes manifests that a lost answer may already have made part of
+the table; so neither is used here. The commit asserts its parent (``assert-ref-snapshot-id``), and whatever comes back but
+a clear yes or a clear no is an unknown outcome, which the caller looks up.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Transaction
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.update import (
+    AssertRefSnapshotId,
+    AssertTableUUID,
+    RemoveSnapshotRefUpdate,
+    SetSnapshotRefUpdate,
+    TableRequirement,
+    TableUpdate,
+)
+
+from airflow_provider_k2.commit.cold_state import tag_name
+from airflow_provider_k2.exceptions import CommitConflictError, CommitUnknownError
+
+if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table
+
+    from airflow_provider_k2.commit.record import CommitRecord
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """The files of one window.
+
+    :param added: files that hold its rows, and the rows that survive of files taken out in part.
+    :param removed: files that the commit takes out.
+    """
+
+    added: tuple[DataFile, ...]
+    removed: tuple[DataFile, ...] = ()
+
+
+def commit_replacement(table: Table, replacement: Replacement, record: CommitRecord) -> int:
+    """Commit a window's files onto the snapshot that ``table`` was loaded with.
+
+    :returns: the new snapshot's id.
+    :raises CommitConflictError: when the table has changed since it was loaded; nothing was committed.
+    :raises CommitUnknownError: when the outcome is not known.
+    """
+    transaction = Transaction(table)
+    update = transaction.update_snapshot(snapshot_properties=record.properties())
+    # Overwriting reads the manifests of the partitions it touches; a fresh window's append reads none.
+    producer: Any = update.overwrite(uuid.uuid4()) if replacement.removed else update.merge_append()
+    with producer:
+        for data_file in replacement.added:
+            producer.append_data_file(data_file)
+        for data_file in replacement.removed:
+            producer.delete_data_file(data_file)
+    snapshot_id = int(producer.snapshot_id)
+    _commit(table, (*transaction._updates, _tag(record, snapshot_id)), transaction._requirements, record)
+    return snapshot_id
+
+
+def commit_staged(table: Table, snapshot_id: int, branch: str, record: CommitRecord) -> None:
+    """Make a snapshot that was staged on a branch (by Spark) the current one, and drop the branch, in one commit.
+
+    :param snapshot_id: the staged snapshot; a descendant of the snapshot that ``table`` was loaded with.
+    :raises CommitConflictError: when the table has changed since it was loaded; nothing was committed.
+    :raises CommitUnknownError: when the outcome is not known.
+    """
+    current = table.metadata.current_snapshot_id
+    updates: tuple[TableUpdate, ...] = (
+        SetSnapshotRefUpdate(ref_name=MAIN_BRANCH, type=SnapshotRefType.BRANCH, snapshot_id=snapshot_id),
+        RemoveSnapshotRefUpdate(ref_name=branch),
+        _tag(record, snapshot_id),
+    )
+    _commit(table, updates, (AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=current),), record)
+
+
+def drop_branches(table: Table, branches: Iterable[str]) -> None:
+    """Remove staging branches that a dead run left behind; a branch that is gone already is no error."""
+    updates = tuple(RemoveSnapshotRefUpdate(ref_name=branch) for branch in branches)
+    if updates:
+        try:
+            table.catalog.commit_table(table, (AssertTableUUID(uuid=table.metadata.table_uuid),), updates)
+        except CommitFailedException:
+            table.refresh()
+
+
+def _tag(record: CommitRecord, snapshot_id: int) -> SetSnapshotRefUpdate:
+    return SetSnapshotRefUpdate(
+        ref_name=tag_name(record.pipeline), type=SnapshotRefType.TAG, snapshot_id=snapshot_id, max_ref_age_ms=2**62
+    )
+
+
+def _commit(
+    table: Table, updates: tuple[TableUpdate, ...], requirements: tuple[TableRequirement, ...], record: CommitRecord
+) -> None:
+    requirements = (*requirements, AssertTableUUID(uuid=table.metadata.table_uuid))
+    try:
+        table.catalog.commit_table(table, requirements, updates)
+    except CommitFailedException as error:
+        raise CommitConflictError(
+            f"{record.target}: another writer changed the table while window {record.window.describe()} was written "
+            f"({error})."
+        ) from error
+    except Exception as error:
+        # A timeout, a 5xx, a broken connection or an answer that cannot be read: it may have happened or not.
+        raise CommitUnknownError(
+            f"{record.target}: the catalog's answer to the commit of window {record.window.describe()} is unknown: "
+            f"{type(error).__name__}: {error}"
+        ) from error

@@ -1,0 +1,266 @@
+"""The direct engine: ClickHouse encodes Parquet, the worker streams the bytes to the table's storage and commits.
+
+Nothing is decoded on the way and no JVM starts; memory stays at a few buffers whatever the window's size. What was
+written is then read back from the storage and summed, as proof that it is what ClickHouse counted and summed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_k2.checksum.cold import checksum
+from airflow_provider_k2.commit.cold_state import read_cold_state
+from airflow_provider_k2.commit.existing import Existing, box_filter, find_keys, find_range, range_filter
+from airflow_provider_k2.commit.refusal import refuse_less
+from airflow_provider_k2.commit.replace import Replacement, commit_replacement
+from airflow_provider_k2.engines import Moved, WindowJob
+from airflow_provider_k2.exceptions import (
+    CommitConflictError,
+    CommitUnknownError,
+    EngineError,
+    K2Error,
+    LeaseLostError,
+    ProofError,
+)
+from airflow_provider_k2.warm import WarmPart
+from airflow_provider_k2.windows import Window
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyiceberg.manifest import DataFile
+
+FILE_ROWS = 1_000_000
+"""Rows of a file at most (unless more tie at one cursor); larger parts are cut and written side by side."""
+
+BATCH_ROWS = 65_536
+"""Rows that are decoded at a time for the proof."""
+
+COMMIT_TRIES = 8
+"""How often a commit is tried on a table that others change at the same time."""
+
+PARQUET_SETTINGS = {
+    "output_format_parquet_compression_method": "zstd",
+    "output_format_compression_level": 3,
+    "output_format_parquet_row_group_size": 131_072,
+    "output_format_parquet_string_as_string": 1,
+    "output_format_parquet_fixed_string_as_fixed_byte_array": 1,
+}
+
+
+@dataclass(frozen=True)
+class _Written:
+    """One file, proven."""
+
+    path: str
+    data_file: DataFile
+    rows: int
+    checksum: int
+    upload_seconds: float
+    proof_seconds: float
+
+
+class DirectEngine:
+    """Moves windows in the worker.
+
+    :param parallel: files that are written side by side.
+    """
+
+    name = "direct"
+
+    def __init__(self, parallel: int = 2) -> None:
+        self.parallel = parallel
+
+    def move(self, job: WindowJob) -> Moved:
+        """Write, prove and commit a window; see :class:`airflow_provider_k2.engines.Engine`."""
+        started = time.monotonic()
+        written = self._write(job)
+        rows, total = sum(file.rows for file in written), sum(file.checksum for file in written) % 2**64
+        if (rows, total) != (job.facts.rows, job.facts.checksum):
+            _remove(job, [file.path for file in written])
+            raise ProofError(
+                f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds {job.facts.rows} rows with checksum "
+                f"{job.facts.checksum} in ClickHouse, but {rows} rows with checksum {total} were read back from the files "
+                "written. Nothing was committed and the watermark stands."
+            )
+        wrote = time.monotonic()
+        snapshot_id = self._commit(job, written)
+        return Moved(
+            snapshot_id,
+            rows,
+            total,
+            sum(file.data_file.file_size_in_bytes for file in written),
+            {
+                "write": round(wrote - started, 3),
+                "commit": round(time.monotonic() - wrote, 3),
+                "upload_cpu": round(sum(file.upload_seconds for file in written), 3),
+                "proof_cpu": round(sum(file.proof_seconds for file in written), 3),
+            },
+        )
+
+    # Writing ----------------------------------------------------------------------------------------------------------
+
+    def _write(self, job: WindowJob) -> list[_Written]:
+        pieces = [
+            (part, piece)
+            for part in job.facts.parts
+            for piece in job.warm.split(job.window, -(-part.rows // FILE_ROWS))
+        ]
+        paths = [_path(job, number, part) for number, (part, _) in enumerate(pieces)]
+        progress = _Progress(job)
+        with ThreadPoolExecutor(self.parallel, thread_name_prefix="k2-direct") as pool:
+            futures = [
+                pool.submit(self._write_one, job, part, piece, path, progress)
+                for (part, piece), path in zip(pieces, paths, strict=True)
+            ]
+            try:
+                return [file for future in futures if (file := future.result()) is not None]
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                pool.shutdown(wait=True)
+                _remove(job, paths)
+                raise
+
+    def _write_one(self, job: WindowJob, part: WarmPart, piece: Window, path: str, progress: _Progress) -> _Written | None:
+        from pyiceberg.io.pyarrow import parquet_file_to_data_file
+
+        job.guard()
+        started = time.monotonic()
+        try:
+            with (
+                job.warm.hook.stream(job.warm.select(piece, job.partition, part), "Parquet", PARQUET_SETTINGS) as source,
+                job.cold.io.new_output(path).create(overwrite=True) as target,
+            ):
+                shutil.copyfileobj(source, target, 1 << 20)
+            uploaded = time.monotonic()
+            rows, total = checksum(_read_back(job, path))
+            if rows == 0:
+                _remove(job, [path])
+                return None
+            data_file = parquet_file_to_data_file(job.cold.io, job.cold.metadata, path)
+        except K2Error:
+            raise
+        except Exception as error:
+            raise EngineError(
+                f"{job.table.name}: writing window {job.window.describe(job.warm.is_time)} to the cold table's storage failed: "
+                f"{type(error).__name__}: {error}. Nothing was committed and the watermark stands; the next try writes it "
+                "again."
+            ) from error
+        progress.add(rows)
+        return _Written(path, data_file, rows, total, uploaded - started, time.monotonic() - uploaded)
+
+    # Committing -------------------------------------------------------------------------------------------------------
+
+    def _commit(self, job: WindowJob, written: list[_Written]) -> int:
+        """Commit onto the newest snapshot; look unknown outcomes up; decide again when the table has changed."""
+        table = job.cold
+        for _ in range(COMMIT_TRIES):
+            table.refresh()
+            job.guard()
+            state = read_cold_state(table.metadata, job.record.pipeline, job.record.target)
+            if state.last is not None and state.last.token > job.record.token:
+                raise LeaseLostError(
+                    f"{job.table.name}: the cold tier holds a commit with fencing token {state.last.token}, newer than this "
+                    f"run's {job.record.token}. Nothing was committed by this one."
+                )
+            existing = self._existing(job, written, fresh=state.is_fresh(job.window))
+            refuse_less(job, existing.rows)
+            replacement = Replacement((*(file.data_file for file in written), *existing.survivors), existing.removed)
+            record = job.record.carried(state.watermark, state.high_water)
+            try:
+                return commit_replacement(table, replacement, record)
+            except CommitConflictError as error:
+                job.log.warning("%s The window is planned again on the new snapshot.", error)
+            except CommitUnknownError as error:
+                job.log.warning("%s It is looked up.", error)
+                found = job.iceberg.look_up_commit(table, record.commit_id)
+                if found is not None:
+                    job.log.info("The commit of window %s is there: snapshot %s.", record.commit_id, found)
+                    return found
+        raise CommitConflictError(
+            f"{job.table.name}: other writers changed the cold table {COMMIT_TRIES} times while window "
+            f"{job.window.describe(job.warm.is_time)} was committed. Nothing was committed and the watermark stands; the next "
+            "run tries again."
+        )
+
+    def _existing(self, job: WindowJob, written: list[_Written], *, fresh: bool) -> Existing:
+        if job.table.mode == "append":
+            if fresh:
+                return Existing(0, (), ())
+            return find_range(job.cold, range_filter(job.cold, job.table.cursor, job.window))
+        if job.cold.metadata.current_snapshot_id is None or not written:
+            return Existing(0, (), ())
+        return self._existing_keys(job, written)
+
+    def _existing_keys(self, job: WindowJob, written: list[_Written]) -> Existing:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        names = list(job.table.key)
+        keys, boxes = [], []
+        for file in written:
+            held = pa.Table.from_batches(list(_read_back(job, file.path, names)))
+            keys.append(held)
+            bounds = []
+            for name in names:
+                span = pc.min_max(held[name])
+                bounds.append((name, _as_literal(span["min"]), _as_literal(span["max"])))
+            boxes.append(box_filter(bounds))
+        return find_keys(job.cold, boxes, pa.concat_tables(keys))
+
+
+class _Progress:
+    """Says how far a long window is, at most every ten seconds."""
+
+    def __init__(self, job: WindowJob) -> None:
+        self.job, self.rows = job, 0
+        self.started = self.said = time.monotonic()
+
+    def add(self, rows: int) -> None:
+        self.rows += rows
+        now = time.monotonic()
+        if now - self.said > 10:
+            self.said = now
+            total = self.job.facts.rows
+            self.job.log.info(
+                "%s: %s of %s rows are written and proven (%d %%, %s rows/s).",
+                self.job.table.name, f"{self.rows:,}", f"{total:,}", 100 * self.rows // max(total, 1),
+                f"{self.rows / (now - self.started):,.0f}",
+            )  # fmt: skip
+
+
+def _path(job: WindowJob, number: int, part: WarmPart) -> str:
+    """Location of a data file, in a folder for its partition; the window's id makes it unique and tells whose it was."""
+    name = f"{job.record.commit_id}-{number:05d}.parquet"
+    if job.partition:
+        from urllib.parse import quote
+
+        values = zip(job.partition, part.values, strict=True)
+        folders = [f"{field.name}={quote('null' if value is None else value, safe='')}" for field, value in values]
+        name = "/".join([*folders, name])
+    return job.cold.location_provider().new_data_location(name)
+
+
+def _read_back(job: WindowJob, path: str, columns: list[str] | None = None) -> Any:
+    import pyarrow.parquet as pq
+
+    with job.cold.io.new_input(path).open() as stream:
+        yield from pq.ParquetFile(stream, pre_buffer=True).iter_batches(BATCH_ROWS, columns=columns)
+
+
+def _as_literal(scalar: pa.Scalar) -> Any:
+    """Value of an Arrow scalar in a form that Iceberg's literals take."""
+    value = scalar.as_py()
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _remove(job: WindowJob, paths: list[str]) -> None:
+    """Delete files that will not be committed; what cannot be deleted is an orphan for maintenance."""
+    for path in paths:
+        with suppress(Exception):
+            job.cold.io.delete(path)

@@ -1,0 +1,172 @@
+"""Hook for the cold tier: Airflow's official IcebergHook (REST, SQL, Glue by configuration) with what the protocol needs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.apache.iceberg.hooks.iceberg import IcebergHook
+from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay, wait_exponential
+
+from airflow_provider_k2.commit.cold_state import find_commit
+from airflow_provider_k2.exceptions import CommitUnknownError, EngineError
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.schema import Schema
+    from pyiceberg.table import Table
+
+    from airflow_provider_k2.tables import TableConfig
+
+T = TypeVar("T")
+
+CATALOG_TIMEOUT = 60
+"""Seconds that one answer of a REST catalog may take; without it a half-open connection would hang for ever."""
+
+RECOVERY_SECONDS = 90
+"""How long an unreachable catalog is asked again before the outcome of a commit is given up as unknown."""
+
+TABLE_PROPERTIES = {
+    "format-version": "2",
+    "write.format.default": "parquet",
+    "write.parquet.compression-codec": "zstd",
+    "write.parquet.compression-level": "3",
+    # Without merging, every commit's manifest stays: a replace then reads all of them.
+    "commit.manifest-merge.enabled": "true",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "100",
+    "write.delete.mode": "copy-on-write",
+    "write.update.mode": "copy-on-write",
+    "write.merge.mode": "copy-on-write",
+}
+"""Properties of a cold table at its creation; a table that exists is never altered silently."""
+
+
+class IcebergTableHook(IcebergHook):
+    """Load, create and look into cold tables.
+
+    :param iceberg_conn_id: the Airflow connection of the catalog.
+    """
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The pyiceberg catalog, whose every request ends after a time.
+
+        :raises EngineError: when it cannot be reached.
+        """
+        try:
+            catalog: Catalog = IcebergHook.catalog.func(self)
+        except Exception as error:
+            if type(error).__name__ in ("AirflowNotFoundException", "AirflowRuntimeError"):
+                raise
+            raise self._failure("cannot be reached", error) from error
+        session = getattr(catalog, "_session", None)
+        if session is not None:
+            session.request = functools.partial(session.request, timeout=CATALOG_TIMEOUT)
+        return catalog
+
+    def _failure(self, what: str, error: BaseException) -> EngineError:
+        return EngineError(
+            f"The Iceberg catalog of connection {self.conn_id!r} {what}: {type(error).__name__}: {error}. Nothing was "
+            f"committed and the watermark stands; check it with `airflow connections get {self.conn_id}`."
+        )
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Ask the catalog; say in our words when it does not answer.
+
+        :raises EngineError: when it cannot be reached.
+        """
+        from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+
+        try:
+            return question()
+        except (NoSuchTableError, NoSuchNamespaceError, EngineError):
+            raise
+        except Exception as error:
+            raise self._failure("does not answer", error) from error
+
+    def load(self, target: str) -> Table | None:
+        """Load a cold table, or None when it does not exist.
+
+        :raises EngineError: when the catalog cannot be reached.
+        """
+        from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+
+        try:
+            return self._ask(lambda: self.catalog.load_table(target))
+        except (NoSuchTableError, NoSuchNamespaceError):
+            return None
+
+    def create(self, table: TableConfig, schema: Schema) -> Table:
+        """Create a cold table with the partition spec of the table list.
+
+        Full metrics are kept on the columns that windows and queries filter by: cursor, key, partition and event time.
+
+        :raises EngineError: when the catalog cannot be reached or refuses.
+        """
+        from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+        from pyiceberg.partitioning import PartitionField, PartitionSpec
+        from pyiceberg.transforms import parse_transform
+
+        spec = PartitionSpec(
+            *(
+                PartitionField(
+                    source_id=schema.find_field(part.column).field_id,
+                    field_id=1000 + number,
+                    transform=parse_transform(part.transform),
+                    name=part.name,
+                )
+                for number, part in enumerate(table.partition)
+            )
+        )
+        filtered = [table.cursor, *table.key, *(part.column for part in table.partition), table.event_time]
+        properties = {
+            **TABLE_PROPERTIES,
+            # ClickHouse's Parquet files carry names, not field ids; readers map them by this.
+            "schema.name-mapping.default": schema.name_mapping.model_dump_json(),
+            **{
+                f"write.metadata.metrics.column.{name}": "full"
+                for name in filtered
+                if name is not None and name in schema.column_names
+            },
+        }
+        namespace = table.target.partition(".")[0]
+
+        def create() -> Table:
+            try:
+                self.catalog.create_namespace(namespace)
+            except NamespaceAlreadyExistsError:
+                self.log.debug("The namespace %s exists.", namespace)
+            try:
+                return self.catalog.create_table(table.target, schema, partition_spec=spec, properties=properties)
+            except TableAlreadyExistsError:
+                return self.catalog.load_table(table.target)
+
+        return self._ask(create)
+
+    def look_up_commit(self, table: Table, commit_id: str) -> int | None:
+        """Find out whether a commit of unknown outcome has happened; refreshes ``table``.
+
+        :returns: its snapshot id, or None when it is not among the ancestors of the current snapshot.
+        :raises CommitUnknownError: when the catalog does not answer in time; the next run looks again.
+        """
+        waiting = Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, Exception)),
+            stop=stop_after_delay(RECOVERY_SECONDS),
+            wait=wait_exponential(multiplier=0.5, max=10),
+        )
+        try:
+            waiting(table.refresh)
+        except RetryError as error:
+            raise CommitUnknownError(
+                f"{'.'.join(table.name())}: the catalog has not answered for {RECOVERY_SECONDS} seconds, so it is unknown "
+                f"whether window {commit_id} was committed. Nothing was written again; the next run looks it up."
+            ) from error
+        snapshot = find_commit(table.metadata, commit_id)
+        return snapshot.snapshot_id if snapshot else None
+
+    def spark_properties(self) -> dict[str, Any]:
+        """Catalog properties as pyiceberg knows them, for the Spark engine to translate. Holds secrets."""
+        return dict(self.catalog.properties)

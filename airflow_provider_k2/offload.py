@@ -1,0 +1,405 @@
+"""One run of one table, as a sentence: take the lease, agree on the watermark, plan windows, move each with an engine,
+commit it, record it.
+
+Knows neither Airflow's operators nor any engine's inside.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.agreement import agree
+from airflow_provider_k2.cold_schema import adopted_types, partition_of, reconcile_schema
+from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
+from airflow_provider_k2.commit.existing import count_rows, range_filter
+from airflow_provider_k2.commit.record import CommitRecord
+from airflow_provider_k2.commit.refusal import refuse_less
+from airflow_provider_k2.engines import Engine, WindowJob
+from airflow_provider_k2.exceptions import K2Error, LeaseHeldError, LeaseLostError, ProofError, WatermarkError
+from airflow_provider_k2.hooks.watermark import LEASE_SECONDS, Lease
+from airflow_provider_k2.warm import WarmFacts, WarmTable
+from airflow_provider_k2.windows import Window, cut, describe_cursor
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
+    from airflow_provider_k2.tables import TableConfig
+
+PROOF_TRIES = 3
+"""How often a window is written again when rows became visible in it while it was read."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run was asked to do.
+
+    :param run_id: the dag run, or what else asks.
+    :param holder: identity for the lease; the same for every try of one task.
+    :param window: an explicit range (backfill, repair), or None to go on from the watermark.
+    :param kind: ``scheduled``, ``backfill`` or ``repair``.
+    :param force: replace cold rows even by fewer warm ones.
+    :param wait: seconds to wait for another run's lease.
+    :param lease_seconds: how long the lease outlives its holder.
+    """
+
+    run_id: str
+    holder: str
+    window: Window | None = None
+    kind: str = "scheduled"
+    force: bool = False
+    wait: int = LEASE_SECONDS + 30
+    lease_seconds: int = LEASE_SECONDS
+
+
+@dataclass
+class Report:
+    """What a run did; the operator returns it as XCom.
+
+    :param rows: rows that moved.
+    :param bytes: size of the files written.
+    :param seconds: duration of the run.
+    """
+
+    table: str
+    layer: str
+    engine: str = "none"
+    rows: int = 0
+    bytes: int = 0
+    windows: int = 0
+    lower: int | None = None
+    upper: int | None = None
+    snapshot_id: int | None = None
+    checksum: int = 0
+    seconds: float = 0.0
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class Offload:
+    """Moves what is new of one table, or an explicit range of it.
+
+    :param table: its entry in the table list.
+    :param clickhouse: the warm tier.
+    :param iceberg: the cold tier.
+    :param ledger: the ledger.
+    :param choose_engine: gives the engine for a window of so many rows.
+    """
+
+    def __init__(
+        self,
+        table: TableConfig,
+        clickhouse: ClickHouseHook,
+        iceberg: IcebergTableHook,
+        ledger: WatermarkHook,
+        choose_engine: Callable[[int], Engine],
+        log: logging.Logger | None = None,
+    ) -> None:
+        self.table = table
+        self.clickhouse = clickhouse
+        self.iceberg = iceberg
+        self.ledger = ledger
+        self.choose_engine = choose_engine
+        self.log = log or logging.getLogger(__name__)
+
+    def run(self, request: Request) -> Report:
+        """Move every window of the request, each committed on its own.
+
+        :raises K2Error: what went wrong, where, what was left untouched and the mend. Windows committed before it stay.
+        """
+        started = time.monotonic()
+        report = Report(self.table.name, self.table.layer)
+        with self._lease(request) as lease:
+            run = _Run(self, request, lease, report)
+            run.move_all()
+        report.seconds = round(time.monotonic() - started, 3)
+        self._conclude(report, run.is_time)
+        return report
+
+    def _conclude(self, report: Report, is_time: bool) -> None:
+        if report.rows:
+            rate = report.rows / max(report.seconds, 0.001)
+            self.log.info(
+                "%s: %s rows in %s window%s went cold in %.1f seconds (%s rows/s); watermark or end of range: %s.",
+                report.table, f"{report.rows:,}", report.windows, "s" if report.windows > 1 else "", report.seconds,
+                f"{rate:,.0f}", describe_cursor(report.upper or 0, is_time),
+            )  # fmt: skip
+        else:
+            self.log.info(
+                "%s: nothing new up to %s. That is no error: the table is quiet.",
+                report.table, describe_cursor(report.upper or 0, is_time),
+            )  # fmt: skip
+
+    @contextmanager
+    def _lease(self, request: Request) -> Iterator[_HeldLease]:
+        """Take the table's lease, keep it alive, give it back."""
+        deadline = time.monotonic() + request.wait
+        while True:
+            try:
+                lease = self.ledger.acquire(self.table, request.holder, request.lease_seconds)
+                break
+            except LeaseHeldError as error:
+                if time.monotonic() >= deadline:
+                    raise
+                self.log.info("%s Waiting for it.", error)
+                time.sleep(min(5, max(0.1, deadline - time.monotonic())))
+        held = _HeldLease(self.ledger, lease, request.lease_seconds, self.log)
+        try:
+            yield held
+        finally:
+            held.stop()
+            # A lease that was taken over, or a ledger that is down, must not hide what happened before.
+            try:
+                self.ledger.release(held.lease)
+            except K2Error as error:
+                self.log.warning("%s: the lease could not be given back and expires by itself: %s", self.table.name, error)
+
+
+class _HeldLease:
+    """A lease with a heartbeat of its own, so that a long window does not lose it."""
+
+    def __init__(self, ledger: WatermarkHook, lease: Lease, seconds: int, log: logging.Logger) -> None:
+        self.ledger, self.lease, self.seconds, self.log = ledger, lease, seconds, log
+        self._lost: LeaseLostError | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="k2-lease", daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(self.seconds / 4):
+            try:
+                self.ledger.renew(self.lease, self.seconds)
+            except LeaseLostError as error:
+                self._lost = error
+                return
+            except K2Error as error:
+                self.log.warning("The lease of %s could not be renewed: %s", self.lease.target, error)
+
+    def check(self) -> None:
+        """Make sure, in the ledger itself, that the lease is still ours.
+
+        :raises LeaseLostError: when somebody took it over.
+        """
+        if self._lost is not None:
+            raise self._lost
+        self.ledger.renew(self.lease, self.seconds)
+
+    def stop(self) -> None:
+        """End the heartbeat."""
+        self._stopped.set()
+        self._thread.join(timeout=5)
+
+
+class _Run:
+    """One run under its lease."""
+
+    def __init__(self, offload: Offload, request: Request, lease: _HeldLease, report: Report) -> None:
+        self.offload, self.request, self.lease, self.report = offload, request, lease, report
+        self.table, self.log, self.ledger = offload.table, offload.log, offload.ledger
+        cold = offload.iceberg.load(self.table.target)
+        self.warm = WarmTable(self.table, offload.clickhouse, adopted_types(cold) if cold else None)
+        self.is_time = self.warm.is_time
+        plan = self.warm.plan
+        self.source_uuid = self.warm.uuid()
+        if cold is not None:
+            reconcile_schema(self.table, plan, cold, self.log)
+        self.cold_or_none: Table | None = cold
+
+    @property
+    def identities(self) -> tuple[str, str]:
+        return self.source_uuid, str(self.cold.metadata.table_uuid)
+
+    @property
+    def cold(self) -> Table:
+        """The cold table, created on first use."""
+        if self.cold_or_none is None:
+            self.cold_or_none = self.offload.iceberg.create(self.table, self.warm.plan.schema())
+            self.log.info("%s: the cold table %s is created.", self.table.name, self.table.target)
+        return self.cold_or_none
+
+    def state(self) -> ColdState:
+        return read_cold_state(self.cold.metadata, self.table.pipeline, self.table.target)
+
+    def move_all(self) -> None:
+        stored = self.ledger.watermark(self.table)
+        if self.cold_or_none is None and stored is not None:
+            raise WatermarkError(
+                f"{self.table.name}: the ledger has a watermark, but the cold table {self.table.target} does not exist any more. "
+                f"Nothing was moved; to offload the source again from its beginning, run `k2 watermarks reset {self.table.name}`."
+            )
+        horizon = self.warm.horizon()
+        agreed = agree(self.table, self.state(), stored, self.identities, self.ledger, horizon, self.log, self.is_time)
+        last = self.state().last
+        if last is not None and last.token >= self.lease.lease.token:
+            self.lease.lease = self.ledger.ensure_token(self.lease.lease, last.token)
+        whole = self._whole(agreed, horizon)
+        self.report.lower, self.report.upper = whole.lower, whole.upper
+        if whole.is_empty:
+            return
+        for window in cut(whole, self.table.window_rows, self.warm.cursor_at):
+            self._move(window)
+
+    def _whole(self, watermark: int, horizon: int) -> Window:
+        """The range that this run is about."""
+        asked = self.request.window
+        if asked is None:
+            return Window(watermark, max(watermark, horizon))
+        upper = min(asked.upper, horizon)
+        if upper < asked.upper:
+            self.log.info(
+                "%s: the range is cut at %s, the safety lag before the warm tier's now.",
+                self.table.name, describe_cursor(upper, self.is_time),
+            )  # fmt: skip
+        return Window(min(asked.lower, upper), upper)
+
+    def _move(self, window: Window) -> None:
+        count = self.warm.count(window)
+        engine = self.offload.choose_engine(count)
+        window_id = self.ledger.claim(
+            self.table, window, self.request.kind, engine.name, self.request.run_id, self.lease.lease
+        )
+        try:
+            self._move_claimed(window, window_id, engine)
+        except LeaseLostError:
+            raise
+        except BaseException as error:
+            self._note_failure(window_id, error)
+            raise
+
+    def _note_failure(self, window_id: str, error: BaseException) -> None:
+        try:
+            self.ledger.fail(window_id, f"{type(error).__name__}: {error}")
+        except K2Error as ledger_error:
+            self.log.warning("The failure could not be written to the ledger: %s", ledger_error)
+
+    def _move_claimed(self, window: Window, window_id: str, engine: Engine) -> None:
+        started = time.monotonic()
+        partition = partition_of(self.table, self.cold)
+        for attempt in range(1, PROOF_TRIES + 1):
+            facts = self.warm.facts(window, partition)
+            job = self._job(window, window_id, engine, facts, partition)
+            self._refuse_shrunk(job)
+            if not facts.rows and not self._must_clear(job):
+                self._record(job, 0, None, 0, {"plan": round(time.monotonic() - started, 3)})
+                return
+            try:
+                planned = time.monotonic()
+                moved = engine.move(job)
+            except ProofError as error:
+                if attempt == PROOF_TRIES:
+                    raise
+                self.log.warning("%s Rows may have become visible meanwhile; it is read again.", error)
+                continue
+            timings = {"plan": round(planned - started, 3), **moved.timings}
+            self._record(job, moved.rows, moved.snapshot_id, moved.bytes, timings)
+            return
+
+    def _job(
+        self, window: Window, window_id: str, engine: Engine, facts: WarmFacts, partition: tuple[object, ...]
+    ) -> WindowJob:
+        state = self.state()
+        source_uuid, target_uuid = self.identities
+        record = CommitRecord(
+            commit_id=window_id,
+            pipeline=self.table.pipeline,
+            target=self.table.target,
+            source=self.table.source,
+            source_uuid=source_uuid,
+            target_uuid=target_uuid,
+            cursor=self.table.cursor,
+            lower=window.lower,
+            upper=window.upper,
+            rows=facts.rows,
+            checksum=facts.checksum,
+            run_id=self.request.run_id,
+            engine=engine.name,
+            mode=self.table.mode,
+            kind=self.request.kind,
+            watermark=state.watermark or 0,
+            high_water=state.high_water,
+            token=self.lease.lease.token,
+        )
+        return WindowJob(
+            table=self.table,
+            window=window,
+            warm=self.warm,
+            facts=facts,
+            cold=self.cold,
+            iceberg=self.offload.iceberg,
+            partition=partition,  # type: ignore[arg-type]
+            record=record,
+            force=self.request.force,
+            guard=self.lease.check,
+            log=self.log,
+        )
+
+    def _must_clear(self, job: WindowJob) -> bool:
+        """Whether an empty window must still be committed: a forced run over rows that only the cold tier holds."""
+        return job.force and self.table.mode == "append" and self._held(job) > 0
+
+    def _held(self, job: WindowJob) -> int:
+        """Cold rows of the window's cursor range."""
+        if self.state().is_fresh(job.window):
+            return 0
+        return count_rows(self.cold, range_filter(self.cold, self.table.cursor, job.window))
+
+    def _refuse_shrunk(self, job: WindowJob) -> None:
+        """Refuse before anything is written when the warm tier holds less than the cold tier (contract 6).
+
+        An upsert table does not hold the cursor; a range asked for by hand is compared by event time instead.
+
+        :raises ReplacedByLessError: naming both counts.
+        """
+        if self.table.mode == "append":
+            refuse_less(job, self._held(job))
+        elif self.request.kind != "scheduled" and self.table.event_time is not None:
+            self._refuse_shrunk_keys(job, self.table.event_time)
+
+    def _refuse_shrunk_keys(self, job: WindowJob, event_time: str) -> None:
+        asked = self.request.window or job.window
+        held = count_rows(self.cold, range_filter(self.cold, event_time, asked))
+        warm = self.warm.count_event_time(asked)
+        if held > warm:
+            refuse_less(job, job.facts.rows + held - warm)
+
+    def _record(
+        self, job: WindowJob, rows: int, snapshot_id: int | None, bytes_written: int, timings: dict[str, float]
+    ) -> None:
+        scheduled = self.request.kind == "scheduled"
+        self.ledger.commit(
+            self.table,
+            job.record.commit_id,
+            lease=self.lease.lease,
+            rows=rows,
+            bytes_written=bytes_written,
+            checksum=job.facts.checksum if rows else 0,
+            snapshot_id=snapshot_id,
+            timings=timings,
+            watermark=job.window.upper if scheduled else None,
+            identities=self.identities,
+        )
+        report = self.report
+        report.windows += 1
+        report.rows += rows
+        report.bytes += bytes_written
+        report.snapshot_id = snapshot_id or report.snapshot_id
+        report.checksum = (report.checksum + (job.facts.checksum if rows else 0)) % 2**64
+        for step, seconds in timings.items():
+            report.timings[step] = round(report.timings.get(step, 0.0) + seconds, 3)
+        if rows:
+            report.engine = job.record.engine
+            self.log.info(
+                "%s: window %s, %s rows, is snapshot %s; warm = cold by count and checksum %016x.",
+                self.table.name, job.window.describe(self.is_time), f"{rows:,}", snapshot_id, job.facts.checksum,
+            )  # fmt: skip
+        else:
+            self.log.info(
+                "%s: window %s is empty; the watermark moves on.", self.table.name, job.window.describe(self.is_time)
+            )

@@ -1,0 +1,200 @@
+"""What a run asks of the warm tier about one table: identity, columns, the rows of a window, their proof."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.checksum.warm import checksum_expression
+from airflow_provider_k2.exceptions import TypePlanError
+from airflow_provider_k2.sql import (
+    cursor_condition,
+    cursor_expression,
+    is_time_type,
+    partition_expression,
+    quote_identifier,
+    quote_qualified,
+    quote_string,
+)
+from airflow_provider_k2.tables import PartitionField, TableConfig
+from airflow_provider_k2.type_plan import TypePlan, plan_types
+from airflow_provider_k2.windows import Window, horizon
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+
+
+
+@dataclass(frozen=True)
+class WarmPart:
+    """The rows of a window that share one cold partition.
+
+    :param values: values of the partition expressions as text, None for null, in the order of the spec.
+    :param rows: number of rows.
+    :param checksum: their content checksum.
+    """
+
+    values: tuple[str | None, ...]
+    rows: int
+    checksum: int
+
+
+@dataclass(frozen=True)
+class WarmFacts:
+    """What the warm tier holds of a window, as ClickHouse itself counts and sums it."""
+
+    parts: tuple[WarmPart, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the window."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def checksum(self) -> int:
+        """Content checksum of the window."""
+        return sum(part.checksum for part in self.parts) % 2**64
+
+
+class WarmTable:
+    """One table's warm side.
+
+    :param table: its entry in the table list.
+    :param hook: the ClickHouse connection.
+    :param types: cold types to adopt besides the entry's own, by column (an existing cold table may be wider).
+    """
+
+    def __init__(self, table: TableConfig, hook: ClickHouseHook, types: dict[str, str] | None = None) -> None:
+        self.table = table
+        self.hook = hook
+        self.types = types or {}
+
+    @cached_property
+    def columns(self) -> dict[str, str]:
+        """Name and ClickHouse type of every column of the source."""
+        return dict(self.hook.columns(self.table.source))
+
+    @cached_property
+    def plan(self) -> TypePlan:
+        """The type plan.
+
+        :raises TypePlanError: when a column cannot be held exactly.
+        """
+        table = self.table
+        return plan_types(
+            table.name, list(self.columns.items()), table.columns, table.exclude, {**table.types, **self.types}
+        )
+
+    @cached_property
+    def cursor_type(self) -> str:
+        """ClickHouse type of the cursor.
+
+        :raises TypePlanError: when the source has no such column, or it does not order rows.
+        """
+        kind = self.columns.get(self.table.cursor)
+        if kind is None:
+            raise TypePlanError(
+                f"{self.table.name}: the cursor column {self.table.cursor} is not in {self.table.source} (it has "
+                f"{', '.join(self.columns)}). Nothing was moved; correct `cursor` in the table list."
+            )
+        inner = kind.removeprefix("LowCardinality(").rstrip(")")
+        if kind.startswith("Nullable") or not (is_time_type(kind) or inner.startswith(("Int", "UInt"))):
+            raise TypePlanError(
+                f"{self.table.name}: the cursor column {self.table.cursor} has type {kind}, which does not order rows. Nothing "
+                "was moved; use a column of a date, time or integer type that is never null."
+            )
+        return kind
+
+    @property
+    def is_time(self) -> bool:
+        """Whether the cursor holds time."""
+        return is_time_type(self.cursor_type)
+
+    def uuid(self) -> str:
+        """Identity of the source."""
+        return self.hook.table_uuid(self.table.identity_source)
+
+    def horizon(self) -> int:
+        """Where windows end now: the warm tier's clock less the safety lag; one past the largest integer cursor."""
+        if self.is_time:
+            return horizon(self.hook.now(), self.table.safety_lag)
+        highest = self.hook.execute(f"SELECT max({self._cursor}), count() FROM {self._source}")[0]
+        return int(highest[0]) + 1 if highest[1] else self.table.start
+
+    def count(self, window: Window) -> int:
+        """Rows of a window."""
+        return int(self.hook.execute(f"SELECT count() FROM {self._source} WHERE {self._in(window)}")[0][0])
+
+    def cursor_at(self, window: Window, offset: int) -> int | None:
+        """Cursor of the row at an offset of a window, in cursor order; None when the window has no such row."""
+        rows = self.hook.execute(
+            f"SELECT {self._cursor} AS at FROM {self._source} WHERE {self._in(window)} "
+            f"ORDER BY {quote_identifier(self.table.cursor)} LIMIT 1 OFFSET {int(offset)}"
+        )
+        return int(rows[0][0]) if rows else None
+
+    def count_event_time(self, window: Window) -> int:
+        """Rows by event time instead of the cursor: what an upsert table is measured by."""
+        column = self.table.bucket_column
+        condition = cursor_condition(column, self.columns[column], window)
+        return int(self.hook.execute(f"SELECT count() FROM {self._source} WHERE {condition}")[0][0])
+
+    def facts(self, window: Window, partition: Sequence[PartitionField]) -> WarmFacts:
+        """Count and sum a window in ClickHouse, by cold partition, in one pass."""
+        expressions = [self.partition_text(part) for part in partition]
+        listed = "".join(f"{text} AS `_p{number}`, " for number, text in enumerate(expressions))
+        # GROUP BY () of an empty window still yields one row; it is dropped below.
+        group = f" GROUP BY {', '.join(f'`_p{n}`' for n in range(len(expressions)))}" if expressions else ""
+        rows = self.hook.execute(
+            f"SELECT {listed}count(), {checksum_expression(self.plan)} FROM {self.rows_of(window)}{group}"
+        )
+        parts = (WarmPart(tuple(row[:-2]), int(row[-2]), int(row[-1])) for row in rows if row[-2])
+        return WarmFacts(tuple(sorted(parts, key=lambda part: tuple(value or "" for value in part.values))))
+
+    def partition_text(self, part: PartitionField) -> str:
+        """Text of a partition value, null for null."""
+        return f"toString({partition_expression(part, self.plan[part.column].expression)})"
+
+    def rows_of(self, window: Window) -> str:
+        """Sub-select of a window's rows with all source columns; in upsert mode the last row of each key."""
+        rows = f"SELECT * FROM {self._source} WHERE {self._in(window)}"
+        if self.table.mode == "upsert":
+            keys = ", ".join(map(quote_identifier, self.table.key))
+            rows += f" ORDER BY {quote_identifier(self.table.cursor)} DESC LIMIT 1 BY {keys}"
+        return f"({rows})"
+
+    def select(self, window: Window, partition: Sequence[PartitionField] = (), part: WarmPart | None = None) -> str:
+        """The SELECT that yields a window's rows in the types of the plan; of one partition when ``part`` is given."""
+        listed = ", ".join(f"{column.expression} AS {quote_identifier('k2_' + column.name)}" for column in self.plan.columns)
+        renamed = ", ".join(f"{quote_identifier('k2_' + name)} AS {quote_identifier(name)}" for name in self.plan.names)
+        conditions = [
+            f"isNull({self.partition_text(field)})"
+            if value is None
+            else f"{self.partition_text(field)} = {quote_string(value)}"
+            for field, value in zip(partition, part.values if part else (), strict=False)
+        ]
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        # Two levels: an alias that hides its own column would be used by ClickHouse inside WHERE.
+        return f"SELECT {renamed} FROM (SELECT {listed} FROM {self.rows_of(window)}{where})"
+
+    def split(self, window: Window, pieces: int) -> list[Window]:
+        """Cut a window into about equal pieces by cursor, for files that are written side by side."""
+        if pieces < 2:
+            return [window]
+        levels = ", ".join(str(number / pieces) for number in range(1, pieces))
+        at = self.hook.execute(f"SELECT quantiles({levels})({self._cursor}) FROM {self._source} WHERE {self._in(window)}")
+        bounds = sorted({int(bound) for bound in at[0][0] if window.lower < bound < window.upper})
+        return [Window(low, high) for low, high in zip([window.lower, *bounds], [*bounds, window.upper], strict=True)]
+
+    @property
+    def _source(self) -> str:
+        return quote_qualified(self.table.source)
+
+    @property
+    def _cursor(self) -> str:
+        return cursor_expression(self.table.cursor, self.cursor_type)
+
+    def _in(self, window: Window) -> str:
+        return cursor_condition(self.table.cursor, self.cursor_type, window)
