@@ -3,13 +3,16 @@
 CREATE MATERIALIZED VIEW IF NOT EXISTS k2.extracted_trades_binance_mv TO k2.extracted_trades AS
 WITH
     isValidJSON(r.message) AS is_json,
-    -- JSON numbers with a fraction would go through a float: put quotes around every number outside of a string first.
-    if(is_json AND match(r.message, '[:\\[,]\\s*-?[0-9]+[.eE]'),
+    -- A JSON number with a fraction would go through a float: put quotes around every number outside of strings first.
+    -- (Given '' where there is none: short-circuit evaluation of nested ifs costs more than it saves here.)
+    is_json AND match(r.message, '[:\\[,]\\s*-?[0-9]+[.eE]') AS has_fractions,
+    if(has_fractions,
         arrayStringConcat(arrayMap(
             piece -> if(startsWith(piece, '"'), piece, replaceRegexpAll(piece, '-?[0-9][0-9.eE+-]*', '"\\0"')),
-            extractAll(r.message, '"(?:[^"\\\\]|\\\\.)*"|[^"]+'))),
+            extractAll(if(has_fractions, r.message, ''), '"(?:[^"\\\\]|\\\\.)*"|[^"]+'))),
         r.message) AS text,
-    if(JSONType(text, 'data') = 'Object', JSONExtractRaw(text, 'data'), text) AS event,
+    JSONType(text, 'data') = 'Object' AS is_envelope,
+    if(is_envelope, JSONExtractRaw(if(is_envelope, text, ''), 'data'), text) AS event,
     CAST(JSONExtractKeysAndValues(event, 'String'), 'Map(String, String)') AS fields
 SELECT
     'binance' AS exchange,
@@ -38,6 +41,6 @@ SELECT
     CAST([], 'Array(String)') AS conditions,
     mapUpdate(
         mapFilter((name, value) -> name NOT IN ('e', 's', 't', 'p', 'q', 'T', 'm'), fields),
-        if(event = text, map(), map('stream', JSONExtractString(text, 'stream')))) AS vendor_data
+        if(NOT is_envelope, map(), map('stream', JSONExtractString(text, 'stream')))) AS vendor_data
 FROM k2.raw_trades_binance AS r
 WHERE NOT (is_json AND JSONHas(r.message, 'result') AND JSONHas(r.message, 'id'));

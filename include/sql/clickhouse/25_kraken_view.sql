@@ -80,13 +80,13 @@ FROM
                 kafka_partition,
                 kafka_offset,
                 isValidJSON(message) AS is_json,
-                -- JSON numbers with a fraction would go through a float: put quotes around every number that is outside
-                -- of a string first.
-                if(is_json AND match(message, '[:\\[,]\\s*-?[0-9]+[.eE]'),
+                -- A JSON number with a fraction would go through a float: put quotes around every number outside of strings first.
+                -- (Given '' where there is none: short-circuit evaluation of nested ifs costs more than it saves here.)
+                is_json AND match(message, '[:\\[,]\\s*-?[0-9]+[.eE]') AS has_fractions,
+                if(has_fractions,
                     arrayStringConcat(arrayMap(
-                        piece -> if(startsWith(piece, '"'), piece,
-                            replaceRegexpAll(piece, '-?[0-9][0-9.eE+-]*', '"\\0"')),
-                        extractAll(message, '"(?:[^"\\\\]|\\\\.)*"|[^"]+'))),
+                        piece -> if(startsWith(piece, '"'), piece, replaceRegexpAll(piece, '-?[0-9][0-9.eE+-]*', '"\\0"')),
+                        extractAll(if(has_fractions, message, ''), '"(?:[^"\\\\]|\\\\.)*"|[^"]+'))),
                     message) AS text
             FROM k2.raw_trades_kraken
         )
