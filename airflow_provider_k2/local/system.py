@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from airflow_provider_k2.local.home import HOST, Home, write_private
+from airflow_provider_k2.local.services.airflow import Airflow
 from airflow_provider_k2.local.services.base import Service, Status
 from airflow_provider_k2.local.services.clickhouse import ClickHouse
 from airflow_provider_k2.local.services.postgres import Postgres
@@ -30,7 +31,7 @@ class LocalSystem:
     :param services: what :meth:`up` starts, of :data:`ALL_SERVICES`.
     :param default_ports: try the usual ports first (9000, 8123, 5432, ...); False for instances of tests.
     :param clickhouse_tls: let ClickHouse serve TLS as well.
-    :param dags: Airflow's folder of DAGs.
+    :param dags: Airflow's folder of DAGs; ``dags`` in the current directory if None.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class LocalSystem:
         self._data_services: dict[str, Service] = {
             service.name: service for service in (self.clickhouse, self.postgres, self.seaweedfs)
         }
+        self.airflow = Airflow(self.home, self.postgres, (dags or Path("dags")).absolute(), self._connections)
 
     def up(self) -> None:
         """
@@ -64,11 +66,15 @@ class LocalSystem:
             with ThreadPoolExecutor(max_workers=len(wanted) or 1) as threads:
                 for outcome in [threads.submit(service.start) for service in wanted]:
                     outcome.result()
+            if "airflow" in self.services:
+                self.airflow.start()
             self.write_env()
 
     def down(self) -> None:
         """Stop everything that runs, also what another command has started."""
         with self.home.locked():
+            if self._has_airflow:
+                self.airflow.stop()
             with ThreadPoolExecutor(max_workers=len(self._data_services)) as threads:
                 for outcome in [threads.submit(service.stop) for service in self._data_services.values()]:
                     outcome.result()
@@ -81,10 +87,19 @@ class LocalSystem:
 
     def status(self) -> list[Status]:
         """One line for each process."""
-        return [line for service in self._data_services.values() for line in service.status()]
+        services: list[Service] = [*self._data_services.values(), *([self.airflow] if self._has_airflow else [])]
+        return [line for service in services for line in service.status()]
+
+    @property
+    def _has_airflow(self) -> bool:
+        """Whether Airflow is, or has been, part of this system."""
+        return "airflow" in self.services or bool(self.home.state("airflow.migrated"))
 
     def env(self) -> dict[str, str]:
         """The environment in which Airflow and ``k2`` find this system; holds secrets."""
+        return {**self._connections(), **(self.airflow.settings() if self._has_airflow else {})}
+
+    def _connections(self) -> dict[str, str]:
         connections: dict[str, dict[str, Any]] = {
             "clickhouse_default": {
                 "conn_type": "clickhouse", "host": HOST, "port": self.clickhouse.port, "login": self.clickhouse.user,

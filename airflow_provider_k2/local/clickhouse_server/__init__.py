@@ -8,7 +8,7 @@ engine's own; only sockets, packets and headers are made here.
 
 What it does not do:
 
-- users, roles, quotas and grants: there is one user; ``currentUser()`` always says ``default``, nobody sees ``system.users``;
+- users, roles, quotas and grants: there is one user, who may do everything; nobody sees ``system.users``;
 - clusters: no replication, no ``ON CLUSTER``, no Keeper, no interserver port, no MySQL, PostgreSQL or gRPC port;
 - consumers: Kafka, RabbitMQ and NATS tables can be created, but never read a message;
 - native protocol: revision 54440, so no server-side parameters, no server logs, no external tables, and blocks of

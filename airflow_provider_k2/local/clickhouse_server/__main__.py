@@ -44,7 +44,7 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    engine = Engine(arguments.path)
+    engine = Engine(arguments.path, arguments.user)
     context = Context(engine, arguments.user, os.environ.pop("K2_CLICKHOUSE_PASSWORD", ""))
     tls = None
     if arguments.tls_cert:

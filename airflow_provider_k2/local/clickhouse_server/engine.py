@@ -25,7 +25,7 @@ from typing import Any
 from chdb import _chdb  # type: ignore[attr-defined]
 
 from airflow_provider_k2.local.clickhouse_server.errors import ServerError
-from airflow_provider_k2.local.clickhouse_server.statements import Query, parse_query
+from airflow_provider_k2.local.clickhouse_server.statements import Query, parse_query, with_user
 
 PIPE_BYTES = 1 << 20
 _KILL_BY_ID = re.compile(r"\bquery_id\s*=\s*'([^'\\]*)'", re.IGNORECASE)
@@ -47,11 +47,13 @@ class Engine:
     The owner of one data path. One process may own a path.
 
     :param path: directory of the data; created when missing.
+    :param user: what ``currentUser()`` answers.
     :raises RuntimeError: when another process owns the path.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, user: str = "default") -> None:
         path.mkdir(parents=True, exist_ok=True)
+        self.user = user
         self.path = path
         self._pipes = path.parent / f"{path.name}.pipes"
         shutil.rmtree(self._pipes, ignore_errors=True)
@@ -140,6 +142,7 @@ class Session:
                 raise
 
     def _run(self, sql: str, output: str = "TSV", params: Mapping[str, str] | None = None) -> Result:
+        sql = with_user(sql, quote(self._engine.user))
         try:
             return Result(self._connection.query(sql, output, params=dict(params or {})))
         except RuntimeError as error:
@@ -219,7 +222,7 @@ class Session:
 
         :raises ServerError: whatever the engine reports, also in the middle of the result.
         """
-        sql = self._marked(sql, query_id)
+        sql = self._marked(with_user(sql, quote(self._engine.user)), query_id)
         try:
             stream = self._connection.send_query(sql, "Native", params=dict(params or {}))
         except RuntimeError as error:

@@ -48,6 +48,24 @@ def top_level(sql: str) -> Iterator[Token]:
             yield Token(match[0].upper() if kind == "word" else "", match[0], match.start(), match.end())
 
 
+_USER = re.compile(
+    r"""'(?:[^'\\]|\\.|'')*' | `(?:[^`\\]|\\.)*` | "(?:[^"\\]|\\.)*" | --[^\n]* | /\*.*?\*/
+      | (?P<user>\b(?:currentUser|current_user|user)\s*\(\s*\))""",
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+
+
+def with_user(sql: str, user: str) -> str:
+    """
+    Let ``currentUser()`` be the user who has logged in: the engine knows only ``default``.
+
+    clickhouse-java asks for it after connecting, and from then on logs in as the answer.
+
+    :param user: the name, as a SQL literal.
+    """
+    return _USER.sub(lambda found: user if found["user"] else found[0], sql)
+
+
 @dataclass(frozen=True)
 class Insert:
     """
