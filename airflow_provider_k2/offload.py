@@ -90,7 +90,7 @@ class Offload:
     :param clickhouse: the warm tier.
     :param iceberg: the cold tier.
     :param ledger: the ledger.
-    :param choose_engine: gives the engine for a window of so many rows.
+    :param choose_engine: gives the engine for a range of so many rows.
     """
 
     def __init__(
@@ -243,8 +243,12 @@ class _Run:
         self.report.lower, self.report.upper = whole.lower, whole.upper
         if whole.is_empty:
             return
-        for window in cut(whole, self.table.window_rows, self.warm.cursor_at):
-            self._move(window)
+        engine = self.offload.choose_engine(self.warm.count(whole))
+        rows = self.table.window_rows
+        # A JVM's start costs seconds: Spark gets windows that are worth it.
+        rows = max(rows, self.table.spark_rows) if engine.name == "spark" else rows
+        for window in cut(whole, rows, self.warm.cursor_at):
+            self._move(window, engine)
 
     def _whole(self, watermark: int, horizon: int) -> Window:
         """The range that this run is about."""
@@ -259,9 +263,7 @@ class _Run:
             )  # fmt: skip
         return Window(min(asked.lower, upper), upper)
 
-    def _move(self, window: Window) -> None:
-        count = self.warm.count(window)
-        engine = self.offload.choose_engine(count)
+    def _move(self, window: Window, engine: Engine) -> None:
         window_id = self.ledger.claim(
             self.table, window, self.request.kind, engine.name, self.request.run_id, self.lease.lease
         )

@@ -1,0 +1,85 @@
+"""Which range a task run is about, in this order: run conf, data interval of a backfill run, stored watermark. Pure.
+
+Nothing of it is templated: a manual run of Airflow 3 has no logical date, and a template over it would fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_k2.exceptions import WatermarkError
+from airflow_provider_k2.windows import Window, to_micros
+
+KINDS = ("scheduled", "backfill", "repair")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a dag run asks of every table.
+
+    :param window: an explicit cursor range, or None to go on from the watermark.
+    :param kind: ``scheduled``, ``backfill`` or ``repair``.
+    :param force: replace cold rows even by fewer warm ones.
+    :param tables: the tables that are meant; empty for all.
+    """
+
+    window: Window | None
+    kind: str
+    force: bool
+    tables: tuple[str, ...]
+
+
+def read_request(
+    conf: Mapping[str, Any], run_type: str, interval: tuple[datetime | None, datetime | None]
+) -> Asked:
+    """Read a dag run.
+
+    :param conf: run conf or params: ``lower``, ``upper`` (ISO time with zone, or integer), ``tables``, ``force``.
+    :param run_type: Airflow's run type; ``backfill`` takes the data interval.
+    :param interval: the data interval.
+    :raises WatermarkError: when the bounds cannot be read.
+    """
+    force = bool(conf.get("force"))
+    tables = conf.get("tables") or ()
+    tables = tuple(part.strip() for part in tables.split(",")) if isinstance(tables, str) else tuple(tables)
+    lower, upper = conf.get("lower"), conf.get("upper")
+    if (lower is None) != (upper is None):
+        raise WatermarkError("The run conf has only one of `lower` and `upper`. Nothing was moved; give both, or neither.")
+    if lower is not None and upper is not None:
+        return Asked(_window(read_bound(lower), read_bound(upper)), "backfill", force, tables)
+    start, end = interval
+    if run_type == "backfill" and start is not None and end is not None:
+        return Asked(_window(to_micros(start), to_micros(end)), "backfill", force, tables)
+    return Asked(None, "scheduled", force, tables)
+
+
+def _window(lower: int, upper: int) -> Window:
+    try:
+        return Window(lower, upper)
+    except ValueError as error:
+        raise WatermarkError(f"The asked range is empty: {error}. Nothing was moved; swap the bounds.") from error
+
+
+def read_bound(value: Any) -> int:
+    """Read one bound: an integer (epoch microseconds, or an integer cursor), or an ISO time; UTC when it has no zone.
+
+    :raises WatermarkError: when it is neither.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        if value.lstrip("-").isdigit():
+            return int(value)
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+        if moment is not None:
+            return to_micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    raise WatermarkError(
+        f"The bound {value!r} is neither a time nor an integer. Nothing was moved; write 2026-11-24T00:00:00+00:00, or epoch "
+        "microseconds."
+    )
