@@ -1,0 +1,271 @@
+"""Makes raw trade messages that look like an exchange's: the same arguments make the same messages.
+
+Trades come in clusters (one taker order that sweeps the book: one side, one moment, prices that walk), clusters come in
+bursts (heavy-tailed gaps) over a day with a rhythm, prices follow a geometric random walk on the market's tick,
+quantities are log-normal on its lot. Prices and quantities are integers of 1e-8 throughout: no float is ever printed.
+"""
+# ruff: noqa: UP031 (percent formatting takes a row as it is: twice as fast here)
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from airflow_provider_k2.feed.markets import MARKETS, UNIT, Market, find_market
+from airflow_provider_k2.feed.messages import EXCHANGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FORMS = {"binance": ("plain", "combined"), "kraken": ("mixed", "v1", "v2", "flat")}
+"""Message forms by exchange; the first is the default."""
+
+_CHUNK = 100_000
+_VOLATILITY = 1.1e-4  # of the logarithm of the price, by the square root of a second: 60 % a year
+_CLUSTER_STOP = 0.45  # chance that a sweep ends after a trade
+_DAY = 86_400_000_000
+_V1_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
+
+_Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FeedPlan:
+    """What to make.
+
+    :param exchange: ``binance`` or ``kraken``.
+    :param symbols: markets, as the exchange writes them.
+    :param rows: number of trades over all symbols.
+    :param start: time of the first trade at the earliest, microseconds since 1970, UTC.
+    :param end: all trades are before it, microseconds since 1970, UTC.
+    :param seed: the same seed makes the same trades.
+    :param form: message form, see ``FORMS``.
+    :raises ValueError: when they do not fit together.
+    """
+
+    exchange: str
+    symbols: tuple[str, ...]
+    rows: int
+    start: int
+    end: int
+    seed: int
+    form: str
+
+    def __post_init__(self) -> None:
+        """Check what does not need the markets."""
+        if self.exchange not in EXCHANGES:
+            raise ValueError(f"the exchange {self.exchange!r} is not known; use {' or '.join(EXCHANGES)}")
+        if self.form not in FORMS[self.exchange]:
+            raise ValueError(f"{self.exchange} has no form {self.form!r}; use {', '.join(FORMS[self.exchange])}")
+        if self.rows < 0 or self.end <= self.start or not self.symbols:
+            raise ValueError("there is nothing to make: give some symbols, rows and a span of time")
+        if len(set(self.symbols)) != len(self.symbols):
+            raise ValueError("a symbol is named twice")
+
+
+@dataclass(frozen=True)
+class _Trades:
+    """A chunk of trades as columns; cluster numbers are of the chunk, times in microseconds, values in 1e-8."""
+
+    cluster: _Ints
+    market: _Ints
+    time: _Ints
+    sells: npt.NDArray[np.bool_]
+    price: _Ints
+    quantity: _Ints
+    trade_id: _Ints
+    limit: npt.NDArray[np.bool_]
+
+
+def default_symbols(exchange: str) -> tuple[str, ...]:
+    """Symbols that are made when none are asked for."""
+    return tuple(MARKETS[exchange])
+
+
+def generate(plan: FeedPlan) -> Iterator[str]:
+    """Make the messages of a plan, in the order in which the exchange would send them.
+
+    :param plan: what to make.
+    :returns: raw messages; on Kraken a message may hold several trades.
+    :raises ValueError: for a symbol that the exchange would not write so.
+    """
+    markets = [find_market(plan.exchange, symbol) for symbol in plan.symbols]
+    write = _write_binance if plan.exchange == "binance" else _write_kraken
+    prices = [float(np.log(market.price)) for market in markets]
+    # Ids grow with time, also from one plan to a later one.
+    first_id = max(plan.start // 1_000_000 - 1_500_000_000, 0) * 50 + 1
+    ids = [first_id + 7 * number for number in range(len(markets))]
+    chunks = -(-plan.rows // _CHUNK)
+    for number, seed in enumerate(np.random.SeedSequence(plan.seed).spawn(chunks)):
+        random = np.random.default_rng(seed)
+        rows = min(_CHUNK, plan.rows - number * _CHUNK)
+        lower = plan.start + (plan.end - plan.start) * number * _CHUNK // plan.rows
+        upper = plan.start + (plan.end - plan.start) * (number * _CHUNK + rows) // plan.rows
+        trades = _make_chunk(random, markets, rows, lower, upper, prices, ids, plan.exchange == "binance")
+        yield from write(random, plan.form, markets, trades)
+
+
+def _make_chunk(
+    random: np.random.Generator,
+    markets: list[Market],
+    rows: int,
+    lower: int,
+    upper: int,
+    log_prices: list[float],
+    ids: list[int],
+    whole_milliseconds: bool,
+) -> _Trades:
+    """Make one chunk; the markets' prices and ids are carried on in place."""
+    sizes = random.geometric(_CLUSTER_STOP, rows)
+    clusters = int(np.searchsorted(np.cumsum(sizes), rows)) + 1
+    sizes = sizes[:clusters]
+    sizes[-1] -= sizes.sum() - rows
+    starts = _cluster_times(random, clusters, lower, upper)
+    shares = np.array([market.share for market in markets])
+    cluster_market = random.choice(len(markets), clusters, p=shares / shares.sum())
+    cluster_sells = random.random(clusters) < 0.5
+    cluster_price = _walk(random, markets, cluster_market, starts, log_prices)
+
+    cluster = np.repeat(np.arange(clusters), sizes)
+    step = np.arange(rows) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    market = cluster_market[cluster]
+    sells = cluster_sells[cluster]
+    tick = np.array([market.tick for market in markets])[market]
+    lot = np.array([market.lot for market in markets])[market]
+    typical = np.array([market.size for market in markets])[market]
+    # A taker crosses the spread and then walks the book, away from the middle.
+    away = 1 + step * (random.random(rows) < 0.6)
+    price = np.maximum(cluster_price[cluster] // tick + np.where(sells, -away, away), 1) * tick
+    quantity = np.maximum(np.rint(typical * random.lognormal(0.0, 1.6, rows)), 1).astype(np.int64) * lot
+    # Nothing that a real exchange would not do: no trade above ten million of the quote currency.
+    quantity = np.maximum(np.minimum(quantity, (10_000_000 * UNIT // price * UNIT) // lot * lot), lot)
+    time = starts[cluster]
+    if whole_milliseconds:
+        time = time // 1000 * 1000
+    else:
+        time = np.minimum(time + step * 900 + random.integers(0, 800, rows), upper - 1)
+    limit = (random.random(clusters) < 0.4)[cluster]
+    return _Trades(cluster, market, time, sells, price, quantity, _take_ids(market, ids), limit)
+
+
+def _cluster_times(random: np.random.Generator, count: int, lower: int, upper: int) -> _Ints:
+    """Spread clusters over a span: log-normal gaps make bursts and lulls, the hour of the day their rhythm."""
+    gaps = random.lognormal(0.0, 1.5, count + 1)
+    hour = np.linspace(lower % _DAY, lower % _DAY + (upper - lower), count + 1) / _DAY
+    gaps /= 1 + 0.5 * np.sin(2 * np.pi * (hour - 0.35))
+    share = np.cumsum(gaps)[:-1] / gaps.sum()
+    return np.asarray(lower + (share * (upper - lower)).astype(np.int64), dtype=np.int64)
+
+
+def _walk(
+    random: np.random.Generator, markets: list[Market], cluster_market: _Ints, starts: _Ints, log_prices: list[float]
+) -> _Ints:
+    """Middle price of every cluster, in 1e-8: one geometric random walk a market, carried on in ``log_prices``."""
+    price = np.zeros(len(starts), dtype=np.int64)
+    for number in range(len(markets)):
+        mine = cluster_market == number
+        if not mine.any():
+            continue
+        seconds = np.diff(starts[mine], prepend=starts[mine][0]) / 1e6
+        path = log_prices[number] + np.cumsum(random.normal(0.0, _VOLATILITY, mine.sum()) * np.sqrt(seconds + 0.01))
+        price[mine] = np.exp(path).astype(np.int64)
+        log_prices[number] = float(path[-1])
+    return price
+
+
+def _take_ids(market: _Ints, ids: list[int]) -> _Ints:
+    """Give every trade the next id of its market."""
+    trade_id = np.zeros(len(market), dtype=np.int64)
+    for number in range(len(ids)):
+        mine = market == number
+        count = int(mine.sum())
+        trade_id[mine] = np.arange(ids[number], ids[number] + count)
+        ids[number] += count
+    return trade_id
+
+
+def _columns(*arrays: npt.NDArray[Any]) -> Iterator[tuple[Any, ...]]:
+    """Rows of Python values: formatting those is many times faster than formatting numpy's."""
+    return zip(*(array.tolist() for array in arrays), strict=True)
+
+
+def _write_binance(random: np.random.Generator, form: str, markets: list[Market], trades: _Trades) -> Iterator[str]:
+    names = np.array([market.symbol for market in markets], dtype=object)[trades.market]
+    milliseconds = trades.time // 1000
+    sent = milliseconds + random.integers(0, 4, len(milliseconds))
+    text = '{"e":"trade","E":%d,"s":"%s","t":%d,"p":"%d.%08d","q":"%d.%08d","T":%d,"m":%s,"M":true}'
+    rows = _columns(
+        sent, names, trades.trade_id, trades.price // UNIT, trades.price % UNIT,
+        trades.quantity // UNIT, trades.quantity % UNIT, milliseconds,
+        np.where(trades.sells, "true", "false"),
+    )  # fmt: skip
+    if form == "plain":
+        return (text % row for row in rows)
+    envelope = '{"stream":"%s@trade","data":%s}'
+    return (envelope % (row[1].lower(), text % row) for row in rows)
+
+
+def _write_kraken(random: np.random.Generator, form: str, markets: list[Market], trades: _Trades) -> Iterator[str]:
+    forms = ("v1", "v2") if form == "mixed" else (form,)
+    clusters = int(trades.cluster[-1]) + 1
+    of_cluster = random.integers(0, len(forms), clusters)
+    ends = np.searchsorted(trades.cluster, np.arange(clusters), side="right").tolist()
+    rows = list(
+        _columns(
+            trades.market, trades.price // UNIT, trades.price % UNIT, trades.quantity // UNIT, trades.quantity % UNIT,
+            trades.time // 1_000_000, trades.time % 1_000_000, trades.sells, trades.limit, trades.trade_id,
+            np.datetime_as_string(trades.time.astype("datetime64[us]")),
+        )
+    )  # fmt: skip
+    begin = 0
+    for chosen, end in zip(of_cluster.tolist(), ends, strict=True):
+        number = rows[begin][0]
+        writer = _KRAKEN_WRITERS[forms[chosen]]
+        yield from writer(number, markets[number].symbol, rows[begin:end])
+        begin = end
+
+
+def _v1_pair(symbol: str) -> str:
+    return "/".join(_V1_NAMES.get(asset, asset) for asset in symbol.split("/"))
+
+
+def _write_v1(number: int, symbol: str, rows: list[tuple[Any, ...]]) -> Iterator[str]:
+    trades = ",".join(
+        '["%d.%08d","%d.%08d","%d.%06d","%s","%s",""]' % (*row[1:7], "s" if row[7] else "b", "l" if row[8] else "m")
+        for row in rows
+    )
+    yield f'[{337 + 4 * number},[{trades}],"trade","{_v1_pair(symbol)}"]'
+
+
+def _write_v2(_: int, symbol: str, rows: list[tuple[Any, ...]]) -> Iterator[str]:
+    trades = ",".join(
+        '{"symbol":"%s","side":"%s","price":%s,"qty":%s,"ord_type":"%s","trade_id":%d,"timestamp":"%sZ"}'
+        % (
+            symbol,
+            "sell" if row[7] else "buy",
+            ("%d.%08d" % row[1:3]).rstrip("0").rstrip("."),
+            ("%d.%08d" % row[3:5]).rstrip("0").rstrip("."),
+            "limit" if row[8] else "market",
+            row[9],
+            row[10],
+        )
+        for row in rows
+    )
+    yield f'{{"channel":"trade","type":"update","data":[{trades}]}}'
+
+
+def _write_flat(number: int, symbol: str, rows: list[tuple[Any, ...]]) -> Iterator[str]:
+    text = (
+        '{"channel_id":%d,"pair":"%s","price":"%d.%08d","volume":"%d.%08d","timestamp":"%d.%06d","side":"%s",'
+        '"order_type":"%s","misc":"","ingestion_timestamp":%d}'
+    )
+    for row in rows:
+        sent = row[5] * 1_000_000 + row[6] + 5_000
+        side, order = "s" if row[7] else "b", "l" if row[8] else "m"
+        yield text % (337 + 4 * number, _v1_pair(symbol), *row[1:7], side, order, sent)
+
+
+_KRAKEN_WRITERS = {"v1": _write_v1, "v2": _write_v2, "flat": _write_flat}

@@ -1,0 +1,124 @@
+"""Recorded raw messages: read from files, their times found and shifted. Pure but for reading the files.
+
+Times are replaced in the text itself, everything else stays byte for byte what the exchange wrote: a message that went
+through a JSON library would not be the raw message any more (floats, spaces, order of keys). What has no time of a
+known form, a malformed message say, passes unchanged.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.feed.times import to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+EXCHANGES = ("binance", "kraken")
+
+_GZIP = b"\x1f\x8b"
+_MILLISECONDS = re.compile(r'("(?P<name>[TE])"\s*:\s*)(?P<time>\d{12,14})(?!\d)')
+# The third of [price, volume, time, side, ...], and the predecessor's flattened `timestamp`, seconds with a fraction.
+_SECONDS = re.compile(
+    r'(?P<time>\b\d{9,11}\.\d{1,6})(?="?\s*,\s*"[bs]")|(?<="timestamp":)(?P<flat>\s*"?)(?P<flat_time>\d{9,11}\.\d{1,6})\b'
+)
+_RFC3339 = re.compile(r'(?<="timestamp":)(?P<lead>\s*")(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)Z(?=")')
+_FLAT_INGESTION = re.compile(r'(?<="ingestion_timestamp":)(?P<lead>\s*"?)(?P<time>\d{15,17})(?!\d)')
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def read_messages(paths: Iterable[Path | str]) -> Iterator[str]:
+    """Yield the messages of files, one a line, plain or gzip; empty lines are left out.
+
+    :param paths: files, in this order; ``-`` is the standard input.
+    :raises OSError: when a file cannot be read.
+    """
+    for path in paths:
+        if str(path) == "-":
+            yield from _lines(sys.stdin.buffer)
+            continue
+        with open(path, "rb") as file:
+            packed = file.read(2) == _GZIP
+        with gzip.open(path, "rb") if packed else open(path, "rb") as lines:
+            yield from _lines(lines)
+
+
+def _lines(lines: Iterable[bytes]) -> Iterator[str]:
+    for line in lines:
+        # Bytes that are not UTF-8 survive: the warm tier is to see (and dead-letter) what was recorded.
+        text = line.strip().decode("utf-8", "surrogateescape")
+        if text:
+            yield text
+
+
+def trade_times(message: str, exchange: str) -> list[int]:
+    """Find the times of the trades in a message.
+
+    :param message: raw message of any form.
+    :param exchange: ``binance`` or ``kraken``.
+    :returns: microseconds since 1970, UTC; empty when there is none.
+    """
+    if exchange == "binance":
+        return [int(match["time"]) * 1000 for match in _MILLISECONDS.finditer(message) if match["name"] == "T"]
+    seconds = [_seconds_to_micros(match["time"] or match["flat_time"]) for match in _SECONDS.finditer(message)]
+    return seconds + [_rfc3339_to_micros(match["time"]) for match in _RFC3339.finditer(message)]
+
+
+def shift_message(message: str, exchange: str, delta: int) -> str:
+    """Move every time of a message.
+
+    :param message: raw message of any form.
+    :param exchange: ``binance`` or ``kraken``.
+    :param delta: microseconds to add; a multiple of 1,000, because Binance's times are milliseconds.
+    :returns: the message, unchanged but for its times.
+    """
+    if exchange == "binance":
+        return _MILLISECONDS.sub(lambda match: f"{match[1]}{int(match['time']) + delta // 1000}", message)
+    message = _SECONDS.sub(lambda match: _shift_seconds(match, delta), message)
+    message = _RFC3339.sub(lambda match: match["lead"] + _shift_rfc3339(match["time"], delta), message)
+    return _FLAT_INGESTION.sub(lambda match: f"{match['lead']}{int(match['time']) + delta}", message)
+
+
+def shift_to(messages: Iterable[str], exchange: str, delta: int) -> Iterator[str]:
+    """Move the times of many messages, see :func:`shift_message`."""
+    return (shift_message(message, exchange, delta) for message in messages)
+
+
+def find_shift(messages: Iterable[str], exchange: str, last: int) -> int:
+    """Find what to add to all times so that the last trade lands at a given time.
+
+    :param messages: all messages that are to be shifted alike.
+    :param exchange: ``binance`` or ``kraken``.
+    :param last: where the last trade is to land, microseconds since 1970, UTC.
+    :returns: microseconds, a multiple of 1,000: the last trade lands on ``last``, or less than a millisecond before.
+    :raises ValueError: when no message has a time.
+    """
+    latest = max((time for message in messages for time in trade_times(message, exchange)), default=None)
+    if latest is None:
+        raise ValueError(f"no {exchange} trade with a time was found, nothing was shifted; is --exchange right?")
+    return (last - latest) // 1000 * 1000
+
+
+def _seconds_to_micros(text: str) -> int:
+    whole, _, fraction = text.partition(".")
+    return int(whole) * 1_000_000 + int(fraction.ljust(6, "0"))
+
+
+def _shift_seconds(match: re.Match[str], delta: int) -> str:
+    text = match["time"] or match["flat_time"]
+    whole, fraction = divmod(_seconds_to_micros(text) + delta, 1_000_000)
+    return f"{match['flat'] or ''}{whole}.{fraction:06d}"
+
+
+def _rfc3339_to_micros(text: str) -> int:
+    return to_micros(datetime.fromisoformat(text).replace(tzinfo=UTC))
+
+
+def _shift_rfc3339(text: str, delta: int) -> str:
+    moment = _EPOCH + timedelta(microseconds=_rfc3339_to_micros(text) + delta)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
