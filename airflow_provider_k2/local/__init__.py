@@ -1,5 +1,4 @@
-"""
-The whole system on one machine, without containers: for development, tests and the demo.
+"""The whole system on one machine, without containers: for development, tests and the demo.
 
 From the shell, with everything below ``.k2/`` (or ``$K2_HOME``)::
 
@@ -21,7 +20,8 @@ From Python, for tests: an instance of its own on free ports, in 2 to 4 seconds:
         system.clickhouse.stop(); system.clickhouse.start()
 
 ``LocalSystem(home, services=("clickhouse", "postgres"))`` starts only these. Airflow is a service as well
-(``services=ALL_SERVICES``), Spark is not: ``ensure_spark(home)`` makes its environment once and is no process.
+(``services=ALL_SERVICES``), Spark is not a process: ``system.ensure_spark()`` makes its environment once
+(``spark=DIR`` shares one between systems); afterwards ``system.env()`` has its ``spark-submit`` on the path.
 """
 
 from __future__ import annotations

@@ -10,9 +10,11 @@ import random
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 HOST = "127.0.0.1"
 # Below the range from which Linux takes the ports of outgoing connections, so that nothing grabs a port between
@@ -43,8 +45,7 @@ def port_answers(port: int) -> bool:
 
 
 class Home:
-    """
-    A local system's directory, ``.k2`` by default.
+    """A local system's directory, ``.k2`` by default.
 
     :param path: the directory; made with mode 0711, because PostgreSQL, when root starts it, runs as another user.
     :param default_ports: try each server's usual port first; otherwise only free ports far from them.
@@ -77,9 +78,7 @@ class Home:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """
-        Only one command at a time changes a local system; a second one waits.
-        """
+        """Only one command at a time changes a local system; a second one waits."""
         self.make()
         with (self.path / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -133,8 +132,11 @@ class Home:
     def choose_port(self, name: str, default: int) -> int:
         """Choose and remember a port that is free now: the remembered one, the usual one, or any other."""
         with self._lock:
-            taken = {value for key, value in self._read("state.json").items()
-                     if key.startswith("port.") and key != f"port.{name}"}
+            taken = {
+                value
+                for key, value in self._read("state.json").items()
+                if key.startswith("port.") and key != f"port.{name}"
+            }
             wanted = [self.state(f"port.{name}"), default if self.default_ports else None]
             wanted += random.sample(_FREE_PORTS, 200)
             for port in wanted:

@@ -8,19 +8,21 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from airflow_provider_k2.local.home import Home, LocalSystemError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
 _CLOCK_TOLERANCE = 5.0  # seconds by which a process' start time may seem to move when the clock is set
 
 
 class Process:
-    """
-    One supervised process.
+    """One supervised process.
 
     :param home: the local system's directory.
     :param name: names the pid file and the log.
@@ -54,9 +56,10 @@ class Process:
         except (FileNotFoundError, json.JSONDecodeError, KeyError, psutil.NoSuchProcess, psutil.AccessDenied):
             return None
 
-    def start(self, command: Sequence[str], env: Mapping[str, str], cwd: Path | None = None, user: str | None = None) -> None:
-        """
-        Start in a session of its own, output to the log.
+    def start(
+        self, command: Sequence[str], env: Mapping[str, str], cwd: Path | None = None, user: str | None = None
+    ) -> None:
+        """Start in a session of its own, output to the log.
 
         :param env: added to this process' environment.
         :param user: run as this user; only root can.
@@ -74,8 +77,7 @@ class Process:
             self._pid_file.write_text(json.dumps({"pid": self._child.pid, "started": started}))
 
     def wait_ready(self, ready: Callable[[], bool], timeout: float) -> None:
-        """
-        Wait until ``ready`` says so.
+        """Wait until ``ready`` says so.
 
         :param timeout: seconds.
         :raises LocalSystemError: the process ended, or is not ready in time; with the end of its log.

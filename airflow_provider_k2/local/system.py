@@ -6,31 +6,35 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.local.home import HOST, Home, write_private
 from airflow_provider_k2.local.services.airflow import Airflow
-from airflow_provider_k2.local.services.base import Service, Status
 from airflow_provider_k2.local.services.clickhouse import ClickHouse
 from airflow_provider_k2.local.services.postgres import Postgres
 from airflow_provider_k2.local.services.seaweedfs import SeaweedFS
+from airflow_provider_k2.local.spark import ensure_spark, spark_is_ready
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from airflow_provider_k2.local.services.base import Service, Status
 
 DATA_SERVICES = ("clickhouse", "postgres", "seaweedfs")
 ALL_SERVICES = (*DATA_SERVICES, "airflow")
 
 
 class LocalSystem:
-    """
-    A local system in one directory. Safe to use twice: what runs already is left alone.
+    """A local system in one directory. Safe to use twice: what runs already is left alone.
 
     :param home: its directory; everything it writes is below.
     :param services: what :meth:`up` starts, of :data:`ALL_SERVICES`.
     :param default_ports: try the usual ports first (9000, 8123, 5432, ...); False for instances of tests.
     :param clickhouse_tls: let ClickHouse serve TLS as well.
+    :param spark: Spark's environment, ``spark`` below ``home`` if None; several systems may share one.
     :param dags: Airflow's folder of DAGs; ``dags`` in the current directory if None.
     """
 
@@ -41,12 +45,14 @@ class LocalSystem:
         default_ports: bool = True,
         clickhouse_tls: bool = False,
         dags: Path | None = None,
+        spark: Path | None = None,
     ) -> None:
         unknown = set(services) - set(ALL_SERVICES)
         if unknown:
             raise ValueError(f"unknown services {sorted(unknown)}: choose from {ALL_SERVICES}")
         self.home = Home(home, default_ports)
         self.services = tuple(services)
+        self.spark = (spark or self.home.path / "spark").absolute()
         self.clickhouse = ClickHouse(self.home, clickhouse_tls)
         self.postgres = Postgres(self.home)
         self.seaweedfs = SeaweedFS(self.home)
@@ -56,8 +62,7 @@ class LocalSystem:
         self.airflow = Airflow(self.home, self.postgres, (dags or Path("dags")).absolute(), self._connections)
 
     def up(self) -> None:
-        """
-        Start what does not run, side by side, and write the env file.
+        """Start what does not run, side by side, and write the env file.
 
         :raises LocalSystemError: a service does not come up; the others stay as they are.
         """
@@ -70,6 +75,11 @@ class LocalSystem:
                 self.airflow.start()
             self.write_env()
 
+    def ensure_spark(self) -> Path:
+        """Make Spark's environment (once) and put its ``spark-submit`` on the path in :meth:`env`."""
+        with self.home.locked():
+            return ensure_spark(self.spark)
+
     def down(self) -> None:
         """Stop everything that runs, also what another command has started."""
         with self.home.locked():
@@ -80,10 +90,16 @@ class LocalSystem:
                     outcome.result()
 
     def reset(self) -> None:
-        """Stop everything and delete the directory with all data, logs, ports and passwords."""
+        """Stop everything and delete all data, logs, ports and passwords; Spark's environment stays."""
         if self.home.path.exists():
             self.down()
-            shutil.rmtree(self.home.path)
+            for path in self.home.path.iterdir():
+                if path == self.spark:
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
     def status(self) -> list[Status]:
         """One line for each process."""
@@ -115,14 +131,24 @@ class LocalSystem:
                 "extra": {name: value for name, value in self.seaweedfs.catalog_properties().items() if name != "uri"},
             },
             "spark_default": {
-                "conn_type": "spark", "host": "local[*]", "extra": {"deploy-mode": "client", "spark-binary": "spark-submit"},
+                "conn_type": "spark", "host": "local[*]",
+                "extra": {"deploy-mode": "client", "spark-binary": "spark-submit"},
             },
         }  # fmt: skip
         return {
             "K2_HOME": str(self.home.path),
+            **self._path(),
             "AWS_REGION": self.seaweedfs.catalog_properties()["s3.region"],
             **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
         }
+
+    def _path(self) -> dict[str, str]:
+        """Spark's ``bin`` before everything else on the path, once it is there."""
+        if not spark_is_ready(self.spark):
+            return {}
+        ours = str(self.spark / "bin")
+        others = [entry for entry in os.environ.get("PATH", os.defpath).split(os.pathsep) if entry != ours]
+        return {"PATH": os.pathsep.join([ours, *others])}
 
     def write_env(self) -> Path:
         """Write :meth:`env` as a shell script, readable by its owner only."""
@@ -145,9 +171,3 @@ class LocalSystem:
     ) -> None:
         """Stop; the data stays."""
         self.down()
-
-
-def default_home() -> Path:
-    """``$K2_HOME``, or ``.k2`` in the current directory."""
-    return Path(os.environ.get("K2_HOME") or ".k2")
-

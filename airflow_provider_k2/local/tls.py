@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_provider_k2.local.home import HOST, write_private
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 def self_signed(directory: Path) -> tuple[Path, Path]:
-    """
-    A certificate that is its own authority, valid for a year, for ``127.0.0.1`` and ``localhost``; made once.
+    """A certificate that is its own authority, valid for a year, for ``127.0.0.1`` and ``localhost``; made once.
 
     :param directory: where ``server.crt`` and ``server.key`` (mode 0600) are kept.
     :return: the paths of certificate and key.
@@ -26,7 +28,7 @@ def self_signed(directory: Path) -> tuple[Path, Path]:
     directory.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "k2-local")])
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -1,5 +1,4 @@
-"""
-ClickHouse's real engine (chDB, in this process) behind ClickHouse's two real protocols.
+"""ClickHouse's real engine (chDB, in this process) behind ClickHouse's two real protocols.
 
 ``python -m airflow_provider_k2.local.clickhouse_server --path DIR`` owns one data path and serves it on the native
 protocol (clickhouse-driver, airflow-clickhouse-plugin) and over HTTP (clickhouse-connect, clickhouse-java,

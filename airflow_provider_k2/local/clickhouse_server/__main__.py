@@ -1,5 +1,4 @@
-"""
-Start the server: ``python -m airflow_provider_k2.local.clickhouse_server --path DIR``.
+"""Start the server: ``python -m airflow_provider_k2.local.clickhouse_server --path DIR``.
 
 The user's password comes from the environment variable ``K2_CLICKHOUSE_PASSWORD``, never from the command line.
 Ends cleanly on SIGTERM and SIGINT; after ``kill -9`` the next start finds every part that was complete.
@@ -61,8 +60,13 @@ def main() -> int:
         ]
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    logging.info("ClickHouse %s serves %s: native %s, HTTP %s", engine.version, arguments.path,
-                 arguments.native_port, arguments.http_port)
+    logging.info(
+        "ClickHouse %s serves %s: native %s, HTTP %s",
+        engine.version,
+        arguments.path,
+        arguments.native_port,
+        arguments.http_port,
+    )
     stop.wait()
     logging.info("stopping")
     for server in servers:

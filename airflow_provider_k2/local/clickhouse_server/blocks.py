@@ -1,5 +1,4 @@
-"""
-Where a Native block ends.
+"""Where a Native block ends.
 
 The native protocol sends INSERT data as blocks without a length, so a server has to walk over every column to find
 the next packet. Nothing is decoded: fixed-size columns are skipped at once, only the lengths of strings are read.
@@ -9,10 +8,13 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from airflow_provider_k2.local.clickhouse_server.errors import NOT_IMPLEMENTED, ServerError
 from airflow_provider_k2.local.clickhouse_server.statements import top_level
-from airflow_provider_k2.local.clickhouse_server.streams import ByteStream
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.local.clickhouse_server.streams import ByteStream
 
 _SIZES = {
     **dict.fromkeys(("Int8", "UInt8", "Bool", "Enum8", "Nothing"), 1),
@@ -43,6 +45,7 @@ class StringColumn(Column):
     """Strings with their lengths."""
 
     def body(self, stream: ByteStream, rows: int) -> None:
+        """Walk over the values of ``rows`` rows."""
         stream.skip_strings(rows)
 
 
@@ -55,9 +58,11 @@ class WrappedColumn(Column):
         self.is_array = is_array
 
     def prefix(self, stream: ByteStream) -> None:
+        """What stands before the inner column."""
         self.inner.prefix(stream)
 
     def body(self, stream: ByteStream, rows: int) -> None:
+        """Walk over the values of ``rows`` rows."""
         if not self.is_array:
             stream.skip(rows)
         elif rows:
@@ -74,10 +79,12 @@ class TupleColumn(Column):
         self.inner = inner
 
     def prefix(self, stream: ByteStream) -> None:
+        """What stands before each inner column."""
         for column in self.inner:
             column.prefix(stream)
 
     def body(self, stream: ByteStream, rows: int) -> None:
+        """Walk over the values of ``rows`` rows."""
         for column in self.inner:
             column.body(stream, rows)
 
@@ -90,9 +97,11 @@ class LowCardinalityColumn(Column):
         self.inner = inner
 
     def prefix(self, stream: ByteStream) -> None:
+        """The version of the dictionary's form."""
         stream.skip(8)
 
     def body(self, stream: ByteStream, rows: int) -> None:
+        """Walk over the values of ``rows`` rows."""
         if rows:
             index_size = 1 << (stream.uint64() & 0xFF)
             self.inner.body(stream, stream.uint64())
@@ -102,13 +111,14 @@ class LowCardinalityColumn(Column):
 def arguments(text: str) -> list[str]:
     """The arguments of a type, cut at the commas outside brackets."""
     cuts = [token.start for token in top_level(text) if token.text == ","]
-    return [text[start:end].strip() for start, end in zip([0, *(cut + 1 for cut in cuts)], [*cuts, len(text)], strict=True)]
+    return [
+        text[start:end].strip() for start, end in zip([0, *(cut + 1 for cut in cuts)], [*cuts, len(text)], strict=True)
+    ]
 
 
 @lru_cache(maxsize=4096)
-def column(type_name: str) -> Column:
-    """
-    How to walk over a column of this type.
+def column(type_name: str) -> Column:  # noqa: PLR0911 - one line a kind of type
+    """How to walk over a column of this type.
 
     :raises ServerError: a type that cannot be sent here over the native protocol.
     """
@@ -149,8 +159,7 @@ def _unnamed(argument: str) -> str:
 
 
 def walk_block(stream: ByteStream) -> tuple[list[tuple[str, str]], int]:
-    """
-    Walk over one Native block.
+    """Walk over one Native block.
 
     :return: names and types of its columns, and its number of rows.
     :raises ServerError: a type that cannot be sent here.

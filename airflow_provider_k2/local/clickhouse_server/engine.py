@@ -1,5 +1,4 @@
-"""
-One chDB data path and the sessions on it.
+"""One chDB data path and the sessions on it.
 
 A chDB connection costs 0.2 ms and runs one statement at a time, so every client connection or HTTP request has its
 own. Streamed results leave the engine through a named pipe (``INTO OUTFILE``): formats with a footer (Parquet, ORC,
@@ -16,16 +15,17 @@ import os
 import re
 import select
 import shutil
-import threading
-from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from chdb import _chdb  # type: ignore[attr-defined]
+from chdb import _chdb
 
 from airflow_provider_k2.local.clickhouse_server.errors import ServerError
 from airflow_provider_k2.local.clickhouse_server.statements import Query, parse_query, with_user
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 PIPE_BYTES = 1 << 20
 _KILL_BY_ID = re.compile(r"\bquery_id\s*=\s*'([^'\\]*)'", re.IGNORECASE)
@@ -43,8 +43,7 @@ def identifier(name: str) -> str:
 
 
 class Engine:
-    """
-    The owner of one data path. One process may own a path.
+    """The owner of one data path. One process may own a path.
 
     :param path: directory of the data; created when missing.
     :param user: what ``currentUser()`` answers.
@@ -71,8 +70,7 @@ class Engine:
         return _chdb.connect(str(self.path))
 
     def session(self, database: str = "") -> Session:
-        """
-        A new session.
+        """A new session.
 
         :param database: current database; empty is ``default``.
         :raises ServerError: when the database does not exist.
@@ -97,8 +95,11 @@ class Engine:
         """Cancel the running query that carries ``token``; none is no error."""
         connection = self.connect()
         with contextlib.closing(connection):
-            connection.query(f"KILL QUERY WHERE positionCaseInsensitive(query, {quote(token)}) > 0 "
-                             "AND NOT startsWith(query, 'KILL') ASYNC", "TSV")
+            connection.query(
+                f"KILL QUERY WHERE positionCaseInsensitive(query, {quote(token)}) > 0 "
+                "AND NOT startsWith(query, 'KILL') ASYNC",
+                "TSV",
+            )
 
     def close(self) -> None:
         """Close the path: running merges end, parts are complete."""
@@ -121,8 +122,7 @@ class Result:
 
 
 class Session:
-    """
-    One chDB connection with its current database and settings. Not to be shared between threads.
+    """One chDB connection with its current database and settings. Not to be shared between threads.
 
     :param engine: the owner of the path.
     :param database: current database; empty is ``default``.
@@ -149,8 +149,7 @@ class Session:
             raise ServerError.from_engine(error) from None
 
     def use_settings(self, settings: Mapping[str, str]) -> None:
-        """
-        Set settings for the next statement only; :meth:`reset_settings` takes them back.
+        """Set settings for the next statement only; :meth:`reset_settings` takes them back.
 
         :raises ServerError: code 115 for an unknown setting, others for bad values.
         """
@@ -161,7 +160,9 @@ class Session:
     def use_parameters(self, params: Mapping[str, str]) -> None:
         """Set ``{name:Type}`` parameters for all statements of this session."""
         if params:
-            self._run("SET " + ", ".join(f"{identifier('param_' + name)} = {quote(value)}" for name, value in params.items()))
+            self._run(
+                "SET " + ", ".join(f"{identifier('param_' + name)} = {quote(value)}" for name, value in params.items())
+            )
 
     def reset_settings(self) -> None:
         """Undo :meth:`use_settings`, and repeat what the client itself has SET in this session."""
@@ -184,9 +185,10 @@ class Session:
         """Whether the statement is a query with a result (SELECT, SHOW, DESCRIBE, EXISTS, EXPLAIN)."""
         return bool(self._connection.classify_query(sql)["query_class"] == _chdb.query_class.READ_ONLY)
 
-    def execute(self, sql: str, output: str = "TSV", params: Mapping[str, str] | None = None, query_id: str = "") -> Result:
-        """
-        Run a statement and keep its whole output: for DDL, control statements and INSERT ... SELECT.
+    def execute(
+        self, sql: str, output: str = "TSV", params: Mapping[str, str] | None = None, query_id: str = ""
+    ) -> Result:
+        """Run a statement and keep its whole output: for DDL, control statements and INSERT ... SELECT.
 
         :param output: format of the output.
         :param params: values of ``{name:Type}`` parameters.
@@ -203,8 +205,7 @@ class Session:
         return result
 
     def describe(self, sql: str, params: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-        """
-        Names and types of a statement's columns: SELECTs are not run for it, SHOW and the like are.
+        """Names and types of a statement's columns: SELECTs are not run for it, SHOW and the like are.
 
         :raises ServerError: a statement that the engine refuses.
         """
@@ -216,9 +217,10 @@ class Session:
             names, types = (json.loads(line) for line in data.splitlines()[:2])
         return list(zip(names, types, strict=True))
 
-    def blocks(self, sql: str, query_id: str = "", params: Mapping[str, str] | None = None) -> Iterator[tuple[bytes, int]]:
-        """
-        Stream a query's result as blocks in Native format, each with its number of rows.
+    def blocks(
+        self, sql: str, query_id: str = "", params: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[bytes, int]]:
+        """Stream a query's result as blocks in Native format, each with its number of rows.
 
         :raises ServerError: whatever the engine reports, also in the middle of the result.
         """
@@ -244,10 +246,15 @@ class Session:
                 self._connection.streaming_cancel_query(stream)
 
     @contextlib.contextmanager
-    def export(self, query: Query, output: str, compression: str = "", params: Mapping[str, str] | None = None,
-               query_id: str = "") -> Iterator[Export]:
-        """
-        Run a query whose output streams through a named pipe.
+    def export(
+        self,
+        query: Query,
+        output: str,
+        compression: str = "",
+        params: Mapping[str, str] | None = None,
+        query_id: str = "",
+    ) -> Iterator[Export]:
+        """Run a query whose output streams through a named pipe.
 
         :param query: the parsed statement.
         :param output: output format.
@@ -256,8 +263,10 @@ class Session:
         self.last_token = token = self._engine.token()
         pipe = self._engine.pipe(token)
         clause = f" COMPRESSION {quote(compression)} LEVEL 1" if compression else ""
-        sql = (f"{query.body}\nINTO OUTFILE {quote(str(pipe))} TRUNCATE{clause} FORMAT {output} {query.settings}"
-               f"\n/* {_mark(query_id)} */")
+        sql = (
+            f"{query.body}\nINTO OUTFILE {quote(str(pipe))} TRUNCATE{clause} FORMAT {output} {query.settings}"
+            f"\n/* {_mark(query_id)} */"
+        )
         try:
             running = Export(self._engine, token, pipe)
             try:
@@ -270,8 +279,7 @@ class Session:
 
     @contextlib.contextmanager
     def insert(self, head: str, data_format: str) -> Iterator[InsertStream]:
-        """
-        Insert data that arrives in pieces; leaving the block without :meth:`InsertStream.finish` cancels it.
+        """Insert data that arrives in pieces; leaving the block without :meth:`InsertStream.finish` cancels it.
 
         :param head: the statement up to VALUES or FORMAT.
         :param data_format: the data's format.
@@ -352,8 +360,7 @@ class Export:
         return self._running.done()
 
     def result(self) -> Result:
-        """
-        The counters, once the output has been read.
+        """The counters, once the output has been read.
 
         :raises ServerError: the engine's error.
         """
@@ -380,8 +387,7 @@ class InsertStream:
         self._open = True
 
     def append(self, data: bytes) -> None:
-        """
-        Hand over a piece of the data, cut anywhere.
+        """Hand over a piece of the data, cut anywhere.
 
         :raises ServerError: data that the engine cannot parse, or cannot insert.
         """
@@ -391,8 +397,7 @@ class InsertStream:
             raise ServerError.from_engine(error) from None
 
     def finish(self) -> Result:
-        """
-        End the data and commit.
+        """End the data and commit.
 
         :raises ServerError: the engine's error; what it has already committed stays, as in any ClickHouse.
         """

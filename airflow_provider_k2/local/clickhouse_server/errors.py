@@ -29,8 +29,7 @@ _STATUS = {
 
 
 class ServerError(Exception):
-    """
-    An error as ClickHouse reports it.
+    """An error as ClickHouse reports it.
 
     :param code: ClickHouse's error code.
     :param message: the text after ``DB::Exception:``, with or without the name in brackets.
@@ -49,8 +48,7 @@ class ServerError(Exception):
 
     @classmethod
     def from_engine(cls, error: BaseException) -> ServerError:
-        """
-        Read code and message out of an exception raised by chDB.
+        """Read code and message out of an exception raised by chDB.
 
         :param error: what chDB raised; a text without a code becomes code 1002.
         """

@@ -9,17 +9,15 @@ import json
 import threading
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler
 from itertools import chain
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import lz4.frame
 import zstandard
 
-from airflow_provider_k2.local.clickhouse_server.engine import Result, Session
 from airflow_provider_k2.local.clickhouse_server.errors import (
     READONLY,
     SESSION_IS_LOCKED,
@@ -30,6 +28,11 @@ from airflow_provider_k2.local.clickhouse_server.errors import (
 from airflow_provider_k2.local.clickhouse_server.server import Context, ThreadedServer, log
 from airflow_provider_k2.local.clickhouse_server.statements import Insert, parse_insert, parse_query
 from airflow_provider_k2.local.clickhouse_server.streams import ByteStream, compress_frames, read_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_k2.local.clickhouse_server.engine import Result, Session
 
 PIECE = 1 << 20
 HOLD_BACK = 1 << 18  # bytes of output before which an error can still become a proper status
@@ -60,8 +63,7 @@ class HttpSessions:
 
     @contextlib.contextmanager
     def use(self, session_id: str, create: Callable[[], Session]) -> Iterator[Session]:
-        """
-        The session of this id, made when there is none.
+        """The session of this id, made when there is none.
 
         :raises ServerError: code 373 when another request is using it.
         """
@@ -72,7 +74,9 @@ class HttpSessions:
                 self._sessions[session_id] = (threading.Lock(), create())
             lock, session = self._sessions[session_id]
         if not lock.acquire(blocking=False):
-            raise ServerError(SESSION_IS_LOCKED, f"Session {session_id} is locked by a concurrent client", "SESSION_IS_LOCKED")
+            raise ServerError(
+                SESSION_IS_LOCKED, f"Session {session_id} is locked by a concurrent client", "SESSION_IS_LOCKED"
+            )
         try:
             yield session
         finally:
@@ -136,7 +140,7 @@ class HttpHandler(BaseHTTPRequestHandler):
             self._fail(error)
         except (EOFError, ConnectionError):
             self.close_connection = True
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             log.exception("request failed")
             self._fail(ServerError.from_engine(error))
 
@@ -245,13 +249,17 @@ class HttpHandler(BaseHTTPRequestHandler):
 
     def _require_writable(self, may_write: bool) -> None:
         if not may_write:
-            message = "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly. Use POST"
+            message = (
+                "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly. Use POST"
+            )
             raise ServerError(READONLY, message, "READONLY")
 
     def _default_format(self) -> str:
         return self.arguments.get("default_format") or self.headers.get("X-ClickHouse-Format") or "TabSeparated"
 
-    def _insert(self, session: Session, insert: Insert, rest: bytes, body: Iterator[bytes], params: dict[str, str]) -> None:
+    def _insert(
+        self, session: Session, insert: Insert, rest: bytes, body: Iterator[bytes], params: dict[str, str]
+    ) -> None:
         head = insert.head.encode("latin-1").decode("utf-8", "surrogateescape")
         with contextlib.closing(session.sibling()) as own:
             own.use_parameters(params)
@@ -311,7 +319,10 @@ class HttpHandler(BaseHTTPRequestHandler):
         return [
             ("Content-Type", _CONTENT_TYPES.get(output, "application/octet-stream")),
             ("X-ClickHouse-Format", output),
-            ("X-ClickHouse-Summary", json.dumps({name: str(value) for name, value in summary.items()}, separators=(",", ":"))),
+            (
+                "X-ClickHouse-Summary",
+                json.dumps({name: str(value) for name, value in summary.items()}, separators=(",", ":")),
+            ),
         ]
 
     def _start(self, status: int, headers: list[tuple[str, str]]) -> None:
@@ -384,4 +395,3 @@ def _gather(pieces: Iterator[bytes]) -> Iterator[bytes]:
             held, size = [], 0
     if held:
         yield b"".join(held)
-

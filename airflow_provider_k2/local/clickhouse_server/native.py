@@ -8,14 +8,16 @@ import socketserver
 import ssl
 import struct
 from functools import cached_property
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from airflow_provider_k2.local.clickhouse_server.blocks import column, walk_block
-from airflow_provider_k2.local.clickhouse_server.engine import Result, Session
 from airflow_provider_k2.local.clickhouse_server.errors import NOT_IMPLEMENTED, UNEXPECTED_PACKET, ServerError
 from airflow_provider_k2.local.clickhouse_server.server import Context, ThreadedServer, log
 from airflow_provider_k2.local.clickhouse_server.statements import Insert, parse_insert, parse_query
 from airflow_provider_k2.local.clickhouse_server.streams import ByteStream, compress_frames, read_frame
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.local.clickhouse_server.engine import Result, Session
 
 REVISION = 54440
 
@@ -58,7 +60,9 @@ class NativeHandler(socketserver.BaseRequestHandler):
         self.stream = ByteStream(lambda: self.request.recv(1 << 18))
         try:
             if self.stream.varint() != HELLO:
-                raise ServerError(UNEXPECTED_PACKET, "Unexpected packet: expected Hello", "UNEXPECTED_PACKET_FROM_CLIENT")
+                raise ServerError(
+                    UNEXPECTED_PACKET, "Unexpected packet: expected Hello", "UNEXPECTED_PACKET_FROM_CLIENT"
+                )
             session = self._hello()
         except ServerError as error:
             self._send_exception(error)
@@ -103,7 +107,9 @@ class NativeHandler(socketserver.BaseRequestHandler):
         elif kind == QUERY:
             return self._query(session)
         elif kind != CANCEL:  # a Cancel that comes after the query's end
-            self._send_exception(ServerError(UNEXPECTED_PACKET, f"Unexpected packet {kind}", "UNEXPECTED_PACKET_FROM_CLIENT"))
+            self._send_exception(
+                ServerError(UNEXPECTED_PACKET, f"Unexpected packet {kind}", "UNEXPECTED_PACKET_FROM_CLIENT")
+            )
             return False
         return True
 
@@ -118,7 +124,7 @@ class NativeHandler(socketserver.BaseRequestHandler):
                 session.reset_settings()
         except ServerError as error:
             self._send_exception(error)
-            return not isinstance(error, BrokenStream)
+            return not isinstance(error, BrokenStreamError)
         return True
 
     def _read_query(self) -> tuple[str, dict[str, str], str]:
@@ -135,7 +141,9 @@ class NativeHandler(socketserver.BaseRequestHandler):
         settings = {}
         while name := stream.string():
             if self.revision < 54429:
-                raise BrokenStream(UNEXPECTED_PACKET, "Settings need a client of revision 54429 or later", "UNKNOWN_PACKET_FROM_CLIENT")
+                raise BrokenStreamError(
+                    UNEXPECTED_PACKET, "Settings need a client of revision 54429 or later", "UNKNOWN_PACKET_FROM_CLIENT"
+                )
             stream.byte()
             settings[name] = stream.string()
         stream.varint()  # stage
@@ -148,14 +156,18 @@ class NativeHandler(socketserver.BaseRequestHandler):
         if self._read_data() is not None:
             while self._read_data() is not None:
                 pass
-            raise ServerError(NOT_IMPLEMENTED, "External tables are not supported by the local server", "NOT_IMPLEMENTED")
+            raise ServerError(
+                NOT_IMPLEMENTED, "External tables are not supported by the local server", "NOT_IMPLEMENTED"
+            )
 
     def _read_data(self) -> bytes | None:
         """The next Data packet's block as bytes of Native format, None for the empty block that ends the data."""
         stream = self.stream
         kind = stream.varint()
         if kind != DATA:
-            raise BrokenStream(UNEXPECTED_PACKET, f"Unexpected packet {kind}: expected Data", "UNEXPECTED_PACKET_FROM_CLIENT")
+            raise BrokenStreamError(
+                UNEXPECTED_PACKET, f"Unexpected packet {kind}: expected Data", "UNEXPECTED_PACKET_FROM_CLIENT"
+            )
         stream.string()  # table name
         stream.take()
         if self._compressed:
@@ -166,7 +178,7 @@ class NativeHandler(socketserver.BaseRequestHandler):
         try:
             _, rows = walk_block(stream)
         except ServerError as error:
-            raise BrokenStream.of(error) from None
+            raise BrokenStreamError.of(error) from None
         block = stream.take()
         return block if rows else None
 
@@ -203,8 +215,15 @@ class NativeHandler(socketserver.BaseRequestHandler):
             self._send_block(_header(session.describe(sql)))
         self._send_block(_EMPTY_BLOCK)
         self.request.sendall(
-            varint(SERVER_PROFILE) + varint(rows) + varint(blocks) + varint(size) + b"\x00" + varint(rows) + b"\x01"
-            + self._progress(rows, size, 0, 0) + varint(SERVER_END)
+            varint(SERVER_PROFILE)
+            + varint(rows)
+            + varint(blocks)
+            + varint(size)
+            + b"\x00"
+            + varint(rows)
+            + b"\x01"
+            + self._progress(rows, size, 0, 0)
+            + varint(SERVER_END)
         )
 
     def _columns_of(self, session: Session, sql: str, block: bytes) -> list[tuple[str, str]]:
@@ -244,7 +263,8 @@ class NativeHandler(socketserver.BaseRequestHandler):
 
     def _end(self, result: Result) -> None:
         self.request.sendall(
-            self._progress(result.read_rows, result.read_bytes, result.written_rows, result.written_bytes) + varint(SERVER_END)
+            self._progress(result.read_rows, result.read_bytes, result.written_rows, result.written_bytes)
+            + varint(SERVER_END)
         )
 
     def _progress(self, rows: int, size: int, written_rows: int, written_bytes: int) -> bytes:
@@ -267,16 +287,20 @@ class NativeHandler(socketserver.BaseRequestHandler):
     def _send_exception(self, error: ServerError) -> None:
         log.info("%s", error)
         self.request.sendall(
-            varint(SERVER_EXCEPTION) + struct.pack("<i", error.code) + string("DB::Exception")
-            + string(f"DB::Exception: {error.message}") + string("") + b"\x00"
+            varint(SERVER_EXCEPTION)
+            + struct.pack("<i", error.code)
+            + string("DB::Exception")
+            + string(f"DB::Exception: {error.message}")
+            + string("")
+            + b"\x00"
         )
 
 
-class BrokenStream(ServerError):
+class BrokenStreamError(ServerError):
     """An error after which the client's next packet cannot be found: the connection has to end."""
 
     @classmethod
-    def of(cls, error: ServerError) -> BrokenStream:
+    def of(cls, error: ServerError) -> BrokenStreamError:
         """The same error, fatal for the connection."""
         return cls(error.code, error.message)
 

@@ -10,46 +10,22 @@ import socket
 import socketserver
 import ssl
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_k2.local.clickhouse_server.engine import Engine
 from airflow_provider_k2.local.clickhouse_server.errors import wrong_password
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_k2.local.clickhouse_server.engine import Engine
 
 log = logging.getLogger("clickhouse_server")
 _POLLRDHUP = getattr(select, "POLLRDHUP", select.POLLHUP)
 
 
-@dataclass
-class Context:
-    """
-    What every connection needs.
-
-    :param engine: the owner of the data path.
-    :param user: the one user's name.
-    :param password: the user's password, empty for none.
-    """
-
-    engine: Engine
-    user: str = "default"
-    password: str = ""
-    display_name: str = "k2-local"
-    watchdog: Watchdog = field(default_factory=lambda: Watchdog())
-
-    def authenticate(self, user: str, password: str) -> None:
-        """
-        Check a client's credentials.
-
-        :raises ServerError: code 516.
-        """
-        same_user = hmac.compare_digest(user.encode(), self.user.encode())
-        if not (hmac.compare_digest(password.encode(), self.password.encode()) and same_user):
-            raise wrong_password(user)
-
-
 class Watchdog:
-    """One thread that looks after the sockets of clients whose query runs, and calls back when a client speaks or goes."""
+    """One thread that watches the sockets of clients whose query runs: it calls back when one speaks or goes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -58,8 +34,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def watch(self, client: socket.socket, callback: Callable[[], None], also_input: bool) -> Iterator[None]:
-        """
-        Call ``callback`` once from another thread when the client hangs up.
+        """Call ``callback`` once from another thread when the client hangs up.
 
         :param also_input: also when it sends something (the native protocol's Cancel).
         """
@@ -92,9 +67,33 @@ class Watchdog:
                     log.exception("a query of a lost client could not be cancelled")
 
 
-class ThreadedServer(socketserver.ThreadingTCPServer):
+@dataclass
+class Context:
+    """What every connection needs.
+
+    :param engine: the owner of the data path.
+    :param user: the one user's name.
+    :param password: the user's password, empty for none.
     """
-    A thread for each connection.
+
+    engine: Engine
+    user: str = "default"
+    password: str = ""
+    display_name: str = "k2-local"
+    watchdog: Watchdog = field(default_factory=Watchdog)
+
+    def authenticate(self, user: str, password: str) -> None:
+        """Check a client's credentials.
+
+        :raises ServerError: code 516.
+        """
+        same_user = hmac.compare_digest(user.encode(), self.user.encode())
+        if not (hmac.compare_digest(password.encode(), self.password.encode()) and same_user):
+            raise wrong_password(user)
+
+
+class ThreadedServer(socketserver.ThreadingTCPServer):
+    """A thread for each connection.
 
     :param address: host and port.
     :param handler: the protocol.
@@ -106,8 +105,13 @@ class ThreadedServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], handler: type[socketserver.BaseRequestHandler], context: Context,
-                 tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        handler: type[socketserver.BaseRequestHandler],
+        context: Context,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.context = context
         self._tls = tls
         super().__init__(address, handler)

@@ -1,5 +1,4 @@
-"""
-The little of SQL that a protocol needs to see: where an INSERT's data begins, and which FORMAT a query ends with.
+"""The little of SQL that a protocol needs to see: where an INSERT's data begins, and which FORMAT a query ends with.
 
 Everything else about a statement is asked of the engine. Texts are latin-1 decoded bytes or ordinary strings: only
 ASCII is looked at, so binary data behind an INSERT does no harm.
@@ -8,8 +7,11 @@ ASCII is looked at, so binary data behind an INSERT does no harm.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _TOKEN = re.compile(
     r"""
@@ -56,8 +58,7 @@ _USER = re.compile(
 
 
 def with_user(sql: str, user: str) -> str:
-    """
-    Let ``currentUser()`` be the user who has logged in: the engine knows only ``default``.
+    """Let ``currentUser()`` be the user who has logged in: the engine knows only ``default``.
 
     clickhouse-java asks for it after connecting, and from then on logs in as the answer.
 
@@ -68,8 +69,7 @@ def with_user(sql: str, user: str) -> str:
 
 @dataclass(frozen=True)
 class Insert:
-    """
-    An INSERT that takes data from outside the statement.
+    """An INSERT that takes data from outside the statement.
 
     ``head`` is the statement up to VALUES or FORMAT, ``target`` its table with the column list as a SELECT sees it,
     ``format`` the name of the data's format, ``data_at`` the index at which data inside the text begins.
@@ -83,8 +83,7 @@ class Insert:
 
 
 def parse_insert(sql: str) -> Insert | None:
-    """
-    Read an INSERT with data; anything else, also INSERT ... SELECT, is None.
+    """Read an INSERT with data; anything else, also INSERT ... SELECT, is None.
 
     :param sql: the statement, possibly followed by its data.
     """
@@ -103,7 +102,11 @@ def parse_insert(sql: str) -> Insert | None:
                 table_from = token.end
         if token.word in ("SELECT", "WITH", "WATCH", "FROM"):
             return None
-        if token.word in ("VALUES", "FORMAT", "SETTINGS", "PARTITION") and table_to is None and token.start > table_from:
+        if (
+            token.word in ("VALUES", "FORMAT", "SETTINGS", "PARTITION")
+            and table_to is None
+            and token.start > table_from
+        ):
             table_to = token.start
         if token.word == "VALUES":
             name, data_at = "Values", token.end
@@ -135,8 +138,7 @@ def _split_columns(target: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Query:
-    """
-    A statement without its FORMAT clause.
+    """A statement without its FORMAT clause.
 
     ``body`` is the statement, ``format`` the one it asked for, ``settings`` the SETTINGS written behind it,
     ``statements`` 2 when another one follows, ``is_select`` whether it is a SELECT (and not SHOW, EXPLAIN and such).
@@ -150,8 +152,7 @@ class Query:
 
 
 def parse_query(sql: str) -> Query:
-    """
-    Take a trailing semicolon and ``FORMAT name [SETTINGS ...]`` off a statement.
+    """Take a trailing semicolon and ``FORMAT name [SETTINGS ...]`` off a statement.
 
     :param sql: one statement; ``statements`` of the result is 2 when another one follows a semicolon.
     """
@@ -170,5 +171,7 @@ def parse_query(sql: str) -> Query:
         if token.word == "FORMAT" and name.word:
             rest = tokens[index + 2 :]
             if not rest or rest[0].word == "SETTINGS":
-                return Query(sql[: token.start], name.text, sql[rest[0].start : end] if rest else "", statements, is_select)
+                return Query(
+                    sql[: token.start], name.text, sql[rest[0].start : end] if rest else "", statements, is_select
+                )
     return Query(sql[:end], None, "", statements, is_select)

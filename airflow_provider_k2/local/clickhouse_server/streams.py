@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import lz4.block
 import zstandard
 from clickhouse_cityhash.cityhash import CityHash128
 
 from airflow_provider_k2.local.clickhouse_server.errors import UNKNOWN_COMPRESSION_METHOD, ServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 FRAME_BYTES = 1 << 20
 _HEADER = struct.Struct("<BII")
@@ -18,8 +21,7 @@ _MASK = (1 << 64) - 1
 
 
 class ByteStream:
-    """
-    A growing buffer over a source of bytes; :meth:`take` hands out what was walked over.
+    """A growing buffer over a source of bytes; :meth:`take` hands out what was walked over.
 
     :param more: returns the next bytes, empty at the end.
     """
@@ -30,8 +32,7 @@ class ByteStream:
         self.position = 0
 
     def need(self, size: int) -> None:
-        """
-        Have ``size`` bytes at the position.
+        """Have ``size`` bytes at the position.
 
         :raises EOFError: when the source ends before.
         """
@@ -119,8 +120,7 @@ def compress_frames(data: bytes) -> Iterator[bytes]:
 
 
 def read_frame(stream: ByteStream) -> bytes:
-    """
-    The content of the next frame.
+    """The content of the next frame.
 
     :raises ServerError: a broken checksum, or a method other than LZ4, ZSTD and NONE.
     :raises EOFError: when the stream ends inside the frame.
@@ -135,7 +135,7 @@ def read_frame(stream: ByteStream) -> bytes:
     if method == _LZ4:
         return bytes(lz4.block.decompress(packed, uncompressed_size=size))
     if method == _ZSTD:
-        return zstandard.ZstdDecompressor().decompress(packed, max_output_size=size)
+        return bytes(zstandard.ZstdDecompressor().decompress(packed, max_output_size=size))
     if method == _NONE:
         return packed
     raise ServerError(UNKNOWN_COMPRESSION_METHOD, f"Unknown compression method: {method}", "UNKNOWN_COMPRESSION_METHOD")

@@ -13,21 +13,24 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_provider_k2.local.home import HOST, Home, LocalSystemError, write_private
 from airflow_provider_k2.local.process import Process
 from airflow_provider_k2.local.services.base import Service, Status, status_of
-from airflow_provider_k2.local.services.postgres import Postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from airflow_provider_k2.local.services.postgres import Postgres
 
 ADMIN = "admin"
 
 
 class Airflow(Service):
-    """
-    The processes of one Airflow: api-server, scheduler and dag-processor; on Airflow 2 webserver and scheduler.
+    """The processes of one Airflow: api-server, scheduler and dag-processor; on Airflow 2 webserver and scheduler.
 
     :param home: the local system's directory.
     :param postgres: where the metadata database is; it has to run.
@@ -141,7 +144,7 @@ class Airflow(Service):
         """The page's health report says that database, scheduler and dag-processor are healthy."""
         try:
             path = "/health" if self._is_two else "/api/v2/monitor/health"
-            with urllib.request.urlopen(self.url + path, timeout=3) as response:
+            with urllib.request.urlopen(self.url + path, timeout=3) as response:  # noqa: S310 - always http
                 report = json.load(response)
         except (OSError, urllib.error.URLError, json.JSONDecodeError):
             return False
@@ -149,8 +152,7 @@ class Airflow(Service):
         return all((report.get(part) or {}).get("status") == "healthy" for part in parts)
 
     def start(self) -> None:
-        """
-        Migrate the metadata database if need be, start what does not run, wait until Airflow is healthy.
+        """Migrate the metadata database if need be, start what does not run, wait until Airflow is healthy.
 
         Processes whose environment is out of date (ports have moved, Spark has come) are started again.
 
@@ -161,7 +163,9 @@ class Airflow(Service):
         if not any(process.find() for process in self.processes.values()):
             self.home.choose_port("airflow", 8080)
         env = {**self._env(), **self.settings()}
-        fingerprint = hashlib.sha256(json.dumps(env, sort_keys=True).encode()).hexdigest()
+        # Of the path only Spark matters: another shell's path is no reason to start again.
+        relevant = {**env, "PATH": env.get("PATH", "").split(os.pathsep)[0]}
+        fingerprint = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
         if self.home.state("airflow.env") != fingerprint:
             self.stop()
         write_private(self._passwords_file, json.dumps({ADMIN: self.password}))
@@ -181,7 +185,7 @@ class Airflow(Service):
             return
         self._run(["db", "migrate"], env)
         if self._is_two:
-            self._run(["users", "create", "-u", ADMIN, "-f", "k2", "-l", "local", "-r", "Admin", "-e", "admin@localhost",
+            self._run(["users", "create", "-u", ADMIN, "-f", "k2", "-l", "local", "-r", "Admin", "-e", "admin@local",
                        "--use-random-password"], env)  # fmt: skip
         self.home.remember("airflow.migrated", self.version)
 
@@ -211,5 +215,7 @@ class Airflow(Service):
         lines = []
         for command, process in self.processes.items():
             serves = command in ("api-server", "webserver")
-            lines.append(status_of(process.name, process, self.ready if serves else lambda: True, self.url if serves else ""))
+            lines.append(
+                status_of(process.name, process, self.ready if serves else lambda: True, self.url if serves else "")
+            )
         return lines

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from airflow_provider_k2.local.home import Home
 from airflow_provider_k2.local.process import Process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from airflow_provider_k2.local.home import Home
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,7 @@ class Status:
 
 
 class Service(ABC):
-    """
-    One server process with its data.
+    """One server process with its data.
 
     :param home: the local system's directory.
     """
@@ -60,7 +63,7 @@ class Service(ABC):
     def ready(self) -> bool:
         """Whether it serves."""
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most services have nothing to prepare
         """Make what has to be there once it serves; runs at every start."""
 
     @property
@@ -69,8 +72,7 @@ class Service(ABC):
         return self.process.find() is not None
 
     def start(self) -> None:
-        """
-        Start, wait until it serves, prepare it; nothing when it runs.
+        """Start, wait until it serves, prepare it; nothing when it runs.
 
         :raises LocalSystemError: when it does not come up; the text holds the end of its log.
         """

@@ -118,7 +118,8 @@ class Postgres(Service):
         script = ["\\set ON_ERROR_STOP on"]
         for name in DATABASES:
             script += [
-                f"SELECT 'CREATE ROLE {name} LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}')\\gexec",
+                f"SELECT 'CREATE ROLE {name} LOGIN' "
+                f"WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}')\\gexec",
                 f"ALTER ROLE {name} PASSWORD '{self.password(name)}';",
                 f"SELECT 'CREATE DATABASE {name} OWNER {name}' "
                 f"WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}')\\gexec",
@@ -127,8 +128,7 @@ class Postgres(Service):
         self.home.remember("postgres.prepared", True)
 
     def psql(self, script: str, database: str = "postgres") -> str:
-        """
-        Run a psql script as superuser; it goes through standard input, so no secret shows on a command line.
+        """Run a psql script as superuser; it goes through standard input, so no secret shows on a command line.
 
         :raises LocalSystemError: psql's error.
         """

@@ -6,12 +6,14 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 
 from airflow_provider_k2.local.home import HOST, LocalSystemError, port_answers
 from airflow_provider_k2.local.services.base import Service
 
 BUCKET = "k2lake"
+PROBE_BUCKET = "k2probe"
 REGION = "us-east-1"
 ACCESS_KEY = "k2local"
 # The catalog verifies signatures for any service name but "s3", whose body hash pyiceberg does not send.
@@ -76,7 +78,9 @@ class SeaweedFS(Service):
     def _launch(self) -> None:
         (self.data / "data").mkdir(parents=True, exist_ok=True)
         command = [
-            _binary(), "mini", f"-dir={self.data / 'data'}", f"-ip={HOST}", f"-ip.bind={HOST}", f"-tableBucket={BUCKET}",
+            _binary(), "mini", f"-dir={self.data / 'data'}", f"-ip={HOST}", f"-ip.bind={HOST}",
+            f"-tableBucket={BUCKET}",
+            f"-bucket={PROBE_BUCKET}",
             "-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-s3.port.lance=0",
             f"-s3.port.iceberg={self.home.choose_port('seaweedfs.iceberg', 8181)}",
         ]  # fmt: skip
@@ -90,14 +94,38 @@ class SeaweedFS(Service):
         self.process.start(command, keys, cwd=self.data)
 
     def ready(self) -> bool:
-        """The catalog and the object store answer, and the table bucket is there."""
-        if not port_answers(self.s3_port):
+        """The table bucket is in the catalog, and the object store takes an object and gives one back.
+
+        ``weed mini`` opens its ports before its parts know each other: what answers is not yet what works.
+        """
+        if not port_answers(self.s3_port) or not port_answers(self.port):
             return False
+        probe = f"{self.s3_url}/{PROBE_BUCKET}/probe"
+        return (
+            self._signed("GET", f"{self.url}/v1/{BUCKET}/namespaces", SIGNING_NAME) == HTTPStatus.OK
+            and self._signed("GET", probe, "s3") in (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
+            and self._signed("PUT", probe, "s3", b"ready") == HTTPStatus.OK
+        )
+
+    def _signed(self, method: str, url: str, service: str, body: bytes = b"") -> int:
+        """Send a signed request; its status, or 0 when there is no answer."""
+        from botocore.auth import S3SigV4Auth, SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+
+        request = AWSRequest(method, url, data=body)
+        signer = S3SigV4Auth if service == "s3" else SigV4Auth
+        signer(Credentials(self.access_key, self.secret_key), service, REGION).add_auth(request)
+        plain = urllib.request.Request(  # noqa: S310 - always http
+            url, body or None, dict(request.headers), method=method
+        )
         try:
-            with urllib.request.urlopen(f"{self.url}/v1/config", timeout=2) as response:
-                return bool(response.status == 200)
-        except (OSError, urllib.error.URLError):
-            return False
+            with urllib.request.urlopen(plain, timeout=5) as response:  # noqa: S310 - always http
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
 
 
 def _binary() -> str:

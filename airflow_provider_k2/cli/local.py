@@ -1,0 +1,131 @@
+"""``k2 local``: the whole system on one machine."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.local.system import LocalSystem
+
+app = typer.Typer(help="The whole system on one machine: ClickHouse, PostgreSQL, S3, catalog, Airflow, Spark.",
+                  no_args_is_help=True)  # fmt: skip
+_console = Console()
+_errors = Console(stderr=True)
+
+Home = Annotated[Path | None, typer.Option("--home", envvar="K2_HOME", help="Its directory; .k2 if not given.")]
+Dags = Annotated[Path, typer.Option(help="Airflow's folder of DAGs.")]
+
+
+def _system(home: Path | None, airflow: bool = True, dags: Path = Path("dags")) -> LocalSystem:
+    from airflow_provider_k2.local.system import ALL_SERVICES, DATA_SERVICES, LocalSystem
+
+    return LocalSystem(home or Path(".k2"), ALL_SERVICES if airflow else DATA_SERVICES, dags=dags)
+
+
+@app.command()
+def up(
+    home: Home = None,
+    dags: Dags = Path("dags"),
+    airflow: Annotated[bool, typer.Option("--airflow/--no-airflow", help="Airflow too, or the services only.")] = True,
+    spark: Annotated[bool, typer.Option("--spark", help="Make Spark's environment (once, 400 MB).")] = False,
+) -> None:
+    """Start what does not run yet, and show where everything is."""
+    from airflow_provider_k2.local.home import LocalSystemError
+
+    system = _system(home, airflow, dags)
+    try:
+        with _console.status("starting ..."):
+            if spark:
+                system.ensure_spark()
+            system.up()
+    except LocalSystemError as error:
+        _errors.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    _show(system)
+    if airflow:
+        _console.print(f"Airflow: user admin, password in {system.home.path / 'secrets.json'} (airflow.admin)")
+    _console.print(f"In a shell: source {shlex.quote(str(system.home.env_file))}")
+
+
+@app.command()
+def down(home: Home = None) -> None:
+    """Stop everything; the data stays."""
+    system = _system(home)
+    if not system.home.path.exists():
+        _console.print(f"nothing to stop: {system.home.path} does not exist")
+        return
+    with _console.status("stopping ..."):
+        system.down()
+    _console.print("stopped")
+
+
+@app.command()
+def status(home: Home = None) -> None:
+    """Show every service; the exit code is 1 when one that has been started does not run."""
+    system = _system(home)
+    if not system.home.path.exists():
+        _console.print("nothing here: run 'k2 local up'")
+        raise typer.Exit(1)
+    if not _show(system):
+        raise typer.Exit(1)
+
+
+@app.command()
+def reset(
+    home: Home = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Stop everything and delete all data, logs and passwords."""
+    system = _system(home)
+    if not yes and system.home.path.exists():
+        typer.confirm(f"Delete all data below {system.home.path}?", abort=True)
+    system.reset()
+    _console.print("deleted")
+
+
+@app.command()
+def env(
+    home: Home = None,
+    exports: Annotated[
+        bool, typer.Option("--exports", help="Print its lines (they hold secrets), not its path.")
+    ] = False,
+) -> None:
+    """Print the path of the file to source in a shell."""
+    file = _system(home).home.env_file
+    if not file.exists():
+        _errors.print("there is no local system yet: run 'k2 local up'", style="red")
+        raise typer.Exit(1)
+    typer.echo(file.read_text().rstrip() if exports else file)
+
+
+@app.command()
+def logs(
+    service: Annotated[str, typer.Argument(help="As 'k2 local status' names it.")],
+    home: Home = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines of its end.")] = 50,
+) -> None:
+    """Print the end of a service's log."""
+    known = {line.service: line.log for line in _system(home).status()}
+    if service not in known:
+        _errors.print(f"no service '{service}': choose from {', '.join(known)}", style="red")
+        raise typer.Exit(2)
+    if known[service].exists():
+        typer.echo("\n".join(known[service].read_text(errors="replace").splitlines()[-lines:]))
+
+
+def _show(system: LocalSystem) -> bool:
+    """Print the table; whether everything runs."""
+    table = Table("service", "state", "pid", "url", "log")
+    colours = {"running": "green", "stopped": "red"}
+    found = system.status()
+    for line in found:
+        state = f"[{colours.get(line.state, 'yellow')}]{line.state}[/]"
+        table.add_row(line.service, state, str(line.pid or ""), line.url, str(line.log))
+    _console.print(table)
+    return all(line.state == "running" for line in found)

