@@ -11,7 +11,8 @@ From Python, for tests: an instance of its own on free ports, in 2 to 4 seconds:
 
     from airflow_provider_k2.local import LocalSystem
 
-    with LocalSystem(tmp_path, default_ports=False) as system:     # or .up() and .down()
+    # As root rather not below pytest's tmp_path: every pytest that starts closes it to PostgreSQL's account.
+    with LocalSystem(Path(tempfile.mkdtemp()), default_ports=False) as system:     # or .up() and .down()
         os.environ.update(system.env())                            # the connections, as Airflow and k2 read them
         system.clickhouse.port, system.clickhouse.http_port        # also .user, .password, .database, .tls
         system.postgres.port, system.postgres.uri("k2")

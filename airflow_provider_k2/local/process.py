@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ from airflow_provider_k2.local.home import Home, LocalSystemError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+from typing import Any
 
 _CLOCK_TOLERANCE = 5.0  # seconds by which a process' start time may seem to move when the clock is set
 
@@ -70,7 +72,7 @@ class Process:
             log.flush()
             self._child = subprocess.Popen(
                 list(command), env={**os.environ, **env}, cwd=cwd or self.home.path, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT, start_new_session=True, user=user,
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True, **as_user(user),
             )  # fmt: skip
         with contextlib.suppress(psutil.NoSuchProcess):  # already gone: wait_ready says so, with the log
             started = psutil.Process(self._child.pid).create_time()
@@ -131,3 +133,13 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return list(process.children(recursive=True))
     except psutil.NoSuchProcess:
         return []
+
+
+def as_user(user: str | None) -> dict[str, Any]:
+    """What subprocess needs to run as another account, with that account's groups instead of ours.
+
+    :param user: the account, or None for our own.
+    """
+    if user is None:
+        return {}
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import shutil
 import signal
 import stat
 import subprocess
@@ -12,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
-from airflow_provider_k2.local.home import HOST, LocalSystemError, port_answers
+from airflow_provider_k2.local.home import HOST, LocalSystemError, port_answers, write_private
+from airflow_provider_k2.local.process import as_user
 from airflow_provider_k2.local.services.base import Service
 
 DATABASES = ("airflow", "k2")  # each with an owner of the same name
@@ -81,24 +83,25 @@ class Postgres(Service):
         self.process.start(command, {"TZ": "UTC"}, cwd=self.data, user=self._user)
 
     def _initialize(self) -> None:
-        password_file = self.data / "superuser"
-        password_file.write_text(self.password("postgres"))
-        password_file.chmod(0o600)
+        password_file, unfinished = self.data / "superuser", self.data / "cluster.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        write_private(password_file, self.password("postgres"))
         if self._user:
             account = pwd.getpwnam(self._user)
             os.chown(password_file, account.pw_uid, account.pw_gid)
         try:
             self._run(
-                [str(self._binaries / "initdb"), "-D", str(self._cluster), "-U", "postgres", "-A", "scram-sha-256",
+                [str(self._binaries / "initdb"), "-D", str(unfinished), "-U", "postgres", "-A", "scram-sha-256",
                  f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"]
             )  # fmt: skip
         finally:
             password_file.unlink()
+        unfinished.rename(self._cluster)
 
     def _run(self, command: list[str], env: dict[str, str] | None = None, text: str | None = None) -> str:
         done = subprocess.run(
             command, cwd=self.data, env={**os.environ, **(env or {})}, input=text, text=True, capture_output=True,
-            user=self._user, check=False,
+            check=False, **as_user(self._user),
         )  # fmt: skip
         if done.returncode:
             raise LocalSystemError(f"{Path(command[0]).name} failed: {done.stderr.strip() or done.stdout.strip()}")
