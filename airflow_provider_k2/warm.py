@@ -34,11 +34,13 @@ class WarmPart:
     :param values: values of the partition expressions as text, None for null, in the order of the spec.
     :param rows: number of rows.
     :param checksum: their content checksum.
+    :param span: the cursor range in which they lie; reading only it lets ClickHouse's index rule the rest out.
     """
 
     values: tuple[str | None, ...]
     rows: int
     checksum: int
+    span: Window
 
 
 @dataclass(frozen=True)
@@ -148,9 +150,13 @@ class WarmTable:
         # GROUP BY () of an empty window still yields one row; it is dropped below.
         group = f" GROUP BY {', '.join(f'`_p{n}`' for n in range(len(expressions)))}" if expressions else ""
         rows = self.hook.execute(
-            f"SELECT {listed}count(), {checksum_expression(self.plan)} FROM {self.rows_of(window)}{group}"
+            f"SELECT {listed}count(), {checksum_expression(self.plan)}, min({self._cursor}), max({self._cursor}) FROM {self.rows_of(window)}{group}"
         )
-        parts = (WarmPart(tuple(row[:-2]), int(row[-2]), int(row[-1])) for row in rows if row[-2])
+        parts = (
+            WarmPart(tuple(row[:-4]), int(row[-4]), int(row[-3]), Window(int(row[-2]), int(row[-1]) + 1))
+            for row in rows
+            if row[-4]
+        )
         return WarmFacts(tuple(sorted(parts, key=lambda part: tuple(value or "" for value in part.values))))
 
     def partition_text(self, part: PartitionField) -> str:
@@ -170,14 +176,23 @@ class WarmTable:
         listed = ", ".join(f"{column.expression} AS {quote_identifier('k2_' + column.name)}" for column in self.plan.columns)
         renamed = ", ".join(f"{quote_identifier('k2_' + name)} AS {quote_identifier(name)}" for name in self.plan.names)
         conditions = [
-            f"isNull({self.partition_text(field)})"
-            if value is None
-            else f"{self.partition_text(field)} = {quote_string(value)}"
-            for field, value in zip(partition, part.values if part else (), strict=False)
+            self._in_partition(field, value) for field, value in zip(partition, part.values if part else (), strict=False)
         ]
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         # Two levels: an alias that hides its own column would be used by ClickHouse inside WHERE.
         return f"SELECT {renamed} FROM (SELECT {listed} FROM {self.rows_of(window)}{where})"
+
+    def _in_partition(self, field: PartitionField, value: str | None) -> str:
+        """Condition for one partition value; strings and numbers are compared as such, which is quick."""
+        column = self.plan[field.column]
+        expression = partition_expression(field, column.expression)
+        if value is None:
+            return f"isNull({expression})"
+        if field.transform != "identity":
+            return f"{expression} = {int(value)}"
+        if column.source.name == "LowCardinality" and column.source.inner().name == "String":
+            return f"{quote_identifier(field.column)} = {quote_string(value)}"
+        return f"toString({expression}) = {quote_string(value)}"
 
     def split(self, window: Window, pieces: int) -> list[Window]:
         """Cut a window into about equal pieces by cursor, for files that are written side by side."""

@@ -46,7 +46,6 @@ COMMIT_TRIES = 8
 PARQUET_SETTINGS = {
     "output_format_parquet_compression_method": "zstd",
     "output_format_compression_level": 3,
-    "output_format_parquet_row_group_size": 131_072,
     "output_format_parquet_string_as_string": 1,
     "output_format_parquet_fixed_string_as_fixed_byte_array": 1,
 }
@@ -108,7 +107,7 @@ class DirectEngine:
         pieces = [
             (part, piece)
             for part in job.facts.parts
-            for piece in job.warm.split(job.window, -(-part.rows // FILE_ROWS))
+            for piece in job.warm.split(_span(job, part), -(-part.rows // FILE_ROWS))
         ]
         paths = [_path(job, number, part) for number, (part, _) in enumerate(pieces)]
         progress = _Progress(job)
@@ -232,6 +231,11 @@ class _Progress:
                 self.job.table.name, f"{self.rows:,}", f"{total:,}", 100 * self.rows // max(total, 1),
                 f"{self.rows / (now - self.started):,.0f}",
             )  # fmt: skip
+
+
+def _span(job: WindowJob, part: WarmPart) -> Window:
+    """Cursor range to read a part from; upsert picks the last row of a key, so it always reads the whole window."""
+    return part.span if job.table.mode == "append" else job.window
 
 
 def _path(job: WindowJob, number: int, part: WarmPart) -> str:
