@@ -10,8 +10,13 @@ from airflow_provider_k2.type_plan import ColumnPlan, TypePlan
 
 def checksum_expression(plan: TypePlan) -> str:
     """Aggregate expression over the source's own columns that yields the checksum as UInt64."""
+    return f"sum({row_expression(plan)})"
+
+
+def row_expression(plan: TypePlan) -> str:
+    """Expression over the source's own columns that yields one row's hash as UInt64."""
     columns = " + ".join(f"intHash64(bitXor({_column_word(column)}, {salt(column.name)}))" for column in plan.columns)
-    return f"sum(intHash64({columns}))"
+    return f"intHash64({columns})"
 
 
 def _column_word(column: ColumnPlan) -> str:

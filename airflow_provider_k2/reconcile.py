@@ -1,0 +1,169 @@
+"""Reconciliation: is what the warm tier holds in the cold tier, row for row?
+
+Both sides are measured by code of their own: ClickHouse counts and sums its rows; the cold tier's Parquet files are read
+and summed here. Neither trusts the ledger, a snapshot summary or a figure of the run that wrote them. Read-only.
+
+The view is consistent: the Iceberg snapshot is pinned first, and rows are compared below the watermark that this snapshot
+and the ledger prove together; a row that becomes visible below it later is a real difference (late visibility).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.agreement import _check_identity, _only_empty
+from airflow_provider_k2.cold_schema import adopted_types
+from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
+from airflow_provider_k2.exceptions import IdentityError, TableListError
+from airflow_provider_k2.reconciliation.buckets import (
+    DAY,
+    HOUR,
+    INTEGER_BUCKET,
+    Bucket,
+    BucketKey,
+    Ends,
+    Facts,
+    Scope,
+    Status,
+    TableVerdict,
+    pair,
+)
+from airflow_provider_k2.reconciliation.cold_side import ColdSide
+from airflow_provider_k2.reconciliation.retention import read_retention
+from airflow_provider_k2.reconciliation.warm_side import measure_warm
+from airflow_provider_k2.sql import is_time_type
+from airflow_provider_k2.type_plan import TypePlan
+from airflow_provider_k2.warm import WarmTable
+from airflow_provider_k2.windows import Window
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+    from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook
+    from airflow_provider_k2.tables import TableConfig
+
+__all__ = ["Bucket", "BucketKey", "Ends", "Facts", "Reconciler", "Status", "TableVerdict", "bucket_column"]
+
+WIDTHS = {"day": DAY, "hour": HOUR}
+
+
+def bucket_column(table: TableConfig) -> str:
+    """Column that puts rows into buckets: the cursor, or the event time of an upsert table, whose cursor may stay warm."""
+    return table.cursor if table.mode == "append" else table.bucket_column
+
+
+class Reconciler:
+    """Compares tables of the warm and the cold tier.
+
+    :param clickhouse: the warm tier.
+    :param iceberg: the cold tier.
+    :param ledger: the ledger.
+    :param threads: cold files that are read side by side.
+    """
+
+    def __init__(
+        self, clickhouse: ClickHouseHook, iceberg: IcebergTableHook, ledger: WatermarkHook, threads: int = 2
+    ) -> None:
+        self.clickhouse, self.iceberg, self.ledger, self.threads = clickhouse, iceberg, ledger, threads
+
+    def verify(
+        self, table: TableConfig, *, since: int | None = None, until: int | None = None, bucket: str = "day"
+    ) -> TableVerdict:
+        """Compare one table.
+
+        :param since: only rows at or above it, by the bucket column (epoch microseconds, or an integer cursor).
+        :param until: only rows below it.
+        :param bucket: ``day`` or ``hour``; integer cursors have buckets of a million values.
+        :raises K2Error: when a service cannot be reached, or the type plan refuses.
+        """
+        started = time.monotonic()
+        verdict = self._verify(table, since, until, bucket)
+        return replace(verdict, seconds=round(time.monotonic() - started, 3))
+
+    def _verify(self, table: TableConfig, since: int | None, until: int | None, bucket: str) -> TableVerdict:
+        cold = self.iceberg.load(table.target)
+        stored = self.ledger.watermark(table)
+        warm = WarmTable(table, self.clickhouse, adopted_types(cold) if cold else None)
+        if cold is None:
+            return _without_target(table, warm, stored)
+        state = read_cold_state(cold.metadata, table.pipeline, table.target)
+        base = TableVerdict(table.name, table.layer, table.mode, None, state.head, is_time=warm.is_time)
+        try:
+            self._check_identity(table, warm, state, stored)
+        except IdentityError as error:
+            return replace(base, problem=str(error))
+        watermark = self._watermark(table, state, stored)
+        base = replace(base, watermark=watermark)
+        plan, notes = _common(table, warm, cold)
+        column = bucket_column(table)
+        if column not in plan.names:
+            raise TableListError(
+                f"{table.name}: the column {column}, by which rows are compared, is not in both tiers. Nothing was compared; "
+                "name a time column that goes cold as `event_time` in the table list."
+            )
+        is_time = is_time_type(warm.columns[column])
+        times = [name for name in plan.names if is_time_type(warm.columns[name])]
+        retention, note = read_retention(table, self.clickhouse, self.ledger, times, column)
+        width = WIDTHS[bucket] if is_time else INTEGER_BUCKET
+        scope = Scope(column, width, table.start, watermark, retention, since, until)
+        measure = measure_warm(warm, plan, scope)
+        side = ColdSide(table, cold, plan.names, self.threads)
+        buckets = pair(measure.buckets, side.measure(scope, measure.floor, measure.pending_keys), width)
+        nothing = state.head is None and stored is None and measure.pending > 0
+        return replace(
+            base,
+            pending=measure.pending,
+            buckets=buckets,
+            column=column,
+            is_time=is_time,
+            intact_from=scope.intact_from(measure.floor),
+            problem=f"nothing has been offloaded yet, {measure.pending:,} rows are pending" if nothing else None,
+            notes=(*notes, *((note,) if note else ())),
+        )
+
+    def _check_identity(
+        self, table: TableConfig, warm: WarmTable, state: ColdState, stored: StoredWatermark | None
+    ) -> None:
+        identities = (warm.uuid(), state.target_uuid)
+        last = state.last
+        if last and stored and (stored.source_uuid, stored.target_uuid) == identities:
+            # Reset by hand since: what the old source's windows say is history.
+            last = None
+        _check_identity(table, last, stored, identities)
+
+    def _watermark(self, table: TableConfig, state: ColdState, stored: StoredWatermark | None) -> int:
+        """The watermark that the next run would go on from (see :mod:`airflow_provider_k2.agreement`)."""
+        proven = state.watermark
+        if stored is None:
+            return table.start if proven is None else proven
+        if proven is not None and (stored.watermark <= proven):
+            return proven
+        floor = table.start if proven is None else proven
+        if stored.watermark <= floor or _only_empty(self.ledger.committed_after(table, floor), floor, stored.watermark):
+            return stored.watermark
+        return floor
+
+
+def _without_target(table: TableConfig, warm: WarmTable, stored: StoredWatermark | None) -> TableVerdict:
+    """Verdict for a table whose cold table does not exist."""
+    pending = warm.count(Window(table.start, 2**62 if not warm.is_time else warm.hook.now()))
+    verdict = TableVerdict(table.name, table.layer, table.mode, stored.watermark if stored else None, None, pending)
+    if stored is not None:
+        problem = f"the cold table {table.target} does not exist, but the ledger has a watermark"
+    elif pending:
+        problem = f"nothing has been offloaded yet, {pending:,} rows are pending"
+    else:
+        problem = None
+    return replace(verdict, is_time=warm.is_time, problem=problem)
+
+
+def _common(table: TableConfig, warm: WarmTable, cold: Table) -> tuple[TypePlan, tuple[str, ...]]:
+    """The columns that both tiers hold, and a note for those that the cold table has not got yet."""
+    held = {field.name for field in cold.schema().fields}
+    missing = [name for name in warm.plan.names if name not in held]
+    plan = TypePlan(tuple(column for column in warm.plan.columns if column.name in held))
+    return plan, (f"not yet in the cold table, not compared: {', '.join(missing)}",) if missing else ()

@@ -1,0 +1,281 @@
+"""What reconciliation compares and how: scopes, buckets, verdicts. Pure.
+
+A bucket is a range of the bucket column: the cursor of an append table, the event time of an upsert table. Rows that the
+warm tier may delete by now (its TTL has passed them) are kept apart in buckets marked ``expiring``: there, fewer warm
+rows are no fault, but more or other rows are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+HOUR = 3_600_000_000
+DAY = 24 * HOUR
+INTEGER_BUCKET = 1_000_000
+"""Width of a bucket of an integer cursor, in cursor values."""
+
+EARLIEST = -2_208_988_800_000_000
+"""1900-01-01, where ClickHouse's DateTime64 begins, in epoch microseconds."""
+LATEST = 7_258_118_400_000_000
+"""2200-01-01 in epoch microseconds."""
+
+
+class Status(str, Enum):
+    """Outcome of one bucket."""
+
+    EQUAL = "equal"
+    DIFFERS = "differs"
+    PARTLY_EXPIRED = "partly expired"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one side holds of a bucket.
+
+    :param rows: number of rows.
+    :param checksum: their content checksum.
+    :param first: smallest value of the bucket column; None without rows, or when it is null.
+    :param last: largest value of the bucket column.
+    """
+
+    rows: int = 0
+    checksum: int = 0
+    first: int | None = None
+    last: int | None = None
+
+    def __add__(self, other: Facts) -> Facts:
+        firsts = [value for value in (self.first, other.first) if value is not None]
+        lasts = [value for value in (self.last, other.last) if value is not None]
+        return Facts(
+            self.rows + other.rows,
+            (self.checksum + other.checksum) % 2**64,
+            min(firsts, default=None),
+            max(lasts, default=None),
+        )
+
+
+class BucketKey(NamedTuple):
+    """Identity of a bucket.
+
+    :param number: bucket value divided by the width; None for rows whose bucket column is null.
+    :param expiring: whether the warm tier may have deleted rows of it.
+    """
+
+    number: int | None
+    expiring: bool
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which rows the warm tier promises to hold still.
+
+    :param known: False when that cannot be found out; then cold rows before the oldest warm row count as history.
+    :param column: column that a TTL counts from; None when rows never expire by TTL.
+    :param edge: rows whose ``column`` is below it may be gone (epoch microseconds).
+    :param dropped: rows whose bucket column is below it were deleted on purpose (the deletion gate's record), or None.
+    """
+
+    known: bool = True
+    column: str | None = None
+    edge: int = EARLIEST
+    dropped: int | None = None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which rows one comparison is about, and how they are put into buckets.
+
+    :param column: the bucket column.
+    :param width: microseconds of a bucket, or cursor values.
+    :param start: cursor at which the table's very first window begins.
+    :param watermark: rows at or above it are pending.
+    :param retention: what the warm tier still promises to hold.
+    :param since: inclusive lower bound by the bucket column, or None.
+    :param until: exclusive upper bound by the bucket column, or None.
+    """
+
+    column: str
+    width: int
+    start: int
+    watermark: int
+    retention: Retention
+    since: int | None = None
+    until: int | None = None
+
+    def intact_from(self, floor: int | None) -> int:
+        """Bucket value from which on no row of the warm tier has expired, as far as that is known.
+
+        :param floor: smallest bucket value of a warm row.
+        """
+        retention = self.retention
+        bounds = [EARLIEST if retention.dropped is None else retention.dropped]
+        if retention.column == self.column:
+            bounds.append(retention.edge)
+        if not retention.known:
+            bounds.append(LATEST if floor is None else floor)
+        return max(bounds)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether only a part of the table is looked at."""
+        return self.since is not None or self.until is not None
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One bucket on both sides.
+
+    :param start: inclusive lower bound (epoch microseconds or cursor value); None when the bucket column is null.
+    :param end: exclusive upper bound.
+    :param expiring: whether the warm tier may have deleted rows of it.
+    """
+
+    start: int | None
+    end: int | None
+    expiring: bool
+    warm: Facts
+    cold: Facts
+
+    @property
+    def status(self) -> Status:
+        """Outcome of the comparison."""
+        if self.warm.rows == self.cold.rows and self.warm.checksum == self.cold.checksum:
+            return Status.EQUAL
+        if self.expiring and self.warm.rows < self.cold.rows:
+            return Status.PARTLY_EXPIRED
+        return Status.DIFFERS
+
+
+class Ends(NamedTuple):
+    """One end of the compared range on both sides, in values of the bucket column."""
+
+    warm: int | None
+    cold: int | None
+
+
+@dataclass(frozen=True)
+class TableVerdict:
+    """Outcome of one table.
+
+    Rows, checksums and ends are those of the buckets that can be compared in full: partly expired ones are left out.
+
+    :param table: short name.
+    :param layer: ``bronze``, ``silver`` or ``gold``.
+    :param mode: ``append`` or ``upsert``.
+    :param watermark: rows (or keys) at or above it are pending; None before the first window.
+    :param snapshot_id: the Iceberg snapshot that was compared, or None.
+    :param pending: warm rows (keys, in upsert mode) that are not due to be cold yet.
+    :param buckets: every bucket, oldest first.
+    :param column: the bucket column.
+    :param is_time: whether its values are epoch microseconds.
+    :param intact_from: bucket value from which on nothing has expired in the warm tier, as far as that is known.
+    :param seconds: how long the comparison took.
+    :param problem: why nothing could be compared, or None.
+    :param notes: what a reader has to know besides.
+    """
+
+    table: str
+    layer: str
+    mode: str
+    watermark: int | None
+    snapshot_id: int | None
+    pending: int = 0
+    buckets: tuple[Bucket, ...] = ()
+    column: str = ""
+    is_time: bool = True
+    intact_from: int = EARLIEST
+    seconds: float = 0.0
+    problem: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def compared(self) -> tuple[Bucket, ...]:
+        """Buckets that must be equal."""
+        return tuple(bucket for bucket in self.buckets if bucket.status is not Status.PARTLY_EXPIRED)
+
+    @property
+    def divergent(self) -> tuple[Bucket, ...]:
+        """Buckets that differ."""
+        return tuple(bucket for bucket in self.buckets if bucket.status is Status.DIFFERS)
+
+    @property
+    def partly_expired(self) -> tuple[Bucket, ...]:
+        """Buckets of which the warm tier has deleted rows, as its TTL allows."""
+        return tuple(bucket for bucket in self.buckets if bucket.status is Status.PARTLY_EXPIRED)
+
+    @property
+    def equal(self) -> bool:
+        """Whether warm = cold."""
+        return self.problem is None and not self.divergent
+
+    @property
+    def _warm(self) -> Facts:
+        return sum((bucket.warm for bucket in self.compared), Facts())
+
+    @property
+    def _cold(self) -> Facts:
+        return sum((bucket.cold for bucket in self.compared), Facts())
+
+    @property
+    def warm_rows(self) -> int:
+        """Warm rows that were compared."""
+        return self._warm.rows
+
+    @property
+    def cold_rows(self) -> int:
+        """Cold rows that were compared."""
+        return self._cold.rows
+
+    @property
+    def warm_checksum(self) -> int:
+        """Their content checksum, as ClickHouse computes it."""
+        return self._warm.checksum
+
+    @property
+    def cold_checksum(self) -> int:
+        """Their content checksum, as it is computed from the Parquet files."""
+        return self._cold.checksum
+
+    @property
+    def first(self) -> Ends:
+        """Smallest value of the bucket column on both sides."""
+        return Ends(self._warm.first, self._cold.first)
+
+    @property
+    def last(self) -> Ends:
+        """Largest value of the bucket column on both sides."""
+        return Ends(self._warm.last, self._cold.last)
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in words."""
+        if self.problem is not None:
+            return self.problem
+        if self.divergent:
+            buckets, rows = len(self.divergent), self.cold_rows - self.warm_rows
+            what = f"{buckets} bucket{'s differ' if buckets > 1 else ' differs'}"
+            return f"{what} ({rows:+,} cold rows)" if rows else f"{what} (in content)"
+        return "warm = cold"
+
+
+def pair(warm: Mapping[BucketKey, Facts], cold: Mapping[BucketKey, Facts], width: int) -> tuple[Bucket, ...]:
+    """Put both sides' buckets side by side, oldest first; a bucket that one side lacks is empty there.
+
+    :param width: width of a bucket.
+    """
+    keys: Iterable[BucketKey] = sorted(
+        warm.keys() | cold.keys(), key=lambda key: (key.number is not None, key.number or 0, not key.expiring)
+    )
+    return tuple(
+        Bucket(
+            None if key.number is None else key.number * width,
+            None if key.number is None else (key.number + 1) * width,
+            key.expiring,
+            warm.get(key, Facts()),
+            cold.get(key, Facts()),
+        )
+        for key in keys
+    )

@@ -1,0 +1,217 @@
+"""The cold side of a comparison: the Parquet files of one snapshot, planned by pyiceberg and read with Arrow.
+
+Independent of how the files were written and of every figure in the snapshot summaries. Memory is a few batches a
+thread, whatever the range's size: files stream row group by row group. Files with deletes, or of an older schema, go
+through pyiceberg's own projection, one whole file at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from airflow_provider_k2.checksum.cold import row_hashes, words
+from airflow_provider_k2.commit.existing import range_filter
+from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BucketKey, Facts, Scope
+from airflow_provider_k2.windows import Window
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.schema import Schema
+    from pyiceberg.table import FileScanTask, Table
+
+    from airflow_provider_k2.tables import TableConfig
+
+Integers = np.ndarray[Any, np.dtype[np.int64]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+
+BATCH_ROWS = 65_536
+"""Rows that are decoded at a time."""
+
+_DAY = 86_400_000_000
+
+
+class ColdSide:
+    """One table's cold side, at the snapshot that ``cold`` was loaded with.
+
+    :param table: its entry in the table list.
+    :param cold: the cold table; it is not refreshed.
+    :param columns: the columns that both tiers hold: what the checksum is over.
+    :param threads: files that are read side by side.
+    """
+
+    def __init__(self, table: TableConfig, cold: Table, columns: tuple[str, ...], threads: int = 2) -> None:
+        self.table, self.cold, self.columns, self.threads = table, cold, columns, threads
+
+    def measure(
+        self, scope: Scope, floor: int | None, pending_keys: np.ndarray[Any, np.dtype[np.uint64]]
+    ) -> dict[BucketKey, Facts]:
+        """Count and sum the cold rows of a scope.
+
+        :param floor: smallest bucket value in the warm tier; rows before it that may have expired are history.
+        :param pending_keys: sorted hashes of keys to leave out.
+        :raises EngineError: when the files cannot be read.
+        """
+        reader = _Reader(self, scope, floor, pending_keys)
+        try:
+            tasks = list(self.cold.scan(row_filter=self._filter(scope, floor)).plan_files())
+            # The largest first, so that no thread is left with one at the end.
+            tasks.sort(key=lambda task: -task.file.file_size_in_bytes)
+            total: dict[BucketKey, Facts] = {}
+            with ThreadPoolExecutor(self.threads, thread_name_prefix="k2-verify") as pool:
+                for buckets in pool.map(reader.sum_file, tasks):
+                    _merge(total, buckets)
+        except OSError as error:
+            raise EngineError(
+                f"{self.table.name}: the cold table's files of snapshot {self.cold.metadata.current_snapshot_id} cannot be "
+                f"read: {error}. Nothing was changed; check the object store, and run it again if snapshots were expired "
+                "meanwhile."
+            ) from error
+        return total
+
+    def _filter(self, scope: Scope, floor: int | None) -> BooleanExpression:
+        """Filter that rules files out by their statistics; rows are chosen exactly afterwards."""
+        from pyiceberg.expressions import IsNull, Or
+
+        upper = LATEST if scope.until is None else scope.until
+        lower = EARLIEST if scope.since is None else scope.since
+        if self.table.mode == "append":
+            upper, lower = min(upper, scope.watermark), max(lower, scope.start)
+        kept = scope.intact_from(floor)
+        kept = kept if floor is None else min(kept, floor)
+        inside = range_filter(self.cold, scope.column, Window(min(max(lower, kept), upper), upper))
+        # Rows without a bucket value are in no range, but are compared too.
+        return inside if scope.is_part else Or(inside, IsNull(scope.column))
+
+
+class _Reader:
+    """Sums files into buckets."""
+
+    def __init__(
+        self, side: ColdSide, scope: Scope, floor: int | None, pending_keys: np.ndarray[Any, np.dtype[np.uint64]]
+    ) -> None:
+        self.side, self.scope, self.floor, self.pending_keys = side, scope, floor, pending_keys
+        self.schema: Schema = side.cold.schema().select(*side.columns)
+        mapping = side.cold.metadata.name_mapping()
+        # Files of the direct engine carry no field ids; the table maps their names.
+        self.mapped = {name: field.field_id for field in mapping.root for name in field.names} if mapping else {}
+
+    def sum_file(self, task: FileScanTask) -> dict[BucketKey, Facts]:
+        total: dict[BucketKey, Facts] = {}
+        for batch in self._batches(task):
+            _merge(total, self.sum_batch(batch))
+        return total
+
+    def _batches(self, task: FileScanTask) -> Iterator[pa.RecordBatch]:
+        import pyarrow.parquet as pq
+
+        if not task.delete_files:
+            with self.side.cold.io.new_input(task.file.file_path).open() as stream:
+                file = pq.ParquetFile(stream, pre_buffer=True)
+                if self._holds(file):
+                    for group in range(file.num_row_groups):
+                        yield from file.iter_batches(BATCH_ROWS, [group], list(self.side.columns), use_threads=False)
+                    return
+        from pyiceberg.expressions import AlwaysTrue
+        from pyiceberg.io.pyarrow import ArrowScan
+
+        cold = self.side.cold
+        yield from ArrowScan(cold.metadata, cold.io, self.schema, AlwaysTrue()).to_record_batches([task])
+
+    def _holds(self, file: pq.ParquetFile) -> bool:
+        """Whether a file has every column under its present name and id, so that it needs no projection."""
+        arrow = file.schema_arrow
+        for field in self.schema.fields:
+            if arrow.names.count(field.name) != 1:
+                return False
+            number = (arrow.field(field.name).metadata or {}).get(b"PARQUET:field_id")
+            if (self.mapped.get(field.name) if number is None else int(number)) != field.field_id:
+                return False
+        return True
+
+    def sum_batch(self, batch: pa.RecordBatch) -> dict[BucketKey, Facts]:
+        """Sum the rows of the scope in one batch."""
+        import pyarrow as pa
+
+        scope = self.scope
+        values, valid = micros(batch[scope.column])
+        expiring = self._expiring(batch, values, valid)
+        wanted = self._wanted(batch, values, valid, expiring)
+        if not wanted.all():
+            if not wanted.any():
+                return {}
+            batch = batch.filter(pa.array(wanted))
+            values, valid, expiring = values[wanted], valid[wanted], expiring[wanted]
+        hashes = row_hashes(batch.select(list(self.side.columns)))
+        numbers = values // scope.width
+        total: dict[BucketKey, Facts] = {}
+        for number, is_valid, is_expiring in _distinct(numbers, valid, expiring):
+            mask = (numbers == number) & (valid == is_valid) & (expiring == is_expiring)
+            inside = values[mask]
+            facts = Facts(
+                int(mask.sum()),
+                int(hashes[mask].sum(dtype=np.uint64)),
+                int(inside.min()) if is_valid else None,
+                int(inside.max()) if is_valid else None,
+            )
+            total[BucketKey(int(number) if is_valid else None, bool(is_expiring))] = facts
+        return total
+
+    def _expiring(self, batch: pa.RecordBatch, values: Integers, valid: Flags) -> Flags:
+        retention = self.scope.retention
+        expiring = np.zeros(len(values), dtype=bool)
+        if retention.column is not None:
+            times, known = micros(batch[retention.column])
+            expiring |= known & (times < retention.edge)
+        if retention.dropped is not None:
+            expiring |= valid & (values < retention.dropped)
+        return expiring
+
+    def _wanted(self, batch: pa.RecordBatch, values: Integers, valid: Flags, expiring: Flags) -> Flags:
+        scope, table = self.scope, self.side.table
+        # Not to be found in the warm tier any more: history. Where expiry is unknown, everything before the floor is.
+        gone = expiring if scope.retention.known else np.ones(len(values), dtype=bool)
+        wanted = ~(gone & valid & (values < (LATEST if self.floor is None else self.floor)))
+        if scope.since is not None:
+            wanted &= valid & (values >= scope.since)
+        if scope.until is not None:
+            wanted &= valid & (values < scope.until)
+        if table.mode == "append":
+            wanted &= ~valid | ((values >= scope.start) & (values < scope.watermark))
+        elif len(self.pending_keys):
+            hashes = row_hashes(batch.select(list(table.key)))
+            at = np.searchsorted(self.pending_keys, hashes)
+            wanted &= self.pending_keys[np.minimum(at, len(self.pending_keys) - 1)] != hashes
+        return wanted
+
+
+def micros(array: pa.Array) -> tuple[Integers, Flags]:
+    """Epoch microseconds (or integer values) of a column, and which of them are not null (null ones are 0)."""
+    import pyarrow as pa
+
+    valid = np.asarray(array.is_valid())
+    values = words(array).view(np.int64)
+    if pa.types.is_date(array.type):
+        values = values * _DAY
+    return np.where(valid, values, 0), valid
+
+
+def _distinct(numbers: Integers, valid: Flags, expiring: Flags) -> list[tuple[Any, Any, Any]]:
+    """The buckets that occur in a batch: nearly always one or two."""
+    found: list[tuple[Any, Any, Any]] = []
+    for is_valid in (True, False):
+        for is_expiring in (False, True):
+            inside = numbers[(valid == is_valid) & (expiring == is_expiring)]
+            found += [(number, is_valid, is_expiring) for number in np.unique(inside)]
+    return found
+
+
+def _merge(total: dict[BucketKey, Facts], more: dict[BucketKey, Facts]) -> None:
+    for key, facts in more.items():
+        total[key] = total.get(key, Facts()) + facts

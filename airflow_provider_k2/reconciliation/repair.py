@@ -1,0 +1,128 @@
+"""Repair of divergent buckets by atomic replaces: the offload's own windows, of kind ``repair``.
+
+A repair never moves the watermark and never replaces rows by fewer ones unless it is forced (contract 6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.exceptions import ReplacedByLessError
+from airflow_provider_k2.offload import Report, Request
+from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
+from airflow_provider_k2.reconciliation.warm_side import lowest_cursor
+from airflow_provider_k2.warm import WarmTable
+from airflow_provider_k2.windows import Window, describe_cursor
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.offload import Offload
+
+
+_EXPIRING = (
+    " is not repaired: the warm tier's TTL may have deleted rows of it that only the cold tier still holds. Look at the rows, "
+    "then run a backfill over the range."
+)
+_NO_VALUE = "{what} belong to no window and are not repaired. Delete them from the cold table by hand."
+
+
+@dataclass
+class Repair:
+    """What a repair did.
+
+    :param reports: one for each range that was replaced.
+    :param refused: why a bucket was left alone, each with its mend.
+    """
+
+    reports: list[Report] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+def repair(
+    offload: Offload,
+    verdict: TableVerdict,
+    *,
+    run_id: str,
+    holder: str,
+    buckets: tuple[Bucket, ...] | None = None,
+    force: bool = False,
+    wait: int = 30,
+) -> Repair:
+    """Replace divergent buckets by what the warm tier holds.
+
+    :param offload: the offload of the table.
+    :param verdict: a verdict that was just found.
+    :param run_id: what asks, for the ledger.
+    :param holder: identity for the lease.
+    :param buckets: the buckets to repair; by default all divergent ones.
+    :param force: replace cold rows even by fewer warm ones.
+    :param wait: seconds to wait for another run's lease.
+    :raises K2Error: when a window fails for another reason than that the warm tier holds fewer rows.
+    """
+    outcome = Repair()
+    if verdict.watermark is None or verdict.problem is not None:
+        return outcome
+    chosen = verdict.divergent if buckets is None else buckets
+    for window in _windows(offload, verdict, verdict.watermark, chosen, outcome.refused):
+        request = Request(run_id=run_id, holder=holder, window=window, kind="repair", force=force, wait=wait)
+        try:
+            outcome.reports.append(offload.run(request))
+        except ReplacedByLessError as error:
+            outcome.refused.append(f"{error} From the command line: `k2 verify {verdict.table} --repair --force`.")
+    return outcome
+
+
+def _windows(
+    offload: Offload, verdict: TableVerdict, watermark: int, buckets: tuple[Bucket, ...], refused: list[str]
+) -> list[Window]:
+    """Cursor ranges that cover the buckets; why a bucket has none is added to ``refused``."""
+    table = offload.table
+    if table.mode == "append":
+        planned = [plan_append(bucket, verdict, table.start, watermark) for bucket in buckets]
+    else:
+        warm = WarmTable(table, offload.clickhouse)
+        planned = [_plan_upsert(bucket, verdict, warm, watermark) for bucket in buckets]
+    refused += [f"{table.name}: {plan}" for plan in planned if isinstance(plan, str)]
+    windows = [plan for plan in planned if isinstance(plan, Window)]
+    # The ranges of an upsert table all end at the watermark: the longest holds the others.
+    return windows if table.mode == "append" else windows and [min(windows)]
+
+
+def plan_append(bucket: Bucket, verdict: TableVerdict, start: int, watermark: int) -> Window | str:
+    """Cursor range of a bucket of an append table, or why it is left alone. Pure.
+
+    Only what was compared is replaced: rows that have expired in the warm tier stay in the cold one.
+
+    :param start: cursor at which the table's very first window begins.
+    :param watermark: the watermark of the verdict.
+    """
+    if bucket.start is None or bucket.end is None:
+        return _NO_VALUE.format(what=f"rows without a {verdict.column}")
+    where = _where(bucket, verdict)
+    if bucket.expiring:
+        return where + _EXPIRING
+    lower = max(bucket.start, start, verdict.intact_from)
+    if lower == bucket.start and any(other.start == bucket.start for other in verdict.partly_expired):
+        # It expires by another column than the cursor: expired rows lie between the others.
+        return where + _EXPIRING
+    return Window(lower, max(lower, min(bucket.end, watermark)))
+
+
+def _plan_upsert(bucket: Bucket, verdict: TableVerdict, warm: WarmTable, watermark: int) -> Window | str:
+    """Cursor range that holds every key of a bucket of an upsert table, or why it is left alone.
+
+    It ends at the watermark: of a key with several rows, the last settled one has to win.
+    """
+    if bucket.start is None or bucket.end is None:
+        return _NO_VALUE.format(what=f"rows without a {verdict.column}")
+    where = _where(bucket, verdict)
+    if bucket.expiring:
+        return where + _EXPIRING
+    lowest = lowest_cursor(warm, verdict.column, bucket.start, bucket.end, watermark)
+    if lowest is None:
+        return f"{where} is not repaired: only the cold tier has rows of it. Delete them from the cold table by hand."
+    return Window(lowest, watermark)
+
+
+def _where(bucket: Bucket, verdict: TableVerdict) -> str:
+    return f"the bucket that begins at {describe_cursor(bucket.start or 0, verdict.is_time)}"

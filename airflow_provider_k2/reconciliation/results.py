@@ -1,0 +1,32 @@
+"""What reconciliation found, kept in the ledger: the proof that a deletion gate and an auditor ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
+    from airflow_provider_k2.reconciliation.buckets import TableVerdict
+    from airflow_provider_k2.tables import TableConfig
+
+
+def store(ledger: WatermarkHook, table: TableConfig, verdict: TableVerdict, run_id: str) -> None:
+    """Write every bucket of a verdict to ``k2.reconciliations``, in one transaction.
+
+    :param run_id: the dag run, or what else asked.
+    """
+    rows = [
+        (
+            run_id, table.pipeline, table.target, verdict.watermark, verdict.snapshot_id, bucket.start, bucket.end,
+            bucket.expiring, bucket.warm.rows, bucket.cold.rows, bucket.warm.checksum, bucket.cold.checksum,
+            bucket.status.value,
+        )
+        for bucket in verdict.buckets
+    ]  # fmt: skip
+    with ledger._transaction() as cursor:
+        cursor.executemany(
+            "INSERT INTO k2.reconciliations (run_id, pipeline, target, watermark, snapshot_id, bucket_start, bucket_end, "
+            "expiring, warm_rows, cold_rows, warm_checksum, cold_checksum, status) "
+            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            rows,
+        )

@@ -1,0 +1,145 @@
+"""The warm side of a comparison: ClickHouse counts and sums, bucket by bucket, in one query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from airflow_provider_k2.checksum.warm import row_expression
+from airflow_provider_k2.reconciliation.buckets import BucketKey, Facts, Scope
+from airflow_provider_k2.sql import cursor_expression, is_time_type, quote_identifier, quote_qualified
+from airflow_provider_k2.type_plan import TypePlan
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.warm import WarmTable
+
+
+@dataclass(frozen=True)
+class WarmMeasure:
+    """What the warm tier holds.
+
+    :param buckets: its buckets.
+    :param pending: rows (keys, in upsert mode) at or above the watermark.
+    :param pending_keys: sorted hashes of those keys, in upsert mode; the cold tier may hold an older row of each.
+    """
+
+    buckets: dict[BucketKey, Facts]
+    pending: int
+    pending_keys: np.ndarray[Any, np.dtype[np.uint64]]
+
+    @property
+    def floor(self) -> int | None:
+        """Smallest bucket value of a row, or None."""
+        return min((facts.first for facts in self.buckets.values() if facts.first is not None), default=None)
+
+
+def measure_warm(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
+    """Count and sum the warm rows below the watermark.
+
+    :param warm: the warm side of the table.
+    :param plan: the columns that both tiers hold.
+    """
+    if warm.table.mode == "upsert":
+        return _measure_keys(warm, plan, scope)
+    conditions = [_at(warm, warm.table.cursor, ">=", scope.start), *_range(warm, scope)]
+    below = [*conditions, _at(warm, warm.table.cursor, "<", scope.watermark)]
+    rows = warm.hook.execute(
+        f"SELECT {_bucket(scope)} AS _b, _x, count(), sum(_h), min(_m), max(_m) FROM ("
+        f"SELECT {_value(warm, scope.column)} AS _m, {_expiring(warm, scope)} AS _x, {row_expression(plan)} AS _h "
+        f"FROM {quote_qualified(warm.table.source)} WHERE {' AND '.join(below)}) GROUP BY _b, _x"
+    )
+    pending = warm.hook.execute(
+        f"SELECT count() FROM {quote_qualified(warm.table.source)} "
+        f"WHERE {' AND '.join([*conditions, _at(warm, warm.table.cursor, '>=', scope.watermark)])}"
+    )
+    buckets = {BucketKey(row[0], bool(row[1])): Facts(int(row[2]), int(row[3]), row[4], row[5]) for row in rows if row[2]}
+    return WarmMeasure(buckets, int(pending[0][0]), np.empty(0, np.uint64))
+
+
+def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
+    """The last row of each key; keys whose last row is pending are handed out, so that the cold side leaves them out.
+
+    One query, so that no key can settle or change between two of them.
+    """
+    import pyarrow as pa
+
+    table = warm.table
+    key = TypePlan(tuple(warm.plan[name] for name in table.key))
+    where = [_at(warm, table.cursor, ">=", scope.start)]
+    having: list[str] = []
+    if scope.column in table.key:
+        where += _range(warm, scope)
+    else:
+        having = [f"r.2 {sign} {bound}" for sign, bound in ((">=", scope.since), ("<", scope.until)) if bound is not None]
+    inner = (
+        f"SELECT {row_expression(key)} AS _k, {_value(warm, table.cursor)} AS _c, {row_expression(plan)} AS _h, "
+        f"{_value(warm, scope.column)} AS _m, {_expiring(warm, scope)} AS _x "
+        f"FROM {quote_qualified(table.source)} WHERE {' AND '.join(where)}"
+    )
+    # A tuple, because argMax alone would pass over a row whose value is null.
+    last = f"SELECT _k, max(_c) AS _last, argMax((_h, _m, _x), _c) AS r FROM ({inner}) GROUP BY _k"
+    settled = f"_last < {int(scope.watermark)}"
+    sql = (
+        f"SELECT toInt64({_bucket(scope)}) AS bucket, toUInt8(_x) AS expiring, toUInt64(countIf({settled})) AS settled_rows, "
+        f"toUInt64(sumIf(_h, {settled})) AS checksum, toInt64(minIf(_m, {settled})) AS first, "
+        f"toInt64(maxIf(_m, {settled})) AS last, "
+        f"groupArrayIf(_k, NOT ({settled})) AS pending FROM ("
+        f"SELECT _k, _last, r.1 AS _h, r.2 AS _m, r.3 AS _x FROM ({last}){_where(having)}) GROUP BY bucket, expiring"
+    )
+    with warm.hook.stream(sql, "ArrowStream") as stream, pa.ipc.open_stream(stream) as reader:
+        answer = reader.read_all()
+    hashes = [chunk.flatten().to_numpy() for chunk in answer["pending"].chunks]
+    pending: np.ndarray[Any, np.dtype[np.uint64]] = np.concatenate([np.empty(0, np.uint64), *hashes]).astype(np.uint64)
+    buckets = {}
+    for row in answer.drop_columns(["pending"]).to_pylist():
+        if row["settled_rows"]:
+            facts = Facts(row["settled_rows"], row["checksum"], row["first"], row["last"])
+            buckets[BucketKey(row["bucket"], bool(row["expiring"]))] = facts
+    return WarmMeasure(buckets, len(pending), np.sort(pending))
+
+
+def lowest_cursor(warm: WarmTable, column: str, start: int, end: int, watermark: int) -> int | None:
+    """Smallest cursor below the watermark of the rows in one bucket of an upsert table, or None without any."""
+    cursor = warm.table.cursor
+    inside = [_at(warm, column, ">=", start), _at(warm, column, "<", end), _at(warm, cursor, "<", watermark)]
+    row = warm.hook.execute(
+        f"SELECT count(), min({_value(warm, cursor)}) FROM {quote_qualified(warm.table.source)} WHERE {' AND '.join(inside)}"
+    )[0]
+    return int(row[1]) if row[0] else None
+
+
+def _value(warm: WarmTable, column: str) -> str:
+    """Integer value of a column: epoch microseconds, or the value itself."""
+    return cursor_expression(column, warm.columns[column])
+
+
+def _at(warm: WarmTable, column: str, sign: str, bound: int) -> str:
+    """Compare a column that stays bare, so that indexes apply, with an epoch number."""
+    literal = f"fromUnixTimestamp64Micro({int(bound)}, 'UTC')" if is_time_type(warm.columns[column]) else str(int(bound))
+    return f"{quote_identifier(column)} {sign} {literal}"
+
+
+def _range(warm: WarmTable, scope: Scope) -> list[str]:
+    bounds = ((">=", scope.since), ("<", scope.until))
+    return [_at(warm, scope.column, sign, bound) for sign, bound in bounds if bound is not None]
+
+
+def _expiring(warm: WarmTable, scope: Scope) -> str:
+    retention = scope.retention
+    parts = []
+    if retention.column is not None:
+        parts.append(f"{_value(warm, retention.column)} < {int(retention.edge)}")
+    if retention.dropped is not None:
+        parts.append(f"{_value(warm, scope.column)} < {int(retention.dropped)}")
+    return f"ifNull({' OR '.join(parts)}, 0)" if parts else "0"
+
+
+def _bucket(scope: Scope) -> str:
+    # intDiv rounds towards zero; a bucket before 1970 has to round down.
+    return f"intDiv(_m - if(_m < 0, {scope.width - 1}, 0), {scope.width})"
+
+
+def _where(conditions: list[str]) -> str:
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
