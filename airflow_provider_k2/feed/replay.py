@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from clickhouse_connect.driver.client import Client
 
-BATCH = 50_000
+BATCH = 100_000
 """Messages an insert: large enough to be fast, small enough to be visible long before the safety lag (30 s) is over."""
 
 PARTITIONS = 3

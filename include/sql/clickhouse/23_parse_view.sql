@@ -4,22 +4,24 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS k2.parsed_trades_mv TO k2.parsed_trades A
 WITH
     '^-?[0-9]{1,20}([.][0-9]{1,20})?([eE][+-]?[0-9]{1,2})?$' AS number_form,
     -- Most numbers take the short way. The long way reads exponents and long fractions in 76 digits and refuses what
-    -- Decimal(18, 8) cannot hold exactly.
+    -- Decimal(18, 8) cannot hold exactly. ClickHouse itself refuses only what its 64 bits cannot hold: 19 digits would
+    -- pass, and break every reader that trusts the type.
     '^[0-9]{1,10}([.][0-9]{1,8}0*)?$' AS short_form,
     if(match(e.price, short_form), toDecimal64OrNull(e.price, 8),
         if(match(e.price, number_form)
+                AND toDecimal256OrNull(e.price, 50) < 10000000000
                 AND toDecimal256(ifNull(accurateCastOrNull(toDecimal256OrNull(e.price, 50), 'Decimal(18, 8)'), 0), 50)
                     = toDecimal256OrNull(e.price, 50),
             accurateCastOrNull(toDecimal256OrNull(e.price, 50), 'Decimal(18, 8)'), NULL)) AS exact_price,
     if(match(e.quantity, short_form), toDecimal64OrNull(e.quantity, 8),
         if(match(e.quantity, number_form)
+                AND toDecimal256OrNull(e.quantity, 50) < 10000000000
                 AND toDecimal256(ifNull(accurateCastOrNull(toDecimal256OrNull(e.quantity, 50), 'Decimal(18, 8)'), 0), 50)
                     = toDecimal256OrNull(e.quantity, 50),
             accurateCastOrNull(toDecimal256OrNull(e.quantity, 50), 'Decimal(18, 8)'), NULL)) AS exact_quantity,
     -- The product of 16 decimal digits, rounded half up to 8.
-    accurateCastOrNull(
-        round(toDecimal128(ifNull(exact_price, 0), 8) * toDecimal128(ifNull(exact_quantity, 0), 8), 8), 'Decimal(18, 8)'
-    ) AS exact_quote_volume,
+    round(toDecimal128(ifNull(exact_price, 0), 8) * toDecimal128(ifNull(exact_quantity, 0), 8), 8) AS product,
+    if(product < 10000000000, accurateCastOrNull(product, 'Decimal(18, 8)'), NULL) AS exact_quote_volume,
     -- Microseconds since 1970, exact: milliseconds, seconds with a fraction, or RFC 3339 in UTC.
     multiIf(
         e.time_format = 'milliseconds',
