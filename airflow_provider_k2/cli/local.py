@@ -22,7 +22,7 @@ Home = Annotated[Path | None, typer.Option("--home", envvar="K2_HOME", help="Its
 Dags = Annotated[Path, typer.Option(help="Airflow's folder of DAGs.")]
 
 
-def _system(home: Path | None, airflow: bool = True, dags: Path = Path("dags")) -> LocalSystem:
+def _system(home: Path | None, airflow: bool = False, dags: Path = Path("dags")) -> LocalSystem:
     from airflow_provider_k2.local.system import ALL_SERVICES, DATA_SERVICES, LocalSystem
 
     return LocalSystem(home or Path(".k2"), ALL_SERVICES if airflow else DATA_SERVICES, dags=dags)

@@ -18,7 +18,7 @@ from airflow_provider_k2.local.services.seaweedfs import SeaweedFS
 from airflow_provider_k2.local.spark import ensure_spark, spark_is_ready
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from airflow_provider_k2.local.services.base import Service, Status
@@ -34,6 +34,7 @@ class LocalSystem:
     :param services: what :meth:`up` starts, of :data:`ALL_SERVICES`.
     :param default_ports: try the usual ports first (9000, 8123, 5432, ...); False for instances of tests.
     :param clickhouse_tls: let ClickHouse serve TLS as well.
+    :param settings: further environment variables of Airflow's processes.
     :param spark: Spark's environment, ``spark`` below ``home`` if None; several systems may share one.
     :param dags: Airflow's folder of DAGs; ``dags`` in the current directory if None.
     """
@@ -46,12 +47,14 @@ class LocalSystem:
         clickhouse_tls: bool = False,
         dags: Path | None = None,
         spark: Path | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         unknown = set(services) - set(ALL_SERVICES)
         if unknown:
             raise ValueError(f"unknown services {sorted(unknown)}: choose from {ALL_SERVICES}")
         self.home = Home(home, default_ports)
         self.services = tuple(services)
+        self.settings = dict(settings or {})
         self.spark = (spark or self.home.path / "spark").absolute()
         self.clickhouse = ClickHouse(self.home, clickhouse_tls)
         self.postgres = Postgres(self.home)
@@ -136,6 +139,7 @@ class LocalSystem:
             },
         }  # fmt: skip
         return {
+            **self.settings,
             "K2_HOME": str(self.home.path),
             **self._path(),
             "AWS_REGION": self.seaweedfs.catalog_properties()["s3.region"],

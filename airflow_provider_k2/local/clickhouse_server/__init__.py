@@ -13,7 +13,6 @@ What it does not do:
 - native protocol: revision 54440, so no server-side parameters, no server logs, no external tables, and blocks of
   JSON, Dynamic, Variant and AggregateFunction columns cannot be *sent* to it (HTTP can);
 - HTTP: no multipart forms, no external data, no ``session_check``, no progress headers, no Play UI, no Prometheus;
-- INSERT into a temporary table with data blocks or an HTTP body (``INSERT ... SELECT`` and inline ``VALUES`` do);
 - ``KILL QUERY WHERE query_id = '...'`` finds a query by the id its client gave; other columns of ``system.processes``
   show the engine's own ids;
 - it is not a server to expose: it listens on loopback and is made for development, tests and demos.

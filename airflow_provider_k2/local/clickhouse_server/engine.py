@@ -3,11 +3,13 @@
 A chDB connection costs 0.2 ms and runs one statement at a time, so every client connection or HTTP request has its
 own. Streamed results leave the engine through a named pipe (``INTO OUTFILE``): formats with a footer (Parquet, ORC,
 JSON) come out whole, encoded by the engine's own threads, while memory stays flat and no temporary file is written.
+Streamed data comes in the same way (``FROM INFILE``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import json
@@ -15,13 +17,14 @@ import os
 import re
 import select
 import shutil
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from chdb import _chdb
 
 from airflow_provider_k2.local.clickhouse_server.errors import ServerError
-from airflow_provider_k2.local.clickhouse_server.statements import Query, parse_query, with_user
+from airflow_provider_k2.local.clickhouse_server.statements import Insert, Query, parse_query, with_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -157,13 +160,6 @@ class Session:
             self._temporary = dict(settings)
             self._run("SET " + ", ".join(f"{identifier(name)} = {quote(value)}" for name, value in settings.items()))
 
-    def use_parameters(self, params: Mapping[str, str]) -> None:
-        """Set ``{name:Type}`` parameters for all statements of this session."""
-        if params:
-            self._run(
-                "SET " + ", ".join(f"{identifier('param_' + name)} = {quote(value)}" for name, value in params.items())
-            )
-
     def reset_settings(self) -> None:
         """Undo :meth:`use_settings`, and repeat what the client itself has SET in this session."""
         if self._temporary:
@@ -173,7 +169,7 @@ class Session:
                 self._run(statement)
 
     def sibling(self) -> Session:
-        """A new session with this one's database and settings: a failed insert may leave its connection unusable."""
+        """A new session with this one's database and settings, to ask something while this one is busy."""
         database = self._run("SELECT currentDatabase()", "TSVRaw").data.decode().strip()
         sibling = Session(self._engine, database)
         for statement in self._statements:
@@ -278,21 +274,27 @@ class Session:
             pipe.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def insert(self, head: str, data_format: str) -> Iterator[InsertStream]:
+    def insert(
+        self, insert: Insert, data_format: str, params: Mapping[str, str] | None = None, query_id: str = ""
+    ) -> Iterator[InsertStream]:
         """Insert data that arrives in pieces; leaving the block without :meth:`InsertStream.finish` cancels it.
 
-        :param head: the statement up to VALUES or FORMAT.
+        The data reaches the engine through a named pipe (``FROM INFILE``). chDB's own streaming insert would be shorter,
+        but it drops errors that come after parsing: a violated constraint, a failing materialised view.
+
+        :param insert: the parsed statement.
         :param data_format: the data's format.
         """
+        self.last_token = token = self._engine.token()
+        pipe = self._engine.pipe(token)
+        sql = f"{insert.head}\nFROM INFILE {quote(str(pipe))} {insert.settings} FORMAT {data_format}\n/* {_mark(query_id)} */"
+        stream = InsertStream(self._engine, token, pipe)
         try:
-            handle = self._connection.send_insert(head, data_format)
-        except RuntimeError as error:
-            raise ServerError.from_engine(error) from None
-        stream = InsertStream(self._connection, handle)
-        try:
+            stream.start(self._engine.submit(self._run, sql, "TSV", params))
             yield stream
         finally:
             stream.cancel()
+            pipe.unlink(missing_ok=True)
 
     def _marked(self, sql: str, query_id: str) -> str:
         self.last_token = self._engine.token()
@@ -379,37 +381,89 @@ class Export:
 
 
 class InsertStream:
-    """An open INSERT that takes encoded data."""
+    """An open INSERT that takes encoded data: the writing end of its pipe."""
 
-    def __init__(self, connection: Any, handle: Any) -> None:
-        self._connection = connection
-        self._handle = handle
-        self._open = True
+    def __init__(self, engine: Engine, token: str, pipe: Path) -> None:
+        self._engine = engine
+        self._token = token
+        self._pipe = pipe
+        self._fd: int | None = None
+        self._wake_read, self._wake_write = os.pipe()
+        self._running: Future[Result] | None = None
+
+    def start(self, running: Future[Result]) -> None:
+        """Watch the query's thread."""
+        self._running = running
+        running.add_done_callback(lambda _: os.write(self._wake_write, b"x"))
 
     def append(self, data: bytes) -> None:
         """Hand over a piece of the data, cut anywhere.
 
-        :raises ServerError: data that the engine cannot parse, or cannot insert.
+        :raises ServerError: data that the engine cannot parse, or cannot insert; it may come with a later piece.
         """
-        try:
-            self._connection.insert_append(self._handle, data)
-        except RuntimeError as error:
-            raise ServerError.from_engine(error) from None
+        rest = memoryview(data)
+        while rest and self._open():
+            assert self._fd is not None
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except BlockingIOError:
+                self._wait(self._fd, None)
+            except BrokenPipeError:
+                break
+        if rest:  # the engine has ended the query before its data
+            self._result()
 
     def finish(self) -> Result:
         """End the data and commit.
 
-        :raises ServerError: the engine's error; what it has already committed stays, as in any ClickHouse.
+        :raises ServerError: the engine's error; blocks that it has committed before stay, as in any ClickHouse.
         """
-        self._open = False
-        try:
-            return Result(self._connection.insert_done(self._handle))
-        except RuntimeError as error:
-            raise ServerError.from_engine(error) from None
+        if self._open():
+            self._close()
+        return self._result()
 
     def cancel(self) -> None:
-        """Give the INSERT up; nothing after :meth:`finish`."""
-        if self._open:
-            self._open = False
-            with contextlib.suppress(RuntimeError):  # the engine has already ended a failed insert itself
-                self._connection.insert_cancel(self._handle)
+        """Give the INSERT up, so that what has arrived of an unfinished block is not inserted; nothing after its end."""
+        assert self._running is not None
+        while not self._running.done():
+            # Killed first: the pipe's end alone would look like the end of the data.
+            self._engine.kill(self._token)
+            self._open(patience=0.05)
+            self._close()
+            self._wait(None, 50)
+        self._close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _result(self) -> Result:
+        assert self._running is not None
+        return self._running.result()
+
+    def _open(self, patience: float = 3600.0) -> bool:
+        """Whether the engine reads; waits (seconds) for it to begin."""
+        assert self._running is not None
+        deadline = time.monotonic() + patience
+        while self._fd is None and not self._running.done() and time.monotonic() < deadline:
+            try:
+                self._fd = os.open(self._pipe, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # nobody reads yet
+                    raise
+                self._wait(None, 1)
+                continue
+            with contextlib.suppress(OSError):  # the limit of an ordinary user may be lower
+                fcntl.fcntl(self._fd, _FCNTL_SETPIPE_SZ, PIPE_BYTES)
+        return self._fd is not None
+
+    def _wait(self, fd: int | None, milliseconds: int | None) -> None:
+        """Sleep until the query ends, or the pipe takes more, or the time is over."""
+        poll = select.poll()
+        poll.register(self._wake_read, select.POLLIN)
+        if fd is not None:
+            poll.register(fd, select.POLLOUT)
+        poll.poll(milliseconds)
+
+    def _close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None

@@ -58,6 +58,8 @@ class ServerError(Exception):
         if not found:
             return cls(UNKNOWN_EXCEPTION, str(error) or type(error).__name__, "UNKNOWN_EXCEPTION")
         text = found[2].strip()
+        while text.startswith(prefix := f"Code: {found[1]}. DB::Exception: "):  # wrapped by the file's reader
+            text = text.removeprefix(prefix)
         return cls(int(found[1]), text if _NAME.search(text) else f"{text} (UNKNOWN_EXCEPTION)")
 
 

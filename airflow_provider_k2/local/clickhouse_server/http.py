@@ -9,6 +9,7 @@ import json
 import threading
 import uuid
 import zlib
+from dataclasses import replace
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler
 from itertools import chain
@@ -105,7 +106,7 @@ class HttpHandler(BaseHTTPRequestHandler):
     @cached_property
     def context(self) -> Context:
         """The server's context."""
-        return cast(ThreadedServer, self.server).context
+        return cast("ThreadedServer", self.server).context
 
     def log_message(self, format: str, *args: object) -> None:
         """Requests are not logged: their URLs may carry passwords."""
@@ -260,13 +261,13 @@ class HttpHandler(BaseHTTPRequestHandler):
     def _insert(
         self, session: Session, insert: Insert, rest: bytes, body: Iterator[bytes], params: dict[str, str]
     ) -> None:
-        head = insert.head.encode("latin-1").decode("utf-8", "surrogateescape")
-        with contextlib.closing(session.sibling()) as own:
-            own.use_parameters(params)
-            with own.insert(head, insert.format) as target:
-                for piece in filter(None, chain([rest], body)):
-                    target.append(piece)
-                result = target.finish()
+        texts = {
+            name: getattr(insert, name).encode("latin-1").decode("utf-8", "replace") for name in ("head", "settings")
+        }
+        with session.insert(replace(insert, **texts), insert.format, params, self.query_id) as target:
+            for piece in filter(None, chain([rest], body)):
+                target.append(piece)
+            result = target.finish()
         self._reply(200, self._result_headers("TabSeparated", result), b"")
 
     def _select(self, session: Session, sql: str, output: str, params: dict[str, str]) -> None:

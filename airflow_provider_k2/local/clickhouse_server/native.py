@@ -53,7 +53,7 @@ class NativeHandler(socketserver.BaseRequestHandler):
     @cached_property
     def context(self) -> Context:
         """The server's context."""
-        return cast(ThreadedServer, self.server).context
+        return cast("ThreadedServer", self.server).context
 
     def handle(self) -> None:
         """Hello, then one packet after the other until the client goes."""
@@ -185,7 +185,7 @@ class NativeHandler(socketserver.BaseRequestHandler):
     def _serve(self, session: Session, sql: str, query_id: str) -> None:
         insert = parse_insert(sql)
         if insert is not None and not sql[insert.data_at :].strip().rstrip(";"):
-            self._insert(session, insert)
+            self._insert(session, insert, query_id)
             return
         if insert is None and parse_query(sql).statements > 1:
             raise ServerError(62, "Syntax error: Multi-statements are not allowed", "SYNTAX_ERROR")
@@ -242,24 +242,23 @@ class NativeHandler(socketserver.BaseRequestHandler):
             return True
         return bool(select.select([self.request], [], [], 0)[0])
 
-    def _insert(self, session: Session, insert: Insert) -> None:
-        with contextlib.closing(session.sibling()) as own:
-            columns = own.describe(f"SELECT {insert.columns} FROM {insert.table}")
-            for _, type_name in columns:
-                column(type_name)
-            self._send_block(_header(columns))
-            failure: ServerError | None = None
-            with own.insert(insert.head, "Native") as target:
-                while (block := self._read_data()) is not None:
-                    if failure is None:  # after an error the rest is still read, to stay in step with the client
-                        try:
-                            target.append(block)
-                        except ServerError as error:
-                            failure = error
-                if failure is None:
-                    self._end(target.finish())
-            if failure is not None:
-                raise failure
+    def _insert(self, session: Session, insert: Insert, query_id: str) -> None:
+        columns = session.describe(f"SELECT {insert.columns} FROM {insert.table}")
+        for _, type_name in columns:
+            column(type_name)
+        self._send_block(_header(columns))
+        failure: ServerError | None = None
+        with session.insert(insert, "Native", query_id=query_id) as target:
+            while (block := self._read_data()) is not None:
+                if failure is None:  # after an error the rest is still read, to stay in step with the client
+                    try:
+                        target.append(block)
+                    except ServerError as error:
+                        failure = error
+            if failure is None:
+                self._end(target.finish())
+        if failure is not None:
+            raise failure
 
     def _end(self, result: Result) -> None:
         self.request.sendall(

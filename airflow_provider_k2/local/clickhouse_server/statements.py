@@ -71,11 +71,12 @@ def with_user(sql: str, user: str) -> str:
 class Insert:
     """An INSERT that takes data from outside the statement.
 
-    ``head`` is the statement up to VALUES or FORMAT, ``target`` its table with the column list as a SELECT sees it,
-    ``format`` the name of the data's format, ``data_at`` the index at which data inside the text begins.
+    ``head`` is the statement with its target, ``settings`` its SETTINGS clause, ``columns`` and ``table`` the target as
+    a SELECT sees it, ``format`` the name of the data's format, ``data_at`` where data inside the text begins.
     """
 
     head: str
+    settings: str
     columns: str
     table: str
     format: str
@@ -91,7 +92,7 @@ def parse_insert(sql: str) -> Insert | None:
     first = next(tokens, None)
     if first is None or first.word != "INSERT":
         return None
-    table_from = table_to = None
+    table_from = table_to = settings_from = None
     for token in tokens:
         if token.word in ("INTO", "TABLE") and table_from is None:
             continue
@@ -108,6 +109,8 @@ def parse_insert(sql: str) -> Insert | None:
             and token.start > table_from
         ):
             table_to = token.start
+        if token.word == "SETTINGS":
+            settings_from = token.start
         if token.word == "VALUES":
             name, data_at = "Values", token.end
         elif token.word == "FORMAT":
@@ -122,7 +125,9 @@ def parse_insert(sql: str) -> Insert | None:
             continue
         target = sql[table_from:table_to].strip()
         table, columns = (target, "*") if is_function else _split_columns(target)
-        return Insert(sql[: token.start].rstrip(), columns, table, name, data_at)
+        head = sql[: settings_from or token.start].rstrip()
+        settings = sql[settings_from : token.start].strip() if settings_from else ""
+        return Insert(head, settings, columns, table, name, data_at)
     return None
 
 
