@@ -279,15 +279,16 @@ class Session:
     ) -> Iterator[InsertStream]:
         """Insert data that arrives in pieces; leaving the block without :meth:`InsertStream.finish` cancels it.
 
-        The data reaches the engine through a named pipe (``FROM INFILE``). chDB's own streaming insert would be shorter,
-        but it drops errors that come after parsing: a violated constraint, a failing materialised view.
+        The data reaches the engine through a named pipe (``FROM INFILE``). chDB's own streaming insert would be
+        shorter, but drops errors that come after parsing: a violated constraint, a failing materialised view.
 
         :param insert: the parsed statement.
         :param data_format: the data's format.
         """
         self.last_token = token = self._engine.token()
         pipe = self._engine.pipe(token)
-        sql = f"{insert.head}\nFROM INFILE {quote(str(pipe))} {insert.settings} FORMAT {data_format}\n/* {_mark(query_id)} */"
+        sql = f"{insert.head}\nFROM INFILE {quote(str(pipe))} {insert.settings} FORMAT {data_format}"
+        sql += f"\n/* {_mark(query_id)} */"
         stream = InsertStream(self._engine, token, pipe)
         try:
             stream.start(self._engine.submit(self._run, sql, "TSV", params))
@@ -423,7 +424,7 @@ class InsertStream:
         return self._result()
 
     def cancel(self) -> None:
-        """Give the INSERT up, so that what has arrived of an unfinished block is not inserted; nothing after its end."""
+        """Give the INSERT up: what has arrived of an unfinished block is not inserted. Nothing after its end."""
         assert self._running is not None
         while not self._running.done():
             # Killed first: the pipe's end alone would look like the end of the data.

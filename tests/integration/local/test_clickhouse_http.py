@@ -19,6 +19,7 @@ import pytest
 import requests
 import zstandard
 from clickhouse_connect.driver.exceptions import DatabaseError
+from pyarrow import orc
 
 from airflow_provider_k2.local.clickhouse_server.streams import ByteStream, compress_frames, read_frame
 
@@ -125,7 +126,7 @@ def test_every_format_comes_out_whole(curl: Curl, output: str) -> None:
     elif output == "RowBinaryWithNamesAndTypes":
         assert data.count(b"UInt64") == 1
     else:
-        assert (data[:3], data[-3:]) == (b"ORC", b"ORC"[0:2] + data[-1:])
+        assert orc.ORCFile(io.BytesIO(data)).nrows == rows
 
 
 def test_a_parquet_export_streams(system: LocalSystem, curl: Curl) -> None:
@@ -133,12 +134,12 @@ def test_a_parquet_export_streams(system: LocalSystem, curl: Curl) -> None:
     assert process is not None
     curl("SELECT number FROM numbers(100000) FORMAT Parquet").content.__len__()
     before, peak, size = process.memory_info().rss, 0, 0
-    response = curl("SELECT number, randomPrintableASCII(200) FROM numbers(3000000) FORMAT Parquet")  # 600 MB
+    response = curl("SELECT number, randomPrintableASCII(200) FROM numbers(2000000) FORMAT Parquet")  # 350 MB
     for piece in response.iter_content(1 << 20):
         size += len(piece)
         peak = max(peak, process.memory_info().rss)
-    assert size > 500 << 20
-    assert peak - before < 500 << 20  # ClickHouse's own row groups, not the result
+    assert size > 300 << 20
+    assert peak - before < 350 << 20  # a few row groups, not the result
 
 
 def test_formats_of_an_insert(curl: Curl) -> None:
