@@ -1,10 +1,10 @@
-"""Reconciliation: is what the warm tier holds in the cold tier, row for row?
+"""Reconciliation: whether what the warm tier holds is in the cold tier, row for row.
 
-Both sides are measured by code of their own: ClickHouse counts and sums its rows; the cold tier's Parquet files are read
-and summed here. Neither trusts the ledger, a snapshot summary or a figure of the run that wrote them. Read-only.
+Both sides are measured by code of their own: ClickHouse counts and sums its rows; the cold tier's Parquet files are
+read and summed here. Neither trusts the ledger, a snapshot summary or a figure of the run that wrote them. Read-only.
 
-The view is consistent: the Iceberg snapshot is pinned first, and rows are compared below the watermark that this snapshot
-and the ledger prove together; a row that becomes visible below it later is a real difference (late visibility).
+The view is consistent: the Iceberg snapshot is pinned first, and rows are compared below the watermark that this
+snapshot and the ledger prove together; a row that becomes visible below it later is a real difference (late visibility).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ WIDTHS = {"day": DAY, "hour": HOUR}
 
 
 def bucket_column(table: TableConfig) -> str:
-    """Column that puts rows into buckets: the cursor, or the event time of an upsert table, whose cursor may stay warm."""
+    """Column that puts rows into buckets: the cursor; in upsert mode the event time, as the cursor may stay warm."""
     return table.cursor if table.mode == "append" else table.bucket_column
 
 
@@ -102,8 +102,8 @@ class Reconciler:
         column = bucket_column(table)
         if column not in plan.names:
             raise TableListError(
-                f"{table.name}: the column {column}, by which rows are compared, is not in both tiers. Nothing was compared; "
-                "name a time column that goes cold as `event_time` in the table list."
+                f"{table.name}: the column {column}, by which rows are compared, is not in both tiers. Nothing was "
+                "compared; name a time column that goes cold as `event_time` in the table list."
             )
         is_time = is_time_type(warm.columns[column])
         times = [name for name in plan.names if is_time_type(warm.columns[name])]

@@ -1,16 +1,18 @@
 """What reconciliation compares and how: scopes, buckets, verdicts. Pure.
 
-A bucket is a range of the bucket column: the cursor of an append table, the event time of an upsert table. Rows that the
-warm tier may delete by now (its TTL has passed them) are kept apart in buckets marked ``expiring``: there, fewer warm
+A bucket is a range of the bucket column: the cursor of an append table, the event time of an upsert table. Rows that
+the warm tier may delete by now (its TTL has passed them) are kept apart in buckets marked ``expiring``: there, fewer warm
 rows are no fault, but more or other rows are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum
-from typing import NamedTuple
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
@@ -23,7 +25,7 @@ LATEST = 7_258_118_400_000_000
 """2200-01-01 in epoch microseconds."""
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """Outcome of one bucket."""
 
     EQUAL = "equal"
@@ -47,6 +49,7 @@ class Facts:
     last: int | None = None
 
     def __add__(self, other: Facts) -> Facts:
+        """Put two disjoint sets of rows together."""
         firsts = [value for value in (self.first, other.first) if value is not None]
         lasts = [value for value in (self.last, other.last) if value is not None]
         return Facts(

@@ -7,7 +7,6 @@ through pyiceberg's own projection, one whole file at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,8 @@ from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BucketK
 from airflow_provider_k2.windows import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
     import pyarrow.parquet as pq
     from pyiceberg.expressions import BooleanExpression
@@ -69,15 +70,15 @@ class ColdSide:
                     _merge(total, buckets)
         except OSError as error:
             raise EngineError(
-                f"{self.table.name}: the cold table's files of snapshot {self.cold.metadata.current_snapshot_id} cannot be "
-                f"read: {error}. Nothing was changed; check the object store, and run it again if snapshots were expired "
-                "meanwhile."
+                f"{self.table.name}: the cold table's files of snapshot {self.cold.metadata.current_snapshot_id} cannot "
+                f"be read: {error}. Nothing was changed; check the object store, and run it again if snapshots were "
+                "expired meanwhile."
             ) from error
         return total
 
     def _filter(self, scope: Scope, floor: int | None) -> BooleanExpression:
         """Filter that rules files out by their statistics; rows are chosen exactly afterwards."""
-        from pyiceberg.expressions import IsNull, Or
+        from pyiceberg.expressions import IsNull, Or, Reference
 
         upper = LATEST if scope.until is None else scope.until
         lower = EARLIEST if scope.since is None else scope.since
@@ -87,7 +88,7 @@ class ColdSide:
         kept = kept if floor is None else min(kept, floor)
         inside = range_filter(self.cold, scope.column, Window(min(max(lower, kept), upper), upper))
         # Rows without a bucket value are in no range, but are compared too.
-        return inside if scope.is_part else Or(inside, IsNull(scope.column))
+        return inside if scope.is_part else Or(inside, IsNull(Reference(scope.column)))
 
 
 class _Reader:

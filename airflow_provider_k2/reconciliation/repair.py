@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.exceptions import ReplacedByLessError
 from airflow_provider_k2.offload import Report, Request
-from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
 from airflow_provider_k2.reconciliation.warm_side import lowest_cursor
 from airflow_provider_k2.warm import WarmTable
 from airflow_provider_k2.windows import Window, describe_cursor
 
 if TYPE_CHECKING:
     from airflow_provider_k2.offload import Offload
+    from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
 
 
 _EXPIRING = (
-    " is not repaired: the warm tier's TTL may have deleted rows of it that only the cold tier still holds. Look at the rows, "
-    "then run a backfill over the range."
+    " is not repaired: the warm tier's TTL may have deleted rows of it that only the cold tier still holds. Look at the "
+    "rows, then run a backfill over the range."
 )
 _NO_VALUE = "{what} belong to no window and are not repaired. Delete them from the cold table by hand."
 

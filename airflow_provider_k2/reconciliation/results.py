@@ -25,8 +25,8 @@ def store(ledger: WatermarkHook, table: TableConfig, verdict: TableVerdict, run_
     ]  # fmt: skip
     with ledger._transaction() as cursor:
         cursor.executemany(
-            "INSERT INTO k2.reconciliations (run_id, pipeline, target, watermark, snapshot_id, bucket_start, bucket_end, "
-            "expiring, warm_rows, cold_rows, warm_checksum, cold_checksum, status) "
+            "INSERT INTO k2.reconciliations (run_id, pipeline, target, watermark, snapshot_id, bucket_start, "
+            "bucket_end, expiring, warm_rows, cold_rows, warm_checksum, cold_checksum, status) "
             "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             rows,
         )

@@ -71,7 +71,11 @@ def _split(elements: str) -> Iterator[str]:
 
 
 def read_retention(
-    table: TableConfig, clickhouse: ClickHouseHook, ledger: WatermarkHook, time_columns: Sequence[str], bucket_column: str
+    table: TableConfig,
+    clickhouse: ClickHouseHook,
+    ledger: WatermarkHook,
+    time_columns: Sequence[str],
+    bucket_column: str,
 ) -> tuple[Retention, str | None]:
     """Find out which rows of a table the warm tier must still hold.
 

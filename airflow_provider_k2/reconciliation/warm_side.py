@@ -54,7 +54,9 @@ def measure_warm(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
         f"SELECT count() FROM {quote_qualified(warm.table.source)} "
         f"WHERE {' AND '.join([*conditions, _at(warm, warm.table.cursor, '>=', scope.watermark)])}"
     )
-    buckets = {BucketKey(row[0], bool(row[1])): Facts(int(row[2]), int(row[3]), row[4], row[5]) for row in rows if row[2]}
+    buckets = {
+        BucketKey(row[0], bool(row[1])): Facts(int(row[2]), int(row[3]), row[4], row[5]) for row in rows if row[2]
+    }
     return WarmMeasure(buckets, int(pending[0][0]), np.empty(0, np.uint64))
 
 
@@ -72,7 +74,9 @@ def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
     if scope.column in table.key:
         where += _range(warm, scope)
     else:
-        having = [f"r.2 {sign} {bound}" for sign, bound in ((">=", scope.since), ("<", scope.until)) if bound is not None]
+        having = [
+            f"r.2 {sign} {bound}" for sign, bound in ((">=", scope.since), ("<", scope.until)) if bound is not None
+        ]
     inner = (
         f"SELECT {row_expression(key)} AS _k, {_value(warm, table.cursor)} AS _c, {row_expression(plan)} AS _h, "
         f"{_value(warm, scope.column)} AS _m, {_expiring(warm, scope)} AS _x "
@@ -82,8 +86,8 @@ def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
     last = f"SELECT _k, max(_c) AS _last, argMax((_h, _m, _x), _c) AS r FROM ({inner}) GROUP BY _k"
     settled = f"_last < {int(scope.watermark)}"
     sql = (
-        f"SELECT toInt64({_bucket(scope)}) AS bucket, toUInt8(_x) AS expiring, toUInt64(countIf({settled})) AS settled_rows, "
-        f"toUInt64(sumIf(_h, {settled})) AS checksum, toInt64(minIf(_m, {settled})) AS first, "
+        f"SELECT toInt64({_bucket(scope)}) AS bucket, toUInt8(_x) AS expiring, "
+        f"toUInt64(countIf({settled})) AS settled_rows, toUInt64(sumIf(_h, {settled})) AS checksum, toInt64(minIf(_m, {settled})) AS first, "
         f"toInt64(maxIf(_m, {settled})) AS last, "
         f"groupArrayIf(_k, NOT ({settled})) AS pending FROM ("
         f"SELECT _k, _last, r.1 AS _h, r.2 AS _m, r.3 AS _x FROM ({last}){_where(having)}) GROUP BY bucket, expiring"
@@ -105,7 +109,8 @@ def lowest_cursor(warm: WarmTable, column: str, start: int, end: int, watermark:
     cursor = warm.table.cursor
     inside = [_at(warm, column, ">=", start), _at(warm, column, "<", end), _at(warm, cursor, "<", watermark)]
     row = warm.hook.execute(
-        f"SELECT count(), min({_value(warm, cursor)}) FROM {quote_qualified(warm.table.source)} WHERE {' AND '.join(inside)}"
+        f"SELECT count(), min({_value(warm, cursor)}) FROM {quote_qualified(warm.table.source)} "
+        f"WHERE {' AND '.join(inside)}"
     )[0]
     return int(row[1]) if row[0] else None
 
@@ -117,7 +122,9 @@ def _value(warm: WarmTable, column: str) -> str:
 
 def _at(warm: WarmTable, column: str, sign: str, bound: int) -> str:
     """Compare a column that stays bare, so that indexes apply, with an epoch number."""
-    literal = f"fromUnixTimestamp64Micro({int(bound)}, 'UTC')" if is_time_type(warm.columns[column]) else str(int(bound))
+    literal = (
+        f"fromUnixTimestamp64Micro({int(bound)}, 'UTC')" if is_time_type(warm.columns[column]) else str(int(bound))
+    )
     return f"{quote_identifier(column)} {sign} {literal}"
 
 
