@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.exceptions import K2Error
-from airflow_provider_k2.feed.generate import FeedPlan, default_symbols
+from airflow_provider_k2.feed.generate import FORMS, FeedPlan, default_symbols
 from airflow_provider_k2.feed.generate import generate as make_messages
 from airflow_provider_k2.feed.messages import read_messages
 from airflow_provider_k2.feed.times import parse_time
@@ -77,7 +77,6 @@ def run_demo(
     _feed(files, say)
     arrived = time.monotonic()
     # Airflow starts while the safety lag passes.
-    os.environ["K2_ENGINE"] = engine
     system = LocalSystem(home, ALL_SERVICES, dags=dags, settings={"K2_ENGINE": engine})
     with _step(say, "Airflow (api-server, scheduler, dag-processor)"):
         system.up()
@@ -93,6 +92,8 @@ def run_demo(
         raise DemoError(
             f"The DAG run ended as {state}. What was committed stays; see {api.dag_url(DAG_ID)} and {system.home.logs}."
         )
+    # From here on Airflow is only a library: its warnings at import would stand between the lines.
+    os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
     with _step(say, "warm and cold compared, row by row"):
         return _results(tables, since)
 
@@ -125,7 +126,7 @@ def _messages(files: Sequence[str], client: Any) -> Iterator[tuple[str, Iterator
         seed = 1 if not held else held
         yield (
             exchange,
-            make_messages(FeedPlan(exchange, default_symbols(exchange), int(rows * share), end - span, end, seed)),
+            make_messages(FeedPlan(exchange, default_symbols(exchange), int(rows * share), end - span, end, seed, FORMS[exchange][0])),
         )
 
 

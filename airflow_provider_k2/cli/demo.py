@@ -1,0 +1,66 @@
+"""``k2 demo``: the main job from one end to the other on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from airflow_provider_k2.exceptions import K2Error
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.local.demo import TableResult
+
+
+def demo(
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="A recording to replay instead of generated trades; its name tells the exchange. Repeatable."),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="auto, direct or spark.")] = "auto",
+    home: Annotated[Path, typer.Option(envvar="K2_HOME", help="Directory of the local system.")] = Path(".k2"),
+    dags: Annotated[Path, typer.Option(help="Airflow's folder of DAGs.")] = Path("dags"),
+) -> None:
+    """Start everything, send trades, run the DAG through Airflow's scheduler, and compare both sides."""
+    console = Console(highlight=False, soft_wrap=True)
+    # Without a terminal (make, CI) rich would squeeze the table into 80 columns.
+    console = console if console.is_terminal else Console(highlight=False, width=160)
+    from airflow_provider_k2.local.demo import run_demo
+    from airflow_provider_k2.local.system import ALL_SERVICES, LocalSystem
+
+    try:
+        results = run_demo(home, engine, data or [], console.print, dags)
+    except K2Error as error:
+        console.print(f"demo: {error}", style="red", markup=False)
+        raise typer.Exit(1) from error
+    console.print(_table(results))
+    system = LocalSystem(home, ALL_SERVICES, dags=dags)
+    console.print(f"Airflow        {system.airflow.url}/dags/k2_offload   user admin, password in {home}/secrets.json")
+    console.print(f"Ledger's page  {system.airflow.url}/k2/ledger")
+    console.print("Look around    k2 verify    k2 watermarks    k2 local status    and stop with: make down")
+    good = sum(result.verdict.equal for result in results)
+    sign = "=" if good == len(results) else "!="
+    console.print(f"demo: {good} of {len(results)} tables, warm {sign} cold")
+    if good < len(results):
+        raise typer.Exit(1)
+
+
+def _table(results: list[TableResult]) -> Table:
+    table = Table(box=None, header_style="bold")
+    for name, justify in (
+        ("table", "left"), ("layer", "left"), ("engine", "left"), ("rows moved", "right"), ("seconds", "right"),
+        ("rows/s", "right"), ("snapshot", "right"), ("warm", "right"), ("cold", "right"), ("warm = cold", "left"),
+    ):  # fmt: skip
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for result in results:
+        verdict = result.verdict
+        rate = f"{result.rows / result.seconds:,.0f}" if result.rows and result.seconds else "-"
+        table.add_row(
+            result.table.name, result.table.layer, "+".join(result.engines) or "-", f"{result.rows:,}",
+            f"{result.seconds:.2f}", rate, str(result.snapshot_id or "-"), f"{verdict.warm_rows:,}",
+            f"{verdict.cold_rows:,}", "yes" if verdict.equal else "[red]NO[/red]",
+        )  # fmt: skip
+    return table
