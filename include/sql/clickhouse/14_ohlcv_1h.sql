@@ -2,8 +2,8 @@
 -- the merges of the inserts. The view groups again, so it is right before any merge,
 -- and casts the aggregate types away, which clients do not know.
 -- `open` and `close` order trades by (timestamp, source_sequence, platform_sequence, price): a total order.
--- TTL: a candle's states meet in one part (one partition a month of window_start, merged to a single part within a day),
--- and a part goes only when every row of it has expired: never a part of a candle.
+-- TTL: a candle goes whole, a year after its last trade arrived. A merge joins states before it looks at their age, all
+-- states of a candle are in one partition (the month of window_start), and parts older than a day are always merged there.
 CREATE TABLE IF NOT EXISTS k2.ohlcv_1h_state
 (
     exchange         LowCardinality(String),
@@ -25,7 +25,7 @@ ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(window_start, 'UTC')
 ORDER BY (exchange, canonical_symbol, window_start)
 TTL toDateTime(last_update, 'UTC') + INTERVAL 1 YEAR
-SETTINGS ttl_only_drop_parts = 1, min_age_to_force_merge_seconds = 86400, min_age_to_force_merge_on_partition_only = 1;
+SETTINGS ttl_only_drop_parts = 1, min_age_to_force_merge_seconds = 86400;
 
 CREATE VIEW IF NOT EXISTS k2.ohlcv_1h AS
 SELECT

@@ -1,0 +1,34 @@
+-- What feeds the landing tables in production: a Kafka engine table for each topic, and a view that moves its messages on.
+-- Apply after the files of the folder above, on a real server only: the local system has a feeder (`k2 replay`) instead.
+-- Brokers, and credentials where they need some, stand in the named collection `k2_kafka` of the server, not here.
+-- RawBLOB takes a message as it is: nothing is parsed and nothing can be rejected before the landing table.
+CREATE TABLE IF NOT EXISTS k2.kafka_trades_binance
+(
+    message String
+)
+ENGINE = Kafka(k2_kafka)
+SETTINGS
+    kafka_topic_list = 'market.crypto.trades.binance.raw',
+    kafka_group_name = 'k2_warm_binance',
+    kafka_format = 'RawBLOB',
+    kafka_flush_interval_ms = 1000;
+
+CREATE TABLE IF NOT EXISTS k2.kafka_trades_kraken
+(
+    message String
+)
+ENGINE = Kafka(k2_kafka)
+SETTINGS
+    kafka_topic_list = 'market.crypto.trades.kraken.raw',
+    kafka_group_name = 'k2_warm_kraken',
+    kafka_format = 'RawBLOB',
+    kafka_flush_interval_ms = 1000;
+
+-- A view starts the consumer: these come last.
+CREATE MATERIALIZED VIEW IF NOT EXISTS k2.kafka_trades_binance_mv TO k2.raw_trades_binance AS
+SELECT message, _topic AS kafka_topic, toInt32(_partition) AS kafka_partition, toInt64(_offset) AS kafka_offset
+FROM k2.kafka_trades_binance;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS k2.kafka_trades_kraken_mv TO k2.raw_trades_kraken AS
+SELECT message, _topic AS kafka_topic, toInt32(_partition) AS kafka_partition, toInt64(_offset) AS kafka_offset
+FROM k2.kafka_trades_kraken;
