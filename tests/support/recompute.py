@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, localcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 INTERVALS = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "1d": 86400}
 
@@ -23,10 +25,7 @@ _SCALE = Decimal("0.00000001")
 _LIMIT = Decimal(10) ** 10
 _NUMBER = re.compile(r"-?[0-9]{1,20}([.][0-9]{1,20})?([eE][+-]?[0-9]{1,2})?")
 _SHORT = re.compile(r"[0-9]{1,10}([.][0-9]{1,8}0*)?")
-_QUOTES = (
-    "FDUSD USDT USDC USDP USD1 TUSD BUSD USDS AEUR EURI BIDR IDRT BVND DAI PAX UST VAI BTC ETH BNB XRP TRX SOL DOT DOGE "
-    "USD EUR GBP TRY BRL AUD RUB UAH ZAR PLN RON NGN ARS JPY MXN COP CZK IDR"
-).split()
+_QUOTES = ["FDUSD", "USDT", "USDC", "USDP", "USD1", "TUSD", "BUSD", "USDS", "AEUR", "EURI", "BIDR", "IDRT", "BVND", "DAI", "PAX", "UST", "VAI", "BTC", "ETH", "BNB", "XRP", "TRX", "SOL", "DOT", "DOGE", "USD", "EUR", "GBP", "TRY", "BRL", "AUD", "RUB", "UAH", "ZAR", "PLN", "RON", "NGN", "ARS", "JPY", "MXN", "COP", "CZK", "IDR"]
 
 
 class BadTrade(Exception):

@@ -63,7 +63,9 @@ def _plain(value: Any) -> Any:
 
 
 def optimize(client: Any) -> None:
-    tables = client.query("SELECT name FROM system.tables WHERE database = 'k2' AND engine LIKE '%MergeTree'").result_rows
+    tables = client.query(
+        "SELECT name FROM system.tables WHERE database = 'k2' AND engine LIKE '%MergeTree'"
+    ).result_rows
     for (table,) in tables:
         client.command(f"OPTIMIZE TABLE k2.{table} FINAL")
 

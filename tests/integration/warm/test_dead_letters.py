@@ -83,13 +83,16 @@ BAD_BINANCE = [
     (binance(t="18446744073709551616"), "trade id is not a 64-bit number"),
     (binance(m=...), "side is missing or unknown"),
     (binance(m="maybe"), "side is missing or unknown"),
-    ('{"stream":"btcusdt@trade","data":%s}' % binance(p="x"), "price is not a number: x"),
+    ('{{"stream":"btcusdt@trade","data":{}}}'.format(binance(p="x")), "price is not a number: x"),
     ('{"error":{"code":2},"id":1}', "not a trade event"),
 ]
 BAD_KRAKEN = [
     ("[", "not JSON"),
     ('[7,{"a":1},"ticker","XBT/USD"]', "not a trade message"),
-    ('{"event":"subscriptionStatus","status":"error","errorMessage":"Currency pair not supported"}', "not a trade message"),
+    (
+        '{"event":"subscriptionStatus","status":"error","errorMessage":"Currency pair not supported"}',
+        "not a trade message",
+    ),
     ('{"method":"subscribe","success":false,"error":"x"}', "not a trade message"),
     ('{"channel":"ticker","data":[{}]}', "not a trade message"),
     (v1(), "no trade in the message"),
@@ -120,8 +123,15 @@ BAD_KRAKEN = [
     (flat(pair=""), "symbol is missing"),
 ]
 GOOD = {
-    "binance": [binance(), binance(p=2.5), binance(p="2.50000000000", q=4.0), '{"stream":"s","data":%s}' % binance()],
-    "kraken": [v1(V1_TRADE), v1([2.5, 4, 1767000000.000001, "s", "m", "misc"]), v2(), v2(price="2.5"), flat(), flat(price=2.5)],
+    "binance": [binance(), binance(p=2.5), binance(p="2.50000000000", q=4.0), f'{{"stream":"s","data":{binance()}}}'],
+    "kraken": [
+        v1(V1_TRADE),
+        v1([2.5, 4, 1767000000.000001, "s", "m", "misc"]),
+        v2(),
+        v2(price="2.5"),
+        flat(),
+        flat(price=2.5),
+    ],
 }
 
 
@@ -173,7 +183,10 @@ def test_one_bad_trade_does_not_take_its_neighbours_along(warm):
         ("binance", '{"result":null,"id":1}'),
         ("kraken", '{"event":"heartbeat"}'),
         ("kraken", '{"event":"systemStatus","status":"online","version":"1.9.1"}'),
-        ("kraken", '{"channelID":7,"channelName":"trade","event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}'),
+        (
+            "kraken",
+            '{"channelID":7,"channelName":"trade","event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}',
+        ),
         ("kraken", '{"channel":"heartbeat"}'),
         ("kraken", '{"channel":"status","type":"update","data":[{"system":"online"}]}'),
         ("kraken", '{"method":"subscribe","result":{"channel":"trade"},"success":true}'),
@@ -210,9 +223,25 @@ def test_a_symbol_that_cannot_be_split_is_flagged(warm):
 
 def test_a_feed_of_garbage_does_not_stop_the_trades(warm):
     messages = generated("binance", 400)
-    garbage = ["\x00", "null", '"text"', "{}", "[]", "[[]]", "[null]", '{"data":{}}', '{"data":null}', "{" * 50, '{"e":{"e":1}}']
+    garbage = [
+        "\x00",
+        "null",
+        '"text"',
+        "{}",
+        "[]",
+        "[[]]",
+        "[null]",
+        '{"data":{}}',
+        '{"data":null}',
+        "{" * 50,
+        '{"e":{"e":1}}',
+    ]
     insert(warm, "binance", messages + garbage)
-    insert(warm, "kraken", garbage + ["[1,2,3]", '[1,"a","trade","XBT/USD"]', '{"channel":"trade","data":{}}', '[1,{},"trade","A/B"]'])
+    insert(
+        warm,
+        "kraken",
+        [*garbage, "[1,2,3]", '[1,"a","trade","XBT/USD"]', '{"channel":"trade","data":{}}', '[1,{},"trade","A/B"]'],
+    )
     assert rows(warm, "SELECT count() FROM k2.bronze_trades_binance") == [(400,)]
     assert rows(warm, "SELECT count() FROM k2.bronze_trades_kraken") == [(0,)]
     assert rows(warm, "SELECT exchange, count() FROM k2.dead_letter_trades GROUP BY 1 ORDER BY 1") == [
@@ -225,9 +254,13 @@ digits = st.text("0123456789", min_size=1, max_size=22)
 numbers = st.one_of(
     st.decimals(min_value=0, max_value=10**10, places=8).map(str),
     st.builds("{}.{}".format, digits, digits),
-    st.builds("{}{}{}".format, st.integers(0, 10**12), st.sampled_from(["e", "E", "e+", "E-", "e-"]), st.integers(0, 30)),
+    st.builds(
+        "{}{}{}".format, st.integers(0, 10**12), st.sampled_from(["e", "E", "e+", "E-", "e-"]), st.integers(0, 30)
+    ),
     st.floats(min_value=0, max_value=1e11).map(repr),
-    st.sampled_from(["9999999999.99999999", "0.00000001", "0.000000005", "1e-8", "1E10", "123456789.12345678", "+1", "1.", ".5"]),
+    st.sampled_from(
+        ["9999999999.99999999", "0.00000001", "0.000000005", "1e-8", "1E10", "123456789.12345678", "+1", "1.", ".5"]
+    ),
 )
 
 

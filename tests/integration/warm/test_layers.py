@@ -54,7 +54,9 @@ def test_generated_in_one_insert(warm, seed):
     check_everything(warm)
 
 
-@pytest.mark.parametrize(("exchange", "form"), [("binance", "combined"), ("kraken", "v1"), ("kraken", "v2"), ("kraken", "flat")])
+@pytest.mark.parametrize(
+    ("exchange", "form"), [("binance", "combined"), ("kraken", "v1"), ("kraken", "v2"), ("kraken", "flat")]
+)
 def test_every_form(warm, exchange, form):
     send(warm, exchange, generated(exchange, 2_000, form=form))
     assert len(check_everything(warm)[exchange].trades) == 2_000
@@ -97,7 +99,7 @@ def test_concurrent_inserts(warm):
 
 
 def test_a_replay_doubles_rows_but_no_ids(warm):
-    messages = generated("kraken", 600) + ['[5,[["1","2","1767000000.000001","b","l",""]],"trade","XBT/USD"]']
+    messages = [*generated("kraken", 600), '[5,[["1","2","1767000000.000001","b","l",""]],"trade","XBT/USD"]']
     send(warm, "kraken", messages)
     before = rows(warm, "SELECT message_id, count() FROM k2.silver_trades GROUP BY 1")
     send(warm, "kraken", messages)
@@ -109,7 +111,7 @@ def test_a_replay_doubles_rows_but_no_ids(warm):
 def test_the_envelope_does_not_change_the_id(warm):
     plain = generated("binance", 50)
     send(warm, "binance", plain)
-    send(warm, "binance", ['{"stream":"x@trade","data":%s}' % message for message in plain])
+    send(warm, "binance", [f'{{"stream":"x@trade","data":{message}}}' for message in plain])
     assert rows(warm, "SELECT uniqExact(message_id), count() FROM k2.silver_trades") == [(50, 100)]
     assert rows(warm, "SELECT vendor_data['stream'], count() FROM k2.silver_trades GROUP BY 1 ORDER BY 1") == [
         ("", 50),
@@ -118,9 +120,7 @@ def test_the_envelope_does_not_change_the_id(warm):
 
 
 def _binance(trade_id: int, price: str, time: int, quantity: str = "1") -> str:
-    return (
-        f'{{"e":"trade","E":{time},"s":"BTCUSDT","t":{trade_id},"p":"{price}","q":"{quantity}","T":{time},"m":true,"M":true}}'
-    )
+    return f'{{"e":"trade","E":{time},"s":"BTCUSDT","t":{trade_id},"p":"{price}","q":"{quantity}","T":{time},"m":true,"M":true}}'
 
 
 def test_ties_in_time_go_by_trade_id_and_late_trades_count(warm):
@@ -145,7 +145,9 @@ def test_full_ties_do_not_depend_on_the_order_of_arrival(warm):
     times = '"1767000000.000001"'
     messages = [f'[5,[["{price}","1",{times},"b","l",""]],"trade","XBT/USD"]' for price in (5, 3, 9)]
     for message in messages:
-        warm.insert("k2.raw_trades_kraken", [[message, 0, 7]], column_names=["message", "kafka_partition", "kafka_offset"])
+        warm.insert(
+            "k2.raw_trades_kraken", [[message, 0, 7]], column_names=["message", "kafka_partition", "kafka_offset"]
+        )
     found = rows(warm, "SELECT open_price, close_price FROM k2.ohlcv_1d")
     assert [tuple(map(int, row)) for row in found] == [(3, 9)]
     check_everything(warm)
@@ -169,7 +171,9 @@ def test_kraken_v1_message_of_several_trades(warm):
         (1_618_678_150_826_417_000, "XBT/USD", 354.04),
         (1_618_678_150_826_417_001, "XBT/USD", 353.81),
     ]
-    query = "SELECT canonical_symbol, side, trade_conditions, vendor_data FROM k2.silver_trades ORDER BY source_sequence"
+    query = (
+        "SELECT canonical_symbol, side, trade_conditions, vendor_data FROM k2.silver_trades ORDER BY source_sequence"
+    )
     assert rows(warm, query) == [
         ("BTC/USD", "SELL", ("market",), (("channel_id", "993"),)),
         ("BTC/USD", "BUY", ("limit", "x"), (("channel_id", "993"),)),
@@ -201,7 +205,9 @@ def test_arrival_comes_from_the_server(warm):
     send(warm, "kraken", generated("kraken", 300))
     after = rows(warm, clock)[0][0]
     for exchange in EXCHANGES:
-        first, last = rows(warm, f"SELECT min(ingestion_timestamp), max(ingestion_timestamp) FROM k2.bronze_trades_{exchange}")[0]
+        first, last = rows(
+            warm, f"SELECT min(ingestion_timestamp), max(ingestion_timestamp) FROM k2.bronze_trades_{exchange}"
+        )[0]
         assert before <= first <= last <= after
     query = "SELECT min(processed_at), max(processed_at), min(processed_at - ingestion_timestamp) FROM k2.silver_trades"
     first, last, least = rows(warm, query)[0]
@@ -248,5 +254,8 @@ def test_offsets_go_on_by_partition(warm):
     found = rows(warm, query)
     assert len(found) > 1
     assert all(count == last + 1 == distinct and first == 0 for _, count, first, last, distinct in found)
-    assert rows(warm, "SELECT max(uniq) FROM (SELECT uniqExact(kafka_partition) AS uniq FROM k2.bronze_trades_binance GROUP BY symbol)") == [(1,)]
+    assert rows(
+        warm,
+        "SELECT max(uniq) FROM (SELECT uniqExact(kafka_partition) AS uniq FROM k2.bronze_trades_binance GROUP BY symbol)",
+    ) == [(1,)]
     assert len(landed(warm, "binance")) == 500

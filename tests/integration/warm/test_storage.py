@@ -68,7 +68,9 @@ def test_ttl_follows_arrival(warm, table, column, days):
     count, expired = rows(warm, oldest)[0]
     assert (count, expired) in {(6, 0), (9, 3)}
     warm.command(f"TRUNCATE TABLE k2.{table}")
-    warm.command(f"INSERT INTO k2.{table} ({column}) SELECT now64(6) - INTERVAL {(days + 2) * 86_400} SECOND FROM numbers(3)")
+    warm.command(
+        f"INSERT INTO k2.{table} ({column}) SELECT now64(6) - INTERVAL {(days + 2) * 86_400} SECOND FROM numbers(3)"
+    )
     warm.command(f"OPTIMIZE TABLE k2.{table} FINAL")
     assert rows(warm, f"SELECT count() FROM k2.{table}") == [(0,)]
 
@@ -128,11 +130,17 @@ def test_a_window_reads_only_its_own_parts(warm, table, cursor):
         warm.command(f"INSERT INTO k2.{table} ({cursor}) SELECT now64(6) - INTERVAL {days} DAY FROM numbers(20000)")
     lower = rows(warm, "SELECT toUnixTimestamp64Micro(now64(6) - INTERVAL 900 SECOND)")[0][0]
     window = f"{cursor} >= fromUnixTimestamp64Micro({lower}, 'UTC') AND {cursor} < fromUnixTimestamp64Micro({lower + 900_000_000}, 'UTC')"
-    parts, read = rows(warm, f"SELECT sum(parts), sum(rows) FROM (EXPLAIN ESTIMATE SELECT * FROM k2.{table} WHERE {window})")[0]
+    parts, read = rows(
+        warm, f"SELECT sum(parts), sum(rows) FROM (EXPLAIN ESTIMATE SELECT * FROM k2.{table} WHERE {window})"
+    )[0]
     assert (parts, read) == (1, 20_000)
     # Without the partitions, a day's part is read by the granules of the window only.
-    warm.command(f"INSERT INTO k2.{table} ({cursor}) SELECT now64(6) - INTERVAL 2 DAY + INTERVAL number MICROSECOND FROM numbers(200000)")
-    start = rows(warm, f"SELECT toUnixTimestamp64Micro(min({cursor})) FROM k2.{table} WHERE toDate({cursor}) = today() - 2")[0][0]
+    warm.command(
+        f"INSERT INTO k2.{table} ({cursor}) SELECT now64(6) - INTERVAL 2 DAY + INTERVAL number MICROSECOND FROM numbers(200000)"
+    )
+    start = rows(
+        warm, f"SELECT toUnixTimestamp64Micro(min({cursor})) FROM k2.{table} WHERE toDate({cursor}) = today() - 2"
+    )[0][0]
     warm.command(f"OPTIMIZE TABLE k2.{table} FINAL")
     window = f"{cursor} < fromUnixTimestamp64Micro({start + 100}, 'UTC') AND {cursor} >= fromUnixTimestamp64Micro({start}, 'UTC')"
     read = rows(warm, f"SELECT sum(rows) FROM (EXPLAIN ESTIMATE SELECT * FROM k2.{table} WHERE {window})")[0][0]

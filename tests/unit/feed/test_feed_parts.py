@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
+from airflow_provider_k2.cli import feed as cli
+from airflow_provider_k2.feed import client as feed_client
+from airflow_provider_k2.feed.client import VARIABLE, FeedError, clickhouse_client, connection_arguments
+from airflow_provider_k2.feed.partitioner import murmur2, partition_of, symbol_of
+from airflow_provider_k2.feed.times import parse_time
+
+app = Typer()
+app.command()(cli.replay)
+app.command()(cli.generate)
+run = CliRunner().invoke
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        # From the tests of Apache Kafka's clients.
+        ("21", -973932308),
+        ("foobar", -790332482),
+        ("a-little-bit-long-string", -985981536),
+        ("a-little-bit-longer-string", -1486304829),
+        ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        ("abc", 479470107),
+    ],
+)
+def test_murmur2_is_kafkas(key, value):
+    assert murmur2(key.encode()) == value & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize(
+    ("exchange", "message", "symbol"),
+    [
+        ("binance", '{"e":"trade","s":"BTCUSDT"}', "BTCUSDT"),
+        ("binance", '{"stream":"btcusdt@trade","data":{"e":"trade", "s" : "BTCUSDT"}}', "BTCUSDT"),
+        ("kraken", '[7,[["1","2","3.4","b","l",""]],"trade","XBT/USD"]', "XBT/USD"),
+        ("kraken", '{"channel":"trade","data":[{"symbol": "BTC/USD","side":"buy"}]}', "BTC/USD"),
+        ("kraken", '{"channel_id":7,"pair":"XBT/USD"}', "XBT/USD"),
+        ("kraken", '{"event":"heartbeat"}', ""),
+        ("binance", "junk", ""),
+    ],
+)
+def test_symbol_is_the_records_key(exchange, message, symbol):
+    assert symbol_of(message, exchange) == symbol
+    assert 0 <= partition_of(symbol, 3) < 3
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [
+        ("2026-01-01T00:00:00Z", 1_767_225_600_000_000),
+        ("2026-01-01", 1_767_225_600_000_000),
+        ("2026-01-01 01:00:00.000001+01:00", 1_767_225_600_000_001),
+        ("1767225600", 1_767_225_600_000_000),
+    ],
+)
+def test_times_are_utc(text, micros):
+    assert parse_time(text) == micros
+
+
+def test_a_bad_time_is_refused():
+    with pytest.raises(ValueError, match="is not a time"):
+        parse_time("yesterday")
+    assert parse_time("now") > 1_767_225_600_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"host": "h", "port": 9000}', ("h", 8123, "default", "", False)),
+        ('{"host": "h", "port": 8123, "login": "u", "password": "p"}', ("h", 8123, "u", "p", False)),
+        ('{"host": "h", "port": 9000, "extra": {"http_port": 18123}}', ("h", 18123, "default", "", False)),
+        ('{"host": "h", "port": 9440, "extra": "{\\"secure\\": true}"}', ("h", 8443, "default", "", True)),
+        ("clickhouse://u:p%40@h:9000/?http_port=7", ("h", 7, "u", "p@", False)),
+    ],
+)
+def test_the_connection_is_read_in_every_form(text, expected):
+    found = connection_arguments(text)
+    assert tuple(found[name] for name in ("host", "port", "username", "password", "secure")) == expected
+
+
+def test_a_broken_connection_is_refused_without_its_password():
+    with pytest.raises(FeedError) as caught:
+        connection_arguments('{"password": "hunter2", "port": "x"}')
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_an_unreachable_server_is_named(monkeypatch):
+    monkeypatch.setenv(VARIABLE, json.dumps({"host": "127.0.0.1", "password": "hunter2", "extra": {"http_port": 1}}))
+    with pytest.raises(FeedError, match=r"127\.0\.0\.1:1 .*k2 local status") as caught:
+        clickhouse_client()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_replay_without_a_connection(monkeypatch, tmp_path):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    (tmp_path / "a").write_text("{}")
+    result = run(app, ["replay", str(tmp_path / "a"), "--exchange", "kraken"])
+    assert result.exit_code == 1
+    assert "k2 local up" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["replay", "nowhere.jsonl", "--exchange", "kraken"], "nowhere.jsonl is not a file"),
+        (["replay", "nowhere.jsonl", "--exchange", "coinbase"], "use --exchange binance or kraken"),
+        (["generate", "--rows", "1", "--days", "1", "--rate", "1"], "at most two"),
+        (["generate", "--send", "--out", "x"], "exclude each other"),
+        (["generate", "--end", "soon"], "is not a time"),
+        (["generate", "--symbols", "BTC-USD"], "write it like BTCUSDT"),
+    ],
+)
+def test_mistakes_end_with_code_2_and_one_sentence(arguments, text, monkeypatch):
+    monkeypatch.setattr(cli, "_errors", cli.Console(stderr=True, width=500))
+    result = run(app, arguments)
+    assert result.exit_code == 2
+    assert text in result.output
+    assert "Traceback" not in result.output
+
+
+def test_generate_writes_the_same_file_twice(tmp_path):
+    for name in ("a.gz", "b.gz"):
+        assert run(app, ["generate", "--rows", "100", "--out", str(tmp_path / name)]).exit_code == 0
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [(["--rows", "70"], 70), (["--days", "0.5", "--rate", "0.01"], 432), (["--rows", "7", "--rate", "2"], 7)],
+)
+def test_generate_to_standard_output(arguments, rows):
+    result = run(app, ["generate", *arguments])
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == rows
+
+
+def test_the_client_is_looked_up_late():
+    # `k2 --help` must not pay for clickhouse_connect.
+    assert "clickhouse_connect" not in vars(feed_client)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_k2.feed.generate import FORMS, FeedPlan, default_symbols, generate
+from airflow_provider_k2.feed.messages import find_shift, read_messages, shift_message, shift_to, trade_times
+from tests.support.recompute import recompute
+
+DAY = 86_400_000_000
+END = 1_767_225_600_000_000
+FORM_LIST = [(exchange, form) for exchange, forms in FORMS.items() for form in forms]
+
+
+def _messages(exchange: str, form: str, rows: int = 60) -> list[str]:
+    return list(generate(FeedPlan(exchange, default_symbols(exchange), rows, END - DAY, END, 5, form)))
+
+
+def _trades(messages: list[str], exchange: str):
+    result = recompute(((message, 0, 0) for message in messages), exchange)
+    assert not result.dead
+    return result.trades
+
+
+@pytest.mark.parametrize(("exchange", "form"), FORM_LIST)
+def test_times_are_found_in_every_form(exchange, form):
+    for message in _messages(exchange, form):
+        assert trade_times(message, exchange) == [trade.timestamp for trade in _trades([message], exchange)]
+
+
+@pytest.mark.parametrize(("exchange", "form"), FORM_LIST)
+@given(target=st.integers(1_300_000_000_000_000, END))
+def test_the_last_trade_lands_on_the_time_and_nothing_else_changes(exchange, form, target):
+    before = _messages(exchange, form)
+    delta = find_shift(before, exchange, target)
+    after = list(shift_to(before, exchange, delta))
+    old, new = _trades(before, exchange), _trades(after, exchange)
+    assert 0 <= target - max(trade.timestamp for trade in new) < 1000
+    assert [trade.timestamp + delta for trade in old] == [trade.timestamp for trade in new]
+    assert [trade.event_time + delta for trade in old] == [trade.event_time for trade in new]
+    same = ["price", "quantity", "quote_volume", "side", "conditions", "trade_id", "symbol"]
+    assert [[getattr(t, name) for name in same] for t in old] == [[getattr(t, name) for name in same] for t in new]
+
+
+@given(st.integers(-(10**13), 10**13).map(lambda millis: millis * 1000), st.sampled_from(FORM_LIST))
+def test_shifting_there_and_back_gives_the_same_message(delta, form):
+    exchange = form[0]
+    messages = _messages(*form, rows=8)
+    back = [shift_message(shift_message(message, exchange, delta), exchange, -delta) for message in messages]
+    assert [json.loads(m, parse_float=str) for m in back] == [json.loads(m, parse_float=str) for m in messages]
+
+
+def test_the_flattened_ingestion_time_moves_along():
+    message = (
+        '{"channel_id": 7, "pair": "XBT/USD", "price": "1618678142.5", "volume": "4", "timestamp": "1618678142.557535", '
+        '"side": "b", "order_type": "l", "misc": "", "ingestion_timestamp": 1618678142560000}'
+    )
+    assert shift_message(message, "kraken", 1_000_000) == message.replace("142.557535", "143.557535").replace(
+        "142560000", "143560000"
+    )
+
+
+@pytest.mark.parametrize("message", ["", "{", '{"event":"heartbeat"}', "[1,2]", '{"T":"soon","timestamp":"later"}'])
+@pytest.mark.parametrize("exchange", ["binance", "kraken"])
+def test_what_has_no_time_passes_unchanged(message, exchange):
+    assert trade_times(message, exchange) == []
+    assert shift_message(message, exchange, 1_000_000) == message
+
+
+def test_nothing_to_shift_is_an_error():
+    with pytest.raises(ValueError, match="is --exchange right"):
+        find_shift(_messages("kraken", "v1"), "binance", END)
+
+
+def test_reading_plain_and_gzip(tmp_path):
+    (tmp_path / "a").write_bytes(b'{"a":1}\r\n\n  \n\xff\xfe\n')
+    (tmp_path / "b").write_bytes(gzip.compress(b'{"b":2}\n{"c":3}'))
+    (tmp_path / "empty").write_bytes(b"")
+    messages = list(read_messages([tmp_path / "a", tmp_path / "b", tmp_path / "empty"]))
+    assert [message.encode("utf-8", "surrogateescape") for message in messages] == [
+        b'{"a":1}', b"\xff\xfe", b'{"b":2}', b'{"c":3}',
+    ]  # fmt: skip
