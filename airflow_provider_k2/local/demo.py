@@ -126,7 +126,11 @@ def _messages(files: Sequence[str], client: Any) -> Iterator[tuple[str, Iterator
         seed = 1 if not held else held
         yield (
             exchange,
-            make_messages(FeedPlan(exchange, default_symbols(exchange), int(rows * share), end - span, end, seed, FORMS[exchange][0])),
+            make_messages(
+                FeedPlan(
+                    exchange, default_symbols(exchange), int(rows * share), end - span, end, seed, FORMS[exchange][0]
+                )
+            ),
         )
 
 

@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from airflow_provider_k2.engines.spark import SparkSubmission
     from airflow_provider_k2.offload import Report, Request
 
+_SUBMITTED = ("application", "application_args", "name", "env_vars", "files")
+"""Attributes that a submission sets for its own time."""
+
+_UNNAMED = "arrow-spark"
+"""SparkSubmitOperator's default name."""
+
 PERMANENT = (TableListError, TypePlanError, IdentityError, WatermarkError, ReplacedByLessError)
 """What no retry mends: a person has to decide. The task fails at once."""
 
@@ -196,22 +202,33 @@ class ClickHouseToIcebergOperator(SparkSubmitOperator):
         return DirectEngine(self.parallel_files)
 
     def _submit(self, submission: SparkSubmission, context: Context) -> None:
-        """Run spark-submit as SparkSubmitOperator does."""
+        """Run spark-submit as SparkSubmitOperator does, with the user's own parameters beside the engine's.
+
+        :raises EngineError: when the Spark connection is missing (the hook would fall back to ``--master yarn`` silently).
+        """
+        from airflow.providers.common.compat.sdk import BaseHook
+
         try:
-            self.get_spark_connection()
+            connection = BaseHook.get_connection(self._conn_id)
         except AirflowNotFoundException as error:
-            # The hook itself would fall back to `--master yarn` silently.
             raise EngineError(
                 f"The Spark connection {self._conn_id!r} is missing. Nothing was moved; add it with `airflow connections add "
                 f"{self._conn_id}`, or use `engine: direct`."
             ) from error
-        raise NotImplementedError
-
-    def get_spark_connection(self) -> Any:
-        """Return the Spark connection."""
-        from airflow.providers.common.compat.sdk import BaseHook
-
-        return BaseHook.get_connection(self._conn_id)
+        own = {name: getattr(self, name) for name in _SUBMITTED}
+        self.application = self.application or submission.application
+        self.application_args = [*submission.application_args, *(self.application_args or [])]
+        self.name = submission.name if self.name == _UNNAMED else self.name
+        self.env_vars = {**submission.env, **(self.env_vars or {})}
+        if (self._deploy_mode or connection.extra_dejson.get("deploy-mode")) == "cluster":
+            self.files = ",".join([*submission.files, *([self.files] if self.files else [])])
+        try:
+            # A hook keeps its command line; every submission gets its own.
+            self._hook = None
+            super().execute(context)
+        finally:
+            for name, value in own.items():
+                setattr(self, name, value)
 
     def on_kill(self) -> None:
         """Stop a running spark-submit; the direct engine ends with the process."""
