@@ -1,0 +1,67 @@
+# Everything below works on a machine with Python 3.11 to 3.13 and make; nothing has to be installed by hand.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+VENV_211 := .venv-2.11
+# The environment's own tools first: the local system finds uv, weed and spark-submit on the path.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# The tests run Airflow 2.11 with this interpreter.
+export K2_AIRFLOW_211 := $(CURDIR)/$(VENV_211)/bin/python
+
+# A folder stands for the recordings in it.
+DATA_FILES = $(foreach item,$(DATA),$(if $(wildcard $(item)/.),$(wildcard $(item)/*.jsonl $(item)/*.jsonl.gz),$(or $(wildcard $(item)),$(item))))
+PYTEST_ARGS ?=
+WORKERS ?= 2
+
+.PHONY: help setup demo down test lint format lock faults bench wheel clean
+
+help: ## Show this
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+setup: $(VENV)/ready ## Make the Python environment (done by the other targets when needed)
+
+$(VENV)/ready: requirements/airflow-3.3.txt pyproject.toml .ci/make-venv .ci/system-packages
+	@.ci/system-packages
+	@.ci/make-venv $(VENV) requirements/airflow-3.3.txt 3.11 3.12 3.13
+	@touch $@
+
+$(VENV_211)/ready: requirements/airflow-2.11.txt pyproject.toml .ci/make-venv | $(VENV)/ready
+	@.ci/make-venv --optional $(VENV_211) requirements/airflow-2.11.txt 3.11 3.12
+	@touch $@
+
+demo: $(VENV)/ready ## The whole system and the main job: make demo [DATA="FILE..."] [ENGINE=direct|spark|auto]
+	@k2 demo $(foreach file,$(DATA_FILES),--data '$(file)') $(if $(ENGINE),--engine $(ENGINE))
+
+down: ## Stop the local system; its data stays in .k2
+	@if [ -x $(VENV)/bin/k2 ]; then k2 local down; else echo "nothing to stop: run 'make demo' first"; fi
+
+test: $(VENV)/ready $(VENV_211)/ready ## Run the tests (a short form of the slow proofs included)
+	pytest -n $(WORKERS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+
+faults: $(VENV)/ready ## The full fault matrix
+	pytest tests/faults $(PYTEST_ARGS)
+
+bench: $(VENV)/ready ## The benchmarks, with their figures
+	pytest tests/benchmarks -s $(PYTEST_ARGS)
+
+lint: $(VENV)/ready ## Check style and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: $(VENV)/ready ## Mend style
+	ruff check --fix .
+	ruff format .
+
+lock: $(VENV)/ready ## Write the lock files anew
+	.ci/lock
+
+wheel: $(VENV)/ready ## Build the wheel into dist
+	hatchling build -t wheel
+
+clean: down ## Remove environments, caches and the local system with its data
+	rm -rf $(VENV) $(VENV_211) .k2 dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
