@@ -116,6 +116,8 @@ class Airflow(Service):
             "API__SECRET_KEY": self.home.secret("airflow.api"),
             "API_AUTH__JWT_SECRET": self.home.secret("airflow.jwt"),
             "DAG_PROCESSOR__REFRESH_INTERVAL": "15",
+            # A finished task keeps its slot for up to this many seconds (5 by default).
+            "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
             "SCHEDULER__ENABLE_TRACEBACKS": "False",
             "USAGE_DATA_COLLECTION__ENABLED": "False",
