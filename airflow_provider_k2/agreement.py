@@ -42,8 +42,9 @@ def agree(
     :raises WatermarkError: when the stored watermark lies in the future.
     """
     last = state.last
-    if last and stored and (stored.source_uuid, stored.target_uuid) == identities != (last.source_uuid, last.target_uuid):
-        # A person has reset the watermark since: what the old source proved says nothing about the new one.
+    reset = is_reset(state, stored, identities)
+    if reset:
+        # What the old source's windows prove says nothing about the new one.
         last = None
     _check_identity(table, last, stored, identities)
     proven = last.watermark if last else None
@@ -72,7 +73,7 @@ def agree(
         )  # fmt: skip
         return proven
     floor = proven if proven is not None else table.start
-    if stored.watermark > floor and not _only_empty(ledger.committed_after(table, floor), floor, stored.watermark):
+    if not reset and stored.watermark > floor and not _only_empty(ledger.committed_after(table, floor), floor, stored.watermark):
         _move(table, ledger, floor, identities, "move back", "the cold tier does not prove the ledger's watermark")
         log.warning(
             "%s: the ledger's watermark %s is ahead of what the cold tier proves; it is moved back to %s and the windows above "
@@ -81,6 +82,14 @@ def agree(
         )  # fmt: skip
         return floor
     return stored.watermark
+
+
+def is_reset(state: ColdState, stored: StoredWatermark | None, identities: tuple[str, str]) -> bool:
+    """Whether a person has reset the watermark since the cold tier's last window, whose source or target is another one."""
+    last = state.last
+    if last is None or stored is None:
+        return False
+    return (stored.source_uuid, stored.target_uuid) == identities != (last.source_uuid, last.target_uuid)
 
 
 def _check_identity(

@@ -4,7 +4,8 @@ Both sides are measured by code of their own: ClickHouse counts and sums its row
 read and summed here. Neither trusts the ledger, a snapshot summary or a figure of the run that wrote them. Read-only.
 
 The view is consistent: the Iceberg snapshot is pinned first, and rows are compared below the watermark that this
-snapshot and the ledger prove together; a row that becomes visible below it later is a real difference (late visibility).
+snapshot and the ledger prove together; a row that becomes visible below it later is a real difference (late
+visibility).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.agreement import _check_identity, _only_empty
+from airflow_provider_k2.agreement import _check_identity, _only_empty, is_reset
 from airflow_provider_k2.cold_schema import adopted_types
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.exceptions import IdentityError, TableListError
@@ -129,17 +130,15 @@ class Reconciler:
         self, table: TableConfig, warm: WarmTable, state: ColdState, stored: StoredWatermark | None
     ) -> None:
         identities = (warm.uuid(), state.target_uuid)
-        last = state.last
-        if last and stored and (stored.source_uuid, stored.target_uuid) == identities:
-            # Reset by hand since: what the old source's windows say is history.
-            last = None
-        _check_identity(table, last, stored, identities)
+        _check_identity(table, None if is_reset(state, stored, identities) else state.last, stored, identities)
 
     def _watermark(self, table: TableConfig, state: ColdState, stored: StoredWatermark | None) -> int:
         """The watermark that the next run would go on from (see :mod:`airflow_provider_k2.agreement`)."""
         proven = state.watermark
         if stored is None:
             return table.start if proven is None else proven
+        if state.last is not None and is_reset(state, stored, (stored.source_uuid, stored.target_uuid)):
+            return stored.watermark
         if proven is not None and (stored.watermark <= proven):
             return proven
         floor = table.start if proven is None else proven

@@ -16,7 +16,8 @@ from airflow_provider_k2.agreement import _check_identity
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state, records
 from airflow_provider_k2.exceptions import EngineError, WatermarkError
 from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
-from airflow_provider_k2.windows import describe_cursor
+from airflow_provider_k2.warm import WarmTable
+from airflow_provider_k2.windows import Window, describe_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,29 +97,38 @@ class WatermarkTools:
             )
         if value > proven and not force:
             raise WatermarkError(
-                f"{table.name}: the cold tier proves {describe_cursor(proven, _is_time(proven))} only, so rows up to {time} "
-                "would count as offloaded that are not. The watermark was not changed; `k2 watermarks rebuild "
+                f"{table.name}: the cold tier proves {describe_cursor(proven, _is_time(proven))} only, so rows up to "
+                f"{time} would count as offloaded that are not. The watermark was not changed; `k2 watermarks rebuild "
                 f"{table.name}` sets it to what is proven, --force insists."
             )
         return self._change(table, "set", stored, value, state.watermark, identities, _note(table, value, proven))
 
     def reset(self, table: TableConfig) -> Change:
-        """Accept source and target as they are now, and begin at the table's start.
+        """Accept source and target as they are now, and begin where the source does.
 
-        The identities that are stored with it overrule the cold tier's record of older ones. Where the cold table does
-        not exist, the watermark is forgotten; the next run creates the table.
+        The identities that are stored with it overrule the cold tier's record of older ones. A re-created source goes
+        on above the old one's windows, which stay as history, or at its own first row if that lies below them (it was
+        restored from a backup: its rows replace the old ones). With a new target, or nothing proven, everything begins
+        at the table's start. Where the cold table does not exist, the watermark is forgotten; the next run creates it.
         """
         cold = self._cold(table)
         if cold is None:
             return self._change(table, "reset", self.ledger.watermark(table), None, None, ("", ""), _NO_TARGET)
         state, stored, identities = self._known(table, cold)
         last = state.last
-        note: str | None
         if last is not None and (last.source_uuid, last.target_uuid) != identities:
-            note = "source or target is another object than before: the next run offloads the source from its start"
-        else:
-            note = _note(table, table.start, table.start if state.watermark is None else state.watermark)
+            value = self._beginning(table, last.watermark)
+            accepted = "the next run goes on with the new source; what the old one left in the cold tier stays"
+            return self._change(table, "reset", stored, value, state.watermark, identities, accepted)
+        note = _note(table, table.start, table.start if state.watermark is None else state.watermark)
         return self._change(table, "reset", stored, table.start, state.watermark, identities, note)
+
+    def _beginning(self, table: TableConfig, proven: int) -> int:
+        """Where a re-created source begins: none of its rows lies below, and no older window above without need."""
+        warm = WarmTable(table, self.clickhouse)
+        everything = Window(table.start, warm.horizon())
+        first = warm.cursor_at(everything, 0)
+        return max(table.start, proven if first is None else min(proven, first))
 
     def rebuild(self, table: TableConfig) -> Change:
         """Set the watermark to what the cold tier proves, and write the windows that it knows to the ledger.
@@ -202,12 +212,12 @@ def _note(table: TableConfig, value: int, proven: int) -> str | None:
     words = describe_cursor(proven, _is_time(proven))
     if value < proven:
         return (
-            f"the cold tier proves {words}: the next run moves the watermark up to it again; to offload a range again, use "
-            f"a backfill run, or `k2 verify {table.name} --repair`"
+            f"the cold tier proves {words}: the next run moves the watermark up to it again; to offload a range again, "
+            f"use a backfill run, or `k2 verify {table.name} --repair`"
         )
     return (
-        f"the cold tier proves {words} only: the next run moves the watermark back to it, unless the ledger shows nothing "
-        "but empty windows between"
+        f"the cold tier proves {words} only: the next run moves the watermark back to it, unless the ledger shows "
+        "nothing but empty windows between"
     )
 
 
@@ -258,7 +268,7 @@ class Line:
 
 
 def overview(tables: tuple[TableConfig, ...], iceberg: IcebergTableHook, ledger: WatermarkHook) -> list[Line]:
-    """Return the ledger, a line a table, beside what the cold tier proves; the ledger is shown even when that is down."""
+    """Return the ledger, a line a table, beside what the cold tier proves; without the latter when that is down."""
     holders = {(pipeline, target): holder for pipeline, target, holder, *_ in ledger.leases()}
     lines, error = [], None
     for table in tables:

@@ -19,6 +19,8 @@ from airflow_provider_k2.exceptions import K2Error
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.console import Console
+
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.watermark import WatermarkHook
@@ -123,6 +125,14 @@ def who() -> str:
     except (KeyError, OSError):
         user = f"uid {os.getuid()}"
     return f"{user}@{socket.gethostname()}"
+
+
+def console(out: TextIO) -> Console:
+    """Console for tables: in a file or a pipe nothing is cut or wrapped."""
+    from rich.console import Console
+
+    made = Console(file=out)
+    return made if made.is_terminal else Console(file=out, width=400)
 
 
 def print_json(document: dict[str, Any], out: TextIO) -> None:

@@ -25,6 +25,7 @@ from airflow_provider_k2.cli.common import (
     show_cursor,
     who,
 )
+from airflow_provider_k2.cli.common import console as make_console
 
 if TYPE_CHECKING:
     from airflow_provider_k2.cli.common import Hooks
@@ -145,13 +146,14 @@ def _record(results: list[_Result], hooks: Hooks, run_id: str) -> None:
 
 
 def _show(results: list[_Result], every_bucket: bool, out: TextIO) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=out)
-    table = Table("table", "layer")
+    console = make_console(out)
+    table = Table()
+    table.add_column("table", no_wrap=True)
+    table.add_column("layer", no_wrap=True)
     for heading in ("warm rows", "cold rows", "checksum", "first", "last", "pending"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=heading not in ("first", "last"))
     table.add_column("verdict")
     for result in results:
         verdict = result.verdict
@@ -169,7 +171,7 @@ def _show(results: list[_Result], every_bucket: bool, out: TextIO) -> None:
             result.table.name, result.table.layer, f"{verdict.warm_rows:,}", f"{verdict.cold_rows:,}", checksum, *ends,
             f"{verdict.pending:,}", f"[{color}]{verdict.verdict}[/]",
         )  # fmt: skip
-    console.print(table, soft_wrap=not console.is_terminal)
+    console.print(table)
     for result in results:
         if result.verdict is not None:
             _show_buckets(console, result.verdict, every_bucket)
@@ -215,7 +217,7 @@ def _show_buckets(console: Any, verdict: TableVerdict, every: bool) -> None:
             f"{bucket.warm.rows:,}", f"{bucket.cold.rows:,}", f"{bucket.warm.checksum:016x}",
             f"{bucket.cold.checksum:016x}", bucket.status.value,
         )  # fmt: skip
-    console.print(table, soft_wrap=not console.is_terminal)
+    console.print(table)
 
 
 def _document(results: list[_Result]) -> dict[str, Any]:

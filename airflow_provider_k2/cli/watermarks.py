@@ -16,6 +16,7 @@ from airflow_provider_k2.cli.common import (
     WatermarkConn,
     command,
     connect,
+    console,
     is_time,
     json_cursor,
     print_json,
@@ -346,16 +347,13 @@ def _number(value: int | None) -> str:
 
 def _print_table(out: Any, title: str | None, headings: list[str], rows: list[list[str]]) -> None:
     """Print a table; a heading that begins with > is a column of numbers."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title)
     for heading in headings:
         table.add_column(
-            heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left", no_wrap=True
+            heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left"
         )
     for row in rows:
         table.add_row(*row)
-    console = Console(file=out)
-    # Piped into a file or a pager, a table is not cut at 80 characters.
-    console.print(table, soft_wrap=not console.is_terminal)
+    console(out).print(table)

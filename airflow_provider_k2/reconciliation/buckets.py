@@ -1,8 +1,8 @@
 """What reconciliation compares and how: scopes, buckets, verdicts. Pure.
 
 A bucket is a range of the bucket column: the cursor of an append table, the event time of an upsert table. Rows that
-the warm tier may delete by now (its TTL has passed them) are kept apart in buckets marked ``expiring``: there, fewer warm
-rows are no fault, but more or other rows are.
+the warm tier may delete by now (its TTL has passed them) are kept apart in buckets marked ``expiring``: there, fewer
+warm rows are no fault, but more or other rows are.
 """
 
 from __future__ import annotations

@@ -70,9 +70,9 @@ class ColdSide:
                     _merge(total, buckets)
         except OSError as error:
             raise EngineError(
-                f"{self.table.name}: the cold table's files of snapshot {self.cold.metadata.current_snapshot_id} cannot "
-                f"be read: {error}. Nothing was changed; check the object store, and run it again if snapshots were "
-                "expired meanwhile."
+                f"{self.table.name}: the cold table's files of snapshot {self.cold.metadata.current_snapshot_id} "
+                f"cannot be read: {error}. Nothing was changed; check the object store, and run it again if snapshots "
+                "were expired meanwhile."
             ) from error
         return total
 
@@ -88,7 +88,7 @@ class ColdSide:
         kept = kept if floor is None else min(kept, floor)
         inside = range_filter(self.cold, scope.column, Window(min(max(lower, kept), upper), upper))
         # Rows without a bucket value are in no range, but are compared too.
-        return inside if scope.is_part else Or(inside, IsNull(Reference(scope.column)))
+        return inside if scope.is_part else Or(inside, IsNull(term=Reference(scope.column)))
 
 
 class _Reader:

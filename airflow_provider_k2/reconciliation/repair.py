@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 _EXPIRING = (
-    " is not repaired: the warm tier's TTL may have deleted rows of it that only the cold tier still holds. Look at the "
-    "rows, then run a backfill over the range."
+    " is not repaired: the warm tier's TTL may have deleted rows of it that only the cold tier still holds. Look at "
+    "the rows, then run a backfill over the range."
 )
 _NO_VALUE = "{what} belong to no window and are not repaired. Delete them from the cold table by hand."
 

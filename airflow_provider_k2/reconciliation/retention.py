@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 RETENTION_ACTION = "retention"
 """Action of the ledger's events that tell of a deliberate deletion: ``after`` is the bucket value below which warm rows
 were dropped."""
+RESET_ACTION = "reset"
+"""Action of the ledger's events that accept a re-created source: ``after`` is where it begins."""
 
 _CLAUSE = re.compile(r"\bTTL (?P<elements>.*?)(?: SETTINGS .*)?$", re.DOTALL)
 _EXPIRY = re.compile(
@@ -83,7 +85,9 @@ def read_retention(
     :param bucket_column: column of the buckets.
     :returns: the retention, and a note when it could not be found out exactly.
     """
-    dropped = next((row[4] for row in ledger.events(table, 1000) if row[2] == RETENTION_ACTION), None)
+    # The source was re-created (reset), or rows were dropped on purpose: what lies below is history.
+    bounds = [row[4] for row in ledger.events(table, 1000) if row[2] in (RETENTION_ACTION, RESET_ACTION) and row[4]]
+    dropped = max(bounds, default=None)
     database, _, name = table.identity_source.partition(".")
     rows = clickhouse.execute(
         "SELECT engine, engine_full FROM system.tables WHERE database = %(database)s AND name = %(name)s",

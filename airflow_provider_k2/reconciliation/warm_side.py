@@ -87,7 +87,8 @@ def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
     settled = f"_last < {int(scope.watermark)}"
     sql = (
         f"SELECT toInt64({_bucket(scope)}) AS bucket, toUInt8(_x) AS expiring, "
-        f"toUInt64(countIf({settled})) AS settled_rows, toUInt64(sumIf(_h, {settled})) AS checksum, toInt64(minIf(_m, {settled})) AS first, "
+        f"toUInt64(countIf({settled})) AS settled_rows, "
+        f"toUInt64(sumIf(_h, {settled})) AS checksum, toInt64(minIf(_m, {settled})) AS first, "
         f"toInt64(maxIf(_m, {settled})) AS last, "
         f"groupArrayIf(_k, NOT ({settled})) AS pending FROM ("
         f"SELECT _k, _last, r.1 AS _h, r.2 AS _m, r.3 AS _x FROM ({last}){_where(having)}) GROUP BY bucket, expiring"

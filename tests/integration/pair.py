@@ -60,7 +60,9 @@ class Pair:
     def sql(self, text: str) -> list[tuple[Any, ...]]:
         return self.clickhouse.execute(text.replace("{t}", f"test.{self.name}"))
 
-    def insert(self, rows: int, begin: int, step: int = HOUR // 10, *, arrived: int | None = None, price: int = 100) -> None:
+    def insert(
+        self, rows: int, begin: int, step: int = HOUR // 10, *, arrived: int | None = None, price: int = 100
+    ) -> None:
         """Insert rows with event times from ``begin`` on; they arrive when they happen unless ``arrived`` is given."""
         came = f"{begin} + number * {step}" if arrived is None else str(arrived)
         self.sql(
