@@ -24,7 +24,9 @@ STANDARD_TABLES = Path(__file__).with_name("standard_tables.yaml")
 """The nine tables of the K2 platform."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_DURATION = re.compile(r"(\d+)\s*(s|m|h|d)")
+_DURATION = re.compile(r"(\d{1,9})\s*(s|m|h|d)")
+_UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
+"""What PyYAML raises: its own error, and its constructors' for a value like ``2026-13-45`` or ``!!bool maybe``."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PARTITION = re.compile(r"(?:(\w+)\(\s*(\w+)\s*\)|(\w+))")
 
@@ -150,7 +152,7 @@ def load_tables(path: str | Path = STANDARD_TABLES) -> TableList:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TableListError(f"{path}: cannot be read ({error.strerror}). Give the path of a table list.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise TableListError(f"{path}: is not YAML: {error}") from error
     return parse_tables(document, str(path))
 
@@ -194,7 +196,7 @@ class _Reader:
             entries = []
         defaults = {key: value for key, value in defaults.items() if key in _DEFAULTABLE}
         tables = [self.entry(index, entry, defaults, pipeline) for index, entry in enumerate(entries, 1)]
-        self.across([table for table in tables if table is not None])
+        self.across(entries, [table for table in tables if table is not None])
         if self.mistakes:
             count = len(self.mistakes)
             raise TableListError(
@@ -268,21 +270,24 @@ class _Reader:
         if len(set(table.columns)) < len(table.columns):
             self.mistake(where, "`columns` names a column twice", "list each column once")
 
-    def across(self, tables: list[TableConfig]) -> None:
-        """Check what no entry shows alone: duplicates and dependencies."""
-        seen: dict[str, TableConfig] = {}
-        for table in tables:
-            other = seen.setdefault(table.name, table)
-            if other is not table:
-                what = f"target is a duplicate of {other.target}"
-                self.mistake(f"tables ({table.target})", what, "give every entry its own target name")
+    def across(self, entries: list[Any], tables: list[TableConfig]) -> None:
+        """Check what no entry shows alone: duplicates and dependencies, also of entries that have another mistake."""
+        seen: dict[str, dict[Any, Any]] = {}
+        for entry in entries:
+            target = entry.get("target") if isinstance(entry, dict) else None
+            if not isinstance(target, str):
+                continue
+            other = seen.setdefault(target.rpartition(".")[2], entry)
+            if other is not entry:
+                what = f"target is a duplicate of {other['target']}"
+                self.mistake(f"tables ({target})", what, "give every entry its own target name")
         for table in tables:
             for name in table.depends_on:
                 parent = seen.get(name.rpartition(".")[2])
                 where = f"tables ({table.target})"
                 if parent is None:
                     self.mistake(where, f"depends_on names unknown table `{name}`", "name the target of another entry")
-                elif LAYERS.index(parent.layer) >= LAYERS.index(table.layer):
+                elif parent.get("layer") in LAYERS[LAYERS.index(table.layer) :]:
                     self.mistake(where, f"depends_on `{name}` is not in an earlier layer", "remove it")
 
 
@@ -361,7 +366,7 @@ def _columns(value: Any) -> tuple[tuple[str, ...], dict[str, str]]:
                 types[name] = cold_type
                 continue
         elif _is_identifier(item):
-            names.append(item)
+            names.append(str(item))
             continue
         raise ValueError("is not a list of columns", "write `[a, b, {c: long}]`")
     return tuple(names), types
