@@ -6,8 +6,8 @@ MAKEFLAGS += --no-builtin-rules
 
 VENV := .venv
 VENV_211 := .venv-2.11
-# The environment's own tools first: the local system finds uv, weed and spark-submit on the path.
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# The environment's own tools first: the local system finds uv and weed on the path. It makes PostgreSQL's account by useradd.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 # The tests run Airflow 2.11 with this interpreter.
 export K2_AIRFLOW_211 := $(CURDIR)/$(VENV_211)/bin/python
 
