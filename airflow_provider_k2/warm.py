@@ -132,7 +132,7 @@ class WarmTable:
     def cursor_at(self, window: Window, offset: int) -> int | None:
         """Cursor of the row at an offset of a window, in cursor order; None when the window has no such row."""
         rows = self.hook.execute(
-            f"SELECT {self._cursor} AS at FROM {self._source} WHERE {self._in(window)} "
+            f"SELECT {self._cursor} FROM {self._source} WHERE {self._in(window)} "
             f"ORDER BY {quote_identifier(self.table.cursor)} LIMIT 1 OFFSET {int(offset)}"
         )
         return int(rows[0][0]) if rows else None
