@@ -22,6 +22,7 @@ from airflow_provider_k2.commit.record import CommitRecord
 from airflow_provider_k2.commit.refusal import refuse_less
 from airflow_provider_k2.engines import Engine, WindowJob
 from airflow_provider_k2.exceptions import K2Error, LeaseHeldError, LeaseLostError, ProofError, WatermarkError
+from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS, Lease
 from airflow_provider_k2.warm import WarmFacts, WarmTable
 from airflow_provider_k2.windows import Window, cut, describe_cursor
@@ -117,6 +118,7 @@ class Offload:
         started = time.monotonic()
         report = Report(self.table.name, self.table.layer)
         with self._lease(request) as lease:
+            failpoint("after_lease")
             run = _Run(self, request, lease, report)
             run.move_all()
         report.seconds = round(time.monotonic() - started, 3)
@@ -239,6 +241,7 @@ class _Run:
         last = self.state().last
         if last is not None and last.token >= self.lease.lease.token:
             self.lease.lease = self.ledger.ensure_token(self.lease.lease, last.token)
+        failpoint("after_agree")
         whole = self._whole(agreed, horizon)
         self.report.lower, self.report.upper = whole.lower, whole.upper
         if whole.is_empty:
@@ -268,6 +271,7 @@ class _Run:
             self.table, window, self.request.kind, engine.name, self.request.run_id, self.lease.lease
         )
         try:
+            failpoint("after_claim")
             self._move_claimed(window, window_id, engine)
         except LeaseLostError:
             raise
@@ -375,6 +379,7 @@ class _Run:
         self, job: WindowJob, rows: int, snapshot_id: int | None, bytes_written: int, timings: dict[str, float]
     ) -> None:
         scheduled = self.request.kind == "scheduled"
+        failpoint("before_record")
         self.ledger.commit(
             self.table,
             job.record.commit_id,
@@ -387,6 +392,7 @@ class _Run:
             watermark=job.window.upper if scheduled else None,
             identities=self.identities,
         )
+        failpoint("after_record")
         report = self.report
         report.windows += 1
         report.rows += rows

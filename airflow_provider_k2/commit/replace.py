@@ -27,6 +27,7 @@ from pyiceberg.table.update import (
 
 from airflow_provider_k2.commit.cold_state import tag_name
 from airflow_provider_k2.exceptions import CommitConflictError, CommitUnknownError
+from airflow_provider_k2.failpoints import failpoint
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
@@ -104,6 +105,7 @@ def _commit(
     table: Table, updates: tuple[TableUpdate, ...], requirements: tuple[TableRequirement, ...], record: CommitRecord
 ) -> None:
     requirements = (*requirements, AssertTableUUID(uuid=table.metadata.table_uuid))
+    failpoint("before_commit")
     try:
         table.catalog.commit_table(table, requirements, updates)
     except CommitFailedException as error:
@@ -117,3 +119,4 @@ def _commit(
             f"{record.target}: the catalog's answer to the commit of window {record.window.describe()} is unknown: "
             f"{type(error).__name__}: {error}"
         ) from error
+    failpoint("after_commit")

@@ -1,0 +1,75 @@
+"""Named places in the protocol where a test can make a process die, fail or wait.
+
+``K2_FAILPOINTS`` lists what happens where, with commas: ``before_commit=kill``, ``after_write@2=raise`` (the second
+time), ``after_claim=sleep:5`` (seconds), ``before_commit=hold:DIR`` (says so in ``DIR/before_commit.reached``, goes on once
+``DIR/before_commit.go`` exists). Without the variable a failpoint costs one look into the environment. Which names there
+are, and what a crash at each leaves behind: docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+VARIABLE = "K2_FAILPOINTS"
+
+NAMES = (
+    "after_lease",
+    "after_agree",
+    "after_claim",
+    "before_write",
+    "in_write",
+    "after_write",
+    "after_proof",
+    "before_commit",
+    "after_commit",
+    "before_record",
+    "after_record",
+)
+"""Every failpoint, in the order in which a window passes them."""
+
+_passed: dict[str, int] = {}
+_lock = threading.Lock()
+
+
+class FailpointError(Exception):
+    """A failpoint was asked to raise."""
+
+
+def failpoint(name: str) -> None:
+    """Do what ``K2_FAILPOINTS`` asks for here; nothing when it is not set.
+
+    :param name: one of :data:`NAMES`.
+    :raises FailpointError: when asked to.
+    :raises ValueError: when the variable cannot be read.
+    """
+    asked = os.environ.get(VARIABLE)
+    if not asked:
+        return
+    with _lock:
+        _passed[name] = count = _passed.get(name, 0) + 1
+    for item in asked.split(","):
+        where, _, action = item.partition("=")
+        place, _, nth = where.partition("@")
+        if place == name and count == int(nth or 1):
+            _act(name, action)
+
+
+def _act(name: str, action: str) -> None:
+    verb, _, argument = action.partition(":")
+    match verb:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "raise":
+            raise FailpointError(f"failpoint {name}")
+        case "sleep":
+            time.sleep(float(argument))
+        case "hold":
+            Path(argument, f"{name}.reached").touch()
+            while not Path(argument, f"{name}.go").exists():
+                time.sleep(0.005)
+        case _:
+            raise ValueError(f"{VARIABLE}: {action!r} is not known; use kill, raise, sleep:SECONDS or hold:DIRECTORY")
