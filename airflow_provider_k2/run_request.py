@@ -5,6 +5,7 @@ Nothing of it is templated: a manual run of Airflow 3 has no logical date, and a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ from typing import Any
 
 from airflow_provider_k2.exceptions import WatermarkError
 from airflow_provider_k2.windows import Window, to_micros
+
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
 
 KINDS = ("scheduled", "backfill", "repair")
 
@@ -71,7 +74,7 @@ def read_bound(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str):
-        if value.lstrip("-").isdigit():
+        if _INTEGER.fullmatch(value):
             return int(value)
         try:
             moment = datetime.fromisoformat(value)

@@ -94,7 +94,7 @@ def _words(array: pa.Array) -> Words:
     if pa.types.is_decimal(kind):
         return _decimals(array.cast(pa.decimal128(38, kind.scale)))
     if pa.types.is_dictionary(kind):
-        return _bytes(array.dictionary)[array.indices.to_numpy(zero_copy_only=False)]
+        return words(array.dictionary)[array.indices.to_numpy(zero_copy_only=False)]
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_bytes(kind):
         # Most strings of a market repeat: hash each value once.
         encoded = array.dictionary_encode()
