@@ -14,19 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.checksum.cold import checksum
-from airflow_provider_k2.commit.cold_state import read_cold_state
 from airflow_provider_k2.commit.existing import Existing, box_filter, find_keys, find_range, range_filter
 from airflow_provider_k2.commit.refusal import refuse_less
 from airflow_provider_k2.commit.replace import Replacement, commit_replacement
+from airflow_provider_k2.commit.window import commit_window
 from airflow_provider_k2.engines import Moved, WindowJob
-from airflow_provider_k2.exceptions import (
-    CommitConflictError,
-    CommitUnknownError,
-    EngineError,
-    K2Error,
-    LeaseLostError,
-    ProofError,
-)
+from airflow_provider_k2.exceptions import EngineError, K2Error, ProofError
+from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.warm import WarmPart
 from airflow_provider_k2.windows import Window
 
@@ -34,14 +28,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.manifest import DataFile
 
+    from airflow_provider_k2.commit.cold_state import ColdState
+
 FILE_ROWS = 1_000_000
 """Rows of a file at most (unless more tie at one cursor); larger parts are cut and written side by side."""
 
 BATCH_ROWS = 65_536
 """Rows that are decoded at a time for the proof."""
-
-COMMIT_TRIES = 8
-"""How often a commit is tried on a table that others change at the same time."""
 
 PARQUET_SETTINGS = {
     "output_format_parquet_compression_method": "zstd",
@@ -87,6 +80,7 @@ class DirectEngine:
                 "written. Nothing was committed and the watermark stands."
             )
         wrote = time.monotonic()
+        failpoint("after_proof")
         snapshot_id = self._commit(job, written)
         return Moved(
             snapshot_id,
@@ -130,13 +124,16 @@ class DirectEngine:
 
         job.guard()
         started = time.monotonic()
+        failpoint("before_write")
         try:
             with (
                 job.warm.hook.stream(job.warm.select(piece, job.partition, part), "Parquet", PARQUET_SETTINGS) as source,
                 job.cold.io.new_output(path).create(overwrite=True) as target,
             ):
                 shutil.copyfileobj(source, target, 1 << 20)
+                failpoint("in_write")
             uploaded = time.monotonic()
+            failpoint("after_write")
             rows, total = checksum(_read_back(job, path))
             if rows == 0:
                 _remove(job, [path])
@@ -156,42 +153,19 @@ class DirectEngine:
     # Committing -------------------------------------------------------------------------------------------------------
 
     def _commit(self, job: WindowJob, written: list[_Written]) -> int:
-        """Commit onto the newest snapshot; look unknown outcomes up; decide again when the table has changed."""
-        table = job.cold
-        for _ in range(COMMIT_TRIES):
-            table.refresh()
-            job.guard()
-            state = read_cold_state(table.metadata, job.record.pipeline, job.record.target)
-            if state.last is not None and state.last.token > job.record.token:
-                raise LeaseLostError(
-                    f"{job.table.name}: the cold tier holds a commit with fencing token {state.last.token}, newer than this "
-                    f"run's {job.record.token}. Nothing was committed by this one."
-                )
+        def commit(state: ColdState) -> int:
             existing = self._existing(job, written, fresh=state.is_fresh(job.window))
             refuse_less(job, existing.rows)
             replacement = Replacement((*(file.data_file for file in written), *existing.survivors), existing.removed)
-            record = job.record.carried(state.watermark, state.high_water)
-            try:
-                return commit_replacement(table, replacement, record)
-            except CommitConflictError as error:
-                job.log.warning("%s The window is planned again on the new snapshot.", error)
-            except CommitUnknownError as error:
-                job.log.warning("%s It is looked up.", error)
-                found = job.iceberg.look_up_commit(table, record.commit_id)
-                if found is not None:
-                    job.log.info("The commit of window %s is there: snapshot %s.", record.commit_id, found)
-                    return found
-        raise CommitConflictError(
-            f"{job.table.name}: other writers changed the cold table {COMMIT_TRIES} times while window "
-            f"{job.window.describe(job.warm.is_time)} was committed. Nothing was committed and the watermark stands; the next "
-            "run tries again."
-        )
+            return commit_replacement(job.cold, replacement, job.record.carried(state.watermark, state.high_water))
+
+        return commit_window(job, commit)
 
     def _existing(self, job: WindowJob, written: list[_Written], *, fresh: bool) -> Existing:
         if job.table.mode == "append":
             if fresh:
                 return Existing(0, (), ())
-            return find_range(job.cold, range_filter(job.cold, job.table.cursor, job.window))
+            return find_range(job.cold, range_filter(job.cold, job.table.cursor, job.window), job.record.commit_id)
         if job.cold.metadata.current_snapshot_id is None or not written:
             return Existing(0, (), ())
         return self._existing_keys(job, written)
@@ -210,7 +184,7 @@ class DirectEngine:
                 span = pc.min_max(held[name])
                 bounds.append((name, _as_literal(span["min"]), _as_literal(span["max"])))
             boxes.append(box_filter(bounds))
-        return find_keys(job.cold, boxes, pa.concat_tables(keys))
+        return find_keys(job.cold, boxes, pa.concat_tables(keys), job.record.commit_id)
 
 
 class _Progress:

@@ -1,0 +1,149 @@
+"""The content checksum as Spark SQL, over the columns as Spark reads them from the Iceberg table. Pure.
+
+Needs ``spark.sql.ansi.enabled=false``: its arithmetic wraps around. Every step of ``mix`` is a level of sub-selects of its own,
+because a step uses its operand twice: written as one expression, the text would double with every step.
+"""
+
+from __future__ import annotations
+
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FixedType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    MapType,
+    StringType,
+    TimestampType,
+    TimestamptzType,
+    UUIDType,
+)
+
+from airflow_provider_k2.checksum import (
+    HIGH_MULTIPLIER,
+    MIX_MULTIPLY_1,
+    MIX_MULTIPLY_2,
+    MIX_XOR,
+    NAN_WORD,
+    NULL_WORD,
+    POSITION_MULTIPLIER,
+    salt,
+)
+from airflow_provider_k2.sql import quote_identifier
+from airflow_provider_k2.type_plan import TypePlan
+
+SEED_TO_ZERO = -365884300664092260
+"""Spark's ``xxhash64`` starts with seed 42 and takes each hash as the next value's seed: after this long the seed is 0."""
+
+
+def checksum_query(plan: TypePlan, relation: str) -> str:
+    """Query that yields the rows and the checksum (as a signed long) of a relation.
+
+    :param plan: the columns; others of the relation do not count.
+    :param relation: a table or view, as SQL.
+    """
+    names = [f"w{number}" for number in range(len(plan.columns))]
+    words = ", ".join(
+        f"{word(quote_identifier(column.name), column.target)} ^ {_long(salt(column.name))} ^ {_long(MIX_XOR)} AS {name}"
+        for name, column in zip(names, plan.columns, strict=True)
+    )
+    query = f"SELECT {words} FROM {relation}"
+    query = _step(query, names, MIX_MULTIPLY_1)
+    query = _step(query, names, MIX_MULTIPLY_2)
+    row = " + ".join(map(_fold, names))
+    query = f"SELECT ({row}) ^ {_long(MIX_XOR)} AS w FROM ({query})"
+    query = _step(query, ["w"], MIX_MULTIPLY_1)
+    query = _step(query, ["w"], MIX_MULTIPLY_2)
+    return f"SELECT count(*) AS row_count, coalesce(sum({_fold('w')}), 0L) AS checksum FROM ({query})"
+
+
+def _step(query: str, names: list[str], multiplier: int) -> str:
+    stepped = ", ".join(f"{_fold(name)} * {_long(multiplier)} AS {name}" for name in names)
+    return f"SELECT {stepped} FROM ({query})"
+
+
+def _fold(value: str) -> str:
+    return f"({value} ^ shiftrightunsigned({value}, 33))"
+
+
+def _long(unsigned: int) -> str:
+    """Literal for 64 bits."""
+    return f"({unsigned - 2**64 if unsigned >= 2**63 else unsigned}L)"
+
+
+def word(value: str, kind: IcebergType, depth: int = 0) -> str:
+    """Word of a value.
+
+    :param value: its SQL.
+    :param kind: its type in the Iceberg table.
+    :param depth: how deep it is nested; tells the variables of lambdas apart.
+    :raises TypeError: for a type that no type plan has.
+    """
+    return f"if(isnull({value}), {_long(NULL_WORD)}, {_word(value, kind, depth)})"
+
+
+def _word(value: str, kind: IcebergType, depth: int) -> str:  # noqa: PLR0911 - one line a type
+    match kind:
+        case BooleanType() | IntegerType() | LongType():
+            return f"cast({value} AS bigint)"
+        case FloatType() | DoubleType():
+            bits = f"reflect('java.lang.Double', 'doubleToRawLongBits', cast({value} AS double))"
+            return f"if(isnan({value}), {_long(NAN_WORD)}, cast({bits} AS bigint))"
+        case TimestamptzType() | TimestampType():
+            return f"unix_micros(cast({value} AS timestamp))"
+        case DateType():
+            return f"cast(unix_date({value}) AS bigint)"
+        case DecimalType():
+            return _decimal_word(value, kind.precision, kind.scale)
+        case StringType() | BinaryType() | FixedType():
+            return f"xxhash64({SEED_TO_ZERO}L, {value})"
+        case UUIDType():
+            # Spark reads a UUID as text; the word is of its 16 bytes.
+            return f"xxhash64({SEED_TO_ZERO}L, unhex(replace({value}, '-', '')))"
+        case ListType():
+            x, i = f"x{depth}", f"i{depth}"
+            element = f"{word(x, kind.element_type, depth + 1)} + cast({i} + 1 AS bigint) * {_long(POSITION_MULTIPLIER)}"
+            mixed = _mix_all(f"transform({value}, ({x}, {i}) -> {element})")
+            return f"({_sum(mixed)} + cast(size({value}) AS bigint))"
+        case MapType():
+            x = f"x{depth}"
+            keys = _mix_all(f"transform(map_keys({value}), {x} -> {word(x, kind.key_type, depth + 1)})")
+            values = f"transform(map_values({value}), {x} -> {word(x, kind.value_type, depth + 1)})"
+            entries = _mix_all(f"zip_with({keys}, {values}, (a, b) -> a + b)")
+            return f"({_sum(entries)} + cast(size({value}) AS bigint))"
+    raise TypeError(f"no checksum is defined for Iceberg's {kind}")
+
+
+def _mix_all(array: str) -> str:
+    """Mix every element of an array of longs."""
+    mixed = f"transform({array}, m -> m ^ {_long(MIX_XOR)})"
+    for multiplier in (MIX_MULTIPLY_1, MIX_MULTIPLY_2):
+        mixed = f"transform({mixed}, m -> {_fold('m')} * {_long(multiplier)})"
+    return f"transform({mixed}, m -> {_fold('m')})"
+
+
+def _sum(array: str) -> str:
+    return f"aggregate({array}, 0L, (a, b) -> a + b)"
+
+
+def _decimal_word(value: str, precision: int, scale: int) -> str:
+    factor = f"cast('1{'0' * scale}' AS decimal({min(scale + 1, 38)}, 0))"
+    if precision <= 18:
+        return f"cast({value} * {factor} AS bigint)" if scale else f"cast({value} AS bigint)"
+    unscaled = value
+    if scale:
+        # In two parts: the product with the whole value would need more than 38 digits and be rounded.
+        whole = f"if({value} < 0, ceil({value}), floor({value}))"
+        unscaled = f"(cast({whole} * {factor} AS decimal(38, 0)) + cast(({value} % 1) * {factor} AS decimal(38, 0)))"
+    # A cast of a decimal that is too large keeps the lower 64 bits.
+    low = f"cast({unscaled} AS bigint)"
+    two64 = f"{2**64}BD"
+    high = f"(({unscaled} div {two64}) - if({unscaled} % {two64} < 0, 1L, 0L))"
+    wide = f"{low} + ({high} + shiftrightunsigned({low}, 63)) * {_long(HIGH_MULTIPLIER)}"
+    return f"if({unscaled} BETWEEN -{2**63}BD AND {2**63 - 1}BD, {low}, {wide})"

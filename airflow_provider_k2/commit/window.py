@@ -1,0 +1,64 @@
+"""Committing a window onto a table that others change at the same time: the loop that both engines share (contract 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.commit.cold_state import ColdState, find_commit, read_cold_state
+from airflow_provider_k2.exceptions import CommitConflictError, CommitUnknownError, LeaseLostError
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.engines import WindowJob
+
+COMMIT_TRIES = 8
+"""How often a commit is tried on a table that others change at the same time."""
+
+
+def newest_state(job: WindowJob) -> ColdState:
+    """Refresh the table, and make sure that this run may still commit to it.
+
+    :raises LeaseLostError: when the lease, or the cold table's newest fencing token, belongs to somebody else.
+    """
+    job.cold.refresh()
+    job.guard()
+    state = read_cold_state(job.cold.metadata, job.record.pipeline, job.record.target)
+    if state.last is not None and state.last.token > job.record.token:
+        raise LeaseLostError(
+            f"{job.table.name}: the cold tier holds a commit with fencing token {state.last.token}, newer than this "
+            f"run's {job.record.token}. Nothing was committed by this one."
+        )
+    return state
+
+
+def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
+    """Commit onto the newest snapshot; look unknown outcomes up; decide again when the table has changed.
+
+    :param commit: plans the commit on a state, commits once without a retry of its own, and returns the snapshot's id.
+    :returns: the id of the window's snapshot.
+    :raises CommitConflictError: when others kept changing the table; nothing was committed.
+    :raises CommitUnknownError: when the outcome cannot be found out.
+    :raises LeaseLostError: when this run may not commit any more.
+    """
+    for _ in range(COMMIT_TRIES):
+        state = newest_state(job)
+        # A refusal may be the answer to a commit that was sent twice on the way, and the first one has landed.
+        landed = find_commit(job.cold.metadata, job.record.commit_id)
+        if landed is not None:
+            job.log.info("The commit of window %s is there: snapshot %s.", job.record.commit_id, landed.snapshot_id)
+            return landed.snapshot_id
+        try:
+            return commit(state)
+        except CommitConflictError as error:
+            job.log.warning("%s The window is planned again on the new snapshot.", error)
+        except CommitUnknownError as error:
+            job.log.warning("%s It is looked up.", error)
+            found = job.iceberg.look_up_commit(job.cold, job.record.commit_id)
+            if found is not None:
+                job.log.info("The commit of window %s is there: snapshot %s.", job.record.commit_id, found)
+                return found
+    raise CommitConflictError(
+        f"{job.table.name}: other writers changed the cold table {COMMIT_TRIES} times while window "
+        f"{job.window.describe(job.warm.is_time)} was committed. Nothing was committed and the watermark stands; the next "
+        "run tries again."
+    )
