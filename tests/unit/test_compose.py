@@ -156,7 +156,7 @@ def test_connections_are_those_of_the_local_system(tmp_path: Path) -> None:
     assert set(compose) == set(local)
     for name, connection in compose.items():
         assert connection["conn_type"] == local[name]["conn_type"]
-        assert set(connection["extra"] if "extra" in connection else ()) == set(local[name].get("extra", ()))
+        assert set(connection.get("extra", ())) == set(local[name].get("extra", ()))
 
 
 def test_the_databases_and_topics_are_those_of_the_local_system() -> None:

@@ -1,6 +1,6 @@
 """The Kafka engine tables: ClickHouse's engine takes the SQL, and what they yield fits the landing tables.
 
-chdb builds Kafka tables but does not run them: their CREATE ends with 'Shutdown was called', the table stands all the same.
+chdb builds Kafka tables but does not run them: their CREATE ends with 'Shutdown was called', and the table stands.
 """
 
 from __future__ import annotations
@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCRIPT = """
 import json, sys
@@ -26,7 +29,7 @@ for _ in range(2):
         except Exception as error:
             if "Shutdown was called" not in str(error):
                 raise
-question = "SELECT table, name, type FROM system.columns WHERE database = 'k2' AND (table LIKE 'kafka_%' OR table LIKE 'raw_%')"
+question = "SELECT table, name, type FROM system.columns WHERE database = 'k2' AND match(table, '^(kafka|raw)_')"
 print(engine.query(question, "JSONCompact"))
 """
 
