@@ -10,12 +10,16 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state, records
 from airflow_provider_k2.exceptions import IdentityError, WatermarkError
 from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
 from airflow_provider_k2.windows import describe_cursor
 
 if TYPE_CHECKING:
-    from airflow_provider_k2.commit.cold_state import ColdState
+    from collections.abc import Iterator
+
+    from pyiceberg.table.metadata import TableMetadata
+
     from airflow_provider_k2.commit.record import CommitRecord
     from airflow_provider_k2.tables import TableConfig
 
@@ -24,7 +28,7 @@ WHO = "the offload itself"
 
 def agree(
     table: TableConfig,
-    state: ColdState,
+    metadata: TableMetadata,
     stored: StoredWatermark | None,
     identities: tuple[str, str],
     ledger: WatermarkHook,
@@ -34,13 +38,14 @@ def agree(
 ) -> int:
     """Return the watermark that both sides prove; repair the ledger where it differs.
 
-    :param state: what the cold tier proves.
+    :param metadata: the cold table's, from which follows what the cold tier proves.
     :param stored: what the ledger says.
     :param identities: UUIDs of source and target as they are now.
     :param horizon: where windows end now.
     :raises IdentityError: when source or target was dropped and created again.
     :raises WatermarkError: when the stored watermark lies in the future.
     """
+    state = read_cold_state(metadata, table.pipeline, table.target)
     last = state.last
     reset = is_reset(state, stored, identities)
     if reset:
@@ -51,7 +56,7 @@ def agree(
     if stored is None:
         if proven is None:
             return table.start
-        _adopt(table, state, ledger)
+        _adopt(table, metadata, ledger, None)
         _move(table, ledger, proven, identities, "rebuild", "the ledger had no watermark; the cold tier proves this one")
         log.warning(
             "%s: the ledger had no watermark; it is rebuilt from the cold tier: %s.",
@@ -65,7 +70,7 @@ def agree(
             f"`k2 watermarks rebuild {table.name}`."
         )
     if proven is not None and stored.watermark < proven:
-        _adopt(table, state, ledger)
+        _adopt(table, metadata, ledger, stored.watermark)
         _move(table, ledger, proven, identities, "move up", "the cold tier proves more than the ledger knew")
         log.warning(
             "%s: the ledger's watermark %s is behind the cold tier; it is moved up to %s.",
@@ -122,35 +127,40 @@ def _only_empty(windows: list[WindowRecord], floor: int, watermark: int) -> bool
     return reached >= watermark
 
 
-def _adopt(table: TableConfig, state: ColdState, ledger: WatermarkHook) -> None:
-    """Write the cold tier's last window to the ledger, where it may be missing."""
-    last = state.last
-    if last is None:
-        return
-    now = datetime.now(UTC)
-    ledger.adopt(
-        table,
-        WindowRecord(
-            window_id=last.commit_id,
-            pipeline=last.pipeline,
-            target=last.target,
-            kind=last.kind,
-            lower=last.lower,
-            upper=last.upper,
+def windows_of(table: TableConfig, metadata: TableMetadata) -> Iterator[WindowRecord]:
+    """Return the pipeline's windows among a cold table's snapshots as rows of the ledger, newest first."""
+    for snapshot, record in records(metadata, table.pipeline, table.target):
+        at = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)
+        yield WindowRecord(
+            window_id=record.commit_id,
+            pipeline=record.pipeline,
+            target=record.target,
+            kind=record.kind,
+            lower=record.lower,
+            upper=record.upper,
             state="committed",
-            engine=last.engine,
-            run_id=last.run_id,
-            token=last.token,
-            rows=last.rows,
+            engine=record.engine,
+            run_id=record.run_id,
+            token=record.token,
+            rows=record.rows,
             bytes=None,
-            checksum=last.checksum,
-            snapshot_id=state.last_snapshot_id,
-            started_at=now,
-            finished_at=now,
+            checksum=record.checksum,
+            snapshot_id=snapshot.snapshot_id,
+            started_at=at,
+            finished_at=at,
             timings=None,
             error=None,
-        ),
-    )
+        )
+
+
+def _adopt(table: TableConfig, metadata: TableMetadata, ledger: WatermarkHook, known: int | None) -> None:
+    """Write the windows to the ledger that only the cold tier knows.
+
+    :param known: the ledger's watermark; None when it was lost, and every window with it.
+    """
+    for window in windows_of(table, metadata):
+        if known is None or window.upper > known:
+            ledger.adopt(table, window)
 
 
 def _move(

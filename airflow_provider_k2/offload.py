@@ -237,11 +237,12 @@ class _Run:
                 f"Nothing was moved; to offload the source again from its beginning, run `k2 watermarks reset {self.table.name}`."
             )
         horizon = self.warm.horizon()
-        agreed = agree(self.table, self.state(), stored, self.identities, self.ledger, horizon, self.log, self.is_time)
+        agreed = agree(self.table, self.cold.metadata, stored, self.identities, self.ledger, horizon, self.log, self.is_time)
         last = self.state().last
         if last is not None and last.token >= self.lease.lease.token:
             self.lease.lease = self.ledger.ensure_token(self.lease.lease, last.token)
         failpoint("after_agree")
+        self.warm.known_to = agreed
         whole = self._whole(agreed, horizon)
         self.report.lower, self.report.upper = whole.lower, whole.upper
         if whole.is_empty:

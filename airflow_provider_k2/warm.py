@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.checksum.warm import checksum_expression
+from airflow_provider_k2.checksum.warm import checksum_expression, row_expression
 from airflow_provider_k2.exceptions import TypePlanError
 from airflow_provider_k2.sql import (
     cursor_condition,
@@ -66,12 +66,14 @@ class WarmTable:
     :param table: its entry in the table list.
     :param hook: the ClickHouse connection.
     :param types: cold types to adopt besides the entry's own, by column (an existing cold table may be wider).
+    :ivar known_to: cursor up to which newer rows of a key are in the cold tier, or about to be: the watermark.
     """
 
     def __init__(self, table: TableConfig, hook: ClickHouseHook, types: dict[str, str] | None = None) -> None:
         self.table = table
         self.hook = hook
         self.types = types or {}
+        self.known_to = 0
 
     @cached_property
     def columns(self) -> dict[str, str]:
@@ -164,12 +166,20 @@ class WarmTable:
         return f"toString({partition_expression(part, self.plan[part.column].expression)})"
 
     def rows_of(self, window: Window) -> str:
-        """Sub-select of a window's rows with all source columns; in upsert mode the last row of each key."""
-        rows = f"SELECT * FROM {self._source} WHERE {self._in(window)}"
-        if self.table.mode == "upsert":
-            keys = ", ".join(map(quote_identifier, self.table.key))
-            rows += f" ORDER BY {quote_identifier(self.table.cursor)} DESC LIMIT 1 BY {keys}"
-        return f"({rows})"
+        """Sub-select of a window's rows with all source columns; in upsert mode the last row of each key.
+
+        A window below the watermark (a backfill) leaves out the rows that a later one has replaced: done again, it must
+        not bring them back. Of rows that tie, the hash decides, so that every query picks the same.
+        """
+        if self.table.mode == "append":
+            return f"(SELECT * FROM {self._source} WHERE {self._in(window)})"
+        keys = ", ".join(map(quote_identifier, self.table.key))
+        seen = Window(window.lower, max(window.upper, self.known_to))
+        last = (
+            f"SELECT * FROM {self._source} WHERE {self._in(seen)} "
+            f"ORDER BY {quote_identifier(self.table.cursor)} DESC, {row_expression(self.plan)} DESC LIMIT 1 BY {keys}"
+        )
+        return f"({last})" if seen == window else f"(SELECT * FROM ({last}) WHERE {self._in(window)})"
 
     def select(self, window: Window, partition: Sequence[PartitionField] = (), part: WarmPart | None = None) -> str:
         """The SELECT that yields a window's rows in the types of the plan; of one partition when ``part`` is given."""

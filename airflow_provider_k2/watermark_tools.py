@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.agreement import _check_identity
-from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state, records
+from airflow_provider_k2.agreement import _check_identity, windows_of
+from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.exceptions import EngineError, WatermarkError
 from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
 from airflow_provider_k2.warm import WarmTable
@@ -140,7 +139,7 @@ class WatermarkTools:
             return self._change(table, "rebuild", self.ledger.watermark(table), None, None, ("", ""), _NO_TARGET)
         state, stored, identities = self._known(table, cold)
         _check_identity(table, state.last, None, identities)
-        windows = list(_windows(table, cold))
+        windows = list(windows_of(table, cold.metadata))
         change = self._change(
             table, "rebuild", stored, state.watermark, state.watermark, identities, None, windows=windows
         )
@@ -219,32 +218,6 @@ def _note(table: TableConfig, value: int, proven: int) -> str | None:
         f"the cold tier proves {words} only: the next run moves the watermark back to it, unless the ledger shows "
         "nothing but empty windows between"
     )
-
-
-def _windows(table: TableConfig, cold: Table) -> Iterator[WindowRecord]:
-    """The windows among the cold table's snapshots, as rows of the ledger."""
-    for snapshot, record in records(cold.metadata, table.pipeline, table.target):
-        at = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)
-        yield WindowRecord(
-            window_id=record.commit_id,
-            pipeline=record.pipeline,
-            target=record.target,
-            kind=record.kind,
-            lower=record.lower,
-            upper=record.upper,
-            state="committed",
-            engine=record.engine,
-            run_id=record.run_id,
-            token=record.token,
-            rows=record.rows,
-            bytes=None,
-            checksum=record.checksum,
-            snapshot_id=snapshot.snapshot_id,
-            started_at=at,
-            finished_at=at,
-            timings=None,
-            error=None,
-        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,26 +64,31 @@ def count_rows(table: Table, row_filter: BooleanExpression) -> int:
     return int(table.scan(row_filter=row_filter).count())
 
 
-def find_range(table: Table, row_filter: BooleanExpression) -> Existing:
-    """Find the rows that match a filter; files that match in part are rewritten without them, one at a time."""
+def find_range(table: Table, row_filter: BooleanExpression, commit_id: str) -> Existing:
+    """Find the rows that match a filter; files that match in part are rewritten without them, one at a time.
+
+    :param commit_id: goes into the names of the files that are written.
+    """
     from pyiceberg.expressions.visitors import bind
     from pyiceberg.io.pyarrow import _expression_to_complementary_pyarrow
 
     schema = table.schema()
     keep = _expression_to_complementary_pyarrow(bind(schema, row_filter, True), schema)
-    return _take_out(table, row_filter, lambda rows: rows.filter(keep))
+    return _take_out(table, row_filter, commit_id, lambda rows: rows.filter(keep))
 
 
-def find_keys(table: Table, boxes: list[BooleanExpression], keys: pa.Table) -> Existing:
+def find_keys(table: Table, boxes: list[BooleanExpression], keys: pa.Table, commit_id: str) -> Existing:
     """Find the rows whose key is among ``keys``.
 
     :param boxes: filters that together cover every key; they rule files out by their statistics.
     :param keys: the key columns of a window's rows.
+    :param commit_id: goes into the names of the files that are written.
     """
     if not boxes:
         return Existing(0, (), ())
     names = keys.column_names
-    return _take_out(table, Or(*boxes) if len(boxes) > 1 else boxes[0], lambda rows: _without(rows, keys, names))
+    row_filter = Or(*boxes) if len(boxes) > 1 else boxes[0]
+    return _take_out(table, row_filter, commit_id, lambda rows: _without(rows, keys, names))
 
 
 def _without(rows: pa.Table, keys: pa.Table, names: list[str]) -> pa.Table:
@@ -99,7 +106,7 @@ def box_filter(columns: list[tuple[str, Any, Any]]) -> BooleanExpression:
     return And(*parts) if len(parts) > 1 else AlwaysTrue()
 
 
-def _take_out(table: Table, row_filter: BooleanExpression, survivors_of: Any) -> Existing:
+def _take_out(table: Table, row_filter: BooleanExpression, commit_id: str, survivors_of: Any) -> Existing:
     rows, removed, written = 0, [], []
     for task in table.scan(row_filter=row_filter).plan_files():
         held = _read(table, task)
@@ -109,7 +116,7 @@ def _take_out(table: Table, row_filter: BooleanExpression, survivors_of: Any) ->
         rows += held.num_rows - kept.num_rows
         removed.append(task.file)
         if kept.num_rows:
-            written.extend(_write(table, kept))
+            written.extend(_write(table, kept, commit_id))
     return Existing(rows, tuple(removed), tuple(written))
 
 
@@ -123,7 +130,10 @@ def _read(table: Table, task: FileScanTask) -> pa.Table:
     return scan.to_table(tasks=[task])
 
 
-def _write(table: Table, rows: pa.Table) -> Iterator[DataFile]:
+def _write(table: Table, rows: pa.Table, commit_id: str) -> Iterator[DataFile]:
+    """Write rows to new files whose names hold the commit's id: one that is never committed is known as ours."""
     from pyiceberg.io.pyarrow import _dataframe_to_data_files
 
-    yield from _dataframe_to_data_files(table.metadata, rows, table.io, uuid.uuid4())
+    # pyiceberg numbers the files from 0 at each call; a random start keeps the tries of one commit apart.
+    numbers = itertools.count(secrets.randbits(60))
+    yield from _dataframe_to_data_files(table.metadata, rows, table.io, uuid.UUID(commit_id), numbers)

@@ -106,15 +106,28 @@ class WatermarkHook(PostgresHook):
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
-        """Yield a cursor; commit at the end, roll back on an error."""
+        """Yield a cursor; commit at the end, roll back on an error.
+
+        :raises EngineError: when PostgreSQL cannot be reached, breaks off or refuses.
+        """
         connection = self._connect()
-        with closing(connection):
-            if not self._migrated:
-                self._migrate(connection)
-                self._migrated = True
-            with closing(connection.cursor()) as cursor:
-                yield cursor
-            connection.commit()
+        try:
+            with closing(connection):
+                if not self._migrated:
+                    self._migrate(connection)
+                    self._migrated = True
+                with closing(connection.cursor()) as cursor:
+                    yield cursor
+                connection.commit()
+        except Exception as error:
+            # Psycopg 2 or 3: both name their common base Error, in a package of theirs.
+            if not any(kind.__name__ == "Error" and kind.__module__.startswith("psycopg") for kind in type(error).__mro__):
+                raise
+            raise EngineError(
+                f"The ledger's PostgreSQL (connection {self.watermark_conn_id!r}) broke off or refuses: "
+                f"{_first_line(error)}. What is in the cold tier stands, and the next run finds it there; check the database "
+                f"with `airflow connections get {self.watermark_conn_id}`."
+            ) from error
 
     def _connect(self) -> Any:
         connection = self.get_connection(self.watermark_conn_id)
@@ -126,7 +139,7 @@ class WatermarkHook(PostgresHook):
                 raise
             raise EngineError(
                 f"The ledger's PostgreSQL at {connection.host}:{connection.port} (connection {self.watermark_conn_id!r}) "
-                f"cannot be reached: {str(error).strip().splitlines()[0]}. Nothing was moved; check the connection with "
+                f"cannot be reached: {_first_line(error)}. Nothing was moved; check the connection with "
                 f"`airflow connections get {self.watermark_conn_id}`."
             ) from error
 
@@ -393,6 +406,10 @@ class WatermarkHook(PostgresHook):
         return [
             WindowRecord(str(row[0]), *row[1:12], None if row[12] is None else int(row[12]), *row[13:]) for row in rows
         ]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _version(name: str) -> int:
