@@ -11,7 +11,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from airflow_provider_k2.local.clickhouse_server.blocks import column, walk_block
-from airflow_provider_k2.local.clickhouse_server.errors import NOT_IMPLEMENTED, UNEXPECTED_PACKET, ServerError
+from airflow_provider_k2.local.clickhouse_server.errors import (
+    NOT_IMPLEMENTED,
+    QUERY_WAS_CANCELLED,
+    UNEXPECTED_PACKET,
+    ServerError,
+)
 from airflow_provider_k2.local.clickhouse_server.server import Context, ThreadedServer, log
 from airflow_provider_k2.local.clickhouse_server.statements import Insert, parse_insert, parse_query
 from airflow_provider_k2.local.clickhouse_server.streams import ByteStream, compress_frames, read_frame
@@ -190,12 +195,21 @@ class NativeHandler(socketserver.BaseRequestHandler):
         if insert is None and parse_query(sql).statements > 1:
             raise ServerError(62, "Syntax error: Multi-statements are not allowed", "SYNTAX_ERROR")
 
+        cancelled = False
+
         def cancel() -> None:
+            nonlocal cancelled
+            cancelled = True
             self.context.engine.kill(session.last_token)
 
         with self.context.watchdog.watch(self.request, cancel, also_input=True):
             if insert is None and session.reads_only(sql):
-                self._select(session, parse_query(sql).body, query_id)
+                try:
+                    self._select(session, parse_query(sql).body, query_id)
+                except ServerError as error:
+                    if not cancelled or error.code != QUERY_WAS_CANCELLED:
+                        raise
+                    self.request.sendall(varint(SERVER_END))  # as asked: no error for the client
             else:
                 result = session.execute(sql, "Native", query_id=query_id)
                 if result.data:

@@ -60,11 +60,12 @@ class Watchdog:
                 for number, (events, _) in self._watched.items():
                     poll.register(number, events)
                 lost = [self._watched.pop(number)[1] for number, _ in poll.poll(0)] if self._watched else []
-            for callback in lost:
-                try:
-                    callback()
-                except Exception:
-                    log.exception("a query of a lost client could not be cancelled")
+                # Under the lock: `watch` must not return, and the next query begin, while this one is being cancelled.
+                for callback in lost:
+                    try:
+                        callback()
+                    except Exception:
+                        log.exception("a query of a lost client could not be cancelled")
 
 
 @dataclass

@@ -24,7 +24,8 @@ clickhouse = (
     .load()
 )
 spark.sql("CREATE NAMESPACE IF NOT EXISTS lake.spark_test")
-spark.sql("CREATE TABLE lake.spark_test.t (n DECIMAL(20, 0), p STRING, d DECIMAL(18, 8)) USING iceberg PARTITIONED BY (p)")
+columns = "n DECIMAL(20, 0), p STRING, d DECIMAL(18, 8)"
+spark.sql(f"CREATE TABLE lake.spark_test.t ({columns}) USING iceberg PARTITIONED BY (p)")
 clickhouse.writeTo("lake.spark_test.t").append()
 (
     spark.sql("SELECT CAST(1 AS DECIMAL(20, 0)) AS n, '1' AS p, CAST(2 AS DECIMAL(18, 8)) AS d")
