@@ -21,7 +21,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from chdb import _chdb
+from chdb import _chdb as _typed_chdb
 
 from airflow_provider_k2.local.clickhouse_server.errors import ServerError
 from airflow_provider_k2.local.clickhouse_server.statements import Insert, Query, parse_query, with_user
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+_chdb: Any = _typed_chdb  # its stubs leave out what is used here
 PIPE_BYTES = 1 << 20
 _KILL_BY_ID = re.compile(r"\bquery_id\s*=\s*'([^'\\]*)'", re.IGNORECASE)
 _FCNTL_SETPIPE_SZ = 1031

@@ -108,7 +108,7 @@ class ByteStream:
 
 def compress_frame(data: bytes) -> bytes:
     """One LZ4 frame as ClickHouse's native protocol and ``compress=1`` carry it."""
-    packed = lz4.block.compress(data, store_size=False)
+    packed: bytes = lz4.block.compress(data, store_size=False)
     body = _HEADER.pack(_LZ4, len(packed) + _HEADER.size, len(data)) + packed
     return _checksum(body) + body
 

@@ -105,7 +105,7 @@ class Postgres(Service):
         )  # fmt: skip
         if done.returncode:
             raise LocalSystemError(f"{Path(command[0]).name} failed: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout
+        return str(done.stdout)
 
     def ready(self) -> bool:
         """PostgreSQL accepts connections, which it does only after its recovery."""
