@@ -1,10 +1,12 @@
 """The content checksum as Spark SQL, over the columns as Spark reads them from the Iceberg table. Pure.
 
-Needs ``spark.sql.ansi.enabled=false``: its arithmetic wraps around. Every step of ``mix`` is a level of sub-selects of its own,
-because a step uses its operand twice: written as one expression, the text would double with every step.
+Needs ``spark.sql.ansi.enabled=false``: its arithmetic wraps around. Every step of ``mix`` is a level of sub-selects of
+its own, because a step uses its operand twice: written as one expression, the text would double with every step.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from pyiceberg.types import (
     BinaryType,
@@ -36,10 +38,12 @@ from airflow_provider_k2.checksum import (
     salt,
 )
 from airflow_provider_k2.sql import quote_identifier
-from airflow_provider_k2.type_plan import TypePlan
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.type_plan import TypePlan
 
 SEED_TO_ZERO = -365884300664092260
-"""Spark's ``xxhash64`` starts with seed 42 and takes each hash as the next value's seed: after this long the seed is 0."""
+"""Spark's ``xxhash64`` starts with seed 42 and takes each hash as the next value's seed: after this long it is 0."""
 
 
 def checksum_query(plan: TypePlan, relation: str) -> str:
@@ -50,7 +54,7 @@ def checksum_query(plan: TypePlan, relation: str) -> str:
     """
     names = [f"w{number}" for number in range(len(plan.columns))]
     words = ", ".join(
-        f"{word(quote_identifier(column.name), column.target)} ^ {_long(salt(column.name))} ^ {_long(MIX_XOR)} AS {name}"
+        f"{word(quote_identifier(column.name), column.target)} ^ {_long(salt(column.name) ^ MIX_XOR)} AS {name}"
         for name, column in zip(names, plan.columns, strict=True)
     )
     query = f"SELECT {words} FROM {relation}"
@@ -108,7 +112,8 @@ def _word(value: str, kind: IcebergType, depth: int) -> str:  # noqa: PLR0911 - 
             return f"xxhash64({SEED_TO_ZERO}L, unhex(replace({value}, '-', '')))"
         case ListType():
             x, i = f"x{depth}", f"i{depth}"
-            element = f"{word(x, kind.element_type, depth + 1)} + cast({i} + 1 AS bigint) * {_long(POSITION_MULTIPLIER)}"
+            position = f"cast({i} + 1 AS bigint) * {_long(POSITION_MULTIPLIER)}"
+            element = f"{word(x, kind.element_type, depth + 1)} + {position}"
             mixed = _mix_all(f"transform({value}, ({x}, {i}) -> {element})")
             return f"({_sum(mixed)} + cast(size({value}) AS bigint))"
         case MapType():

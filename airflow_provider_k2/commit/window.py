@@ -1,14 +1,15 @@
-"""Committing a window onto a table that others change at the same time: the loop that both engines share (contract 3)."""
+"""Committing a window onto a table that others change at the same time, for both engines (contract 3)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.cold_state import ColdState, find_commit, read_cold_state
 from airflow_provider_k2.exceptions import CommitConflictError, CommitUnknownError, LeaseLostError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_k2.engines import WindowJob
 
 COMMIT_TRIES = 8
@@ -59,6 +60,6 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
                 return found
     raise CommitConflictError(
         f"{job.table.name}: other writers changed the cold table {COMMIT_TRIES} times while window "
-        f"{job.window.describe(job.warm.is_time)} was committed. Nothing was committed and the watermark stands; the next "
-        "run tries again."
+        f"{job.window.describe(job.warm.is_time)} was committed. Nothing was committed and the watermark stands; the "
+        "next run tries again."
     )

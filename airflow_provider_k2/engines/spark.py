@@ -8,12 +8,12 @@ in one catalog commit that asserts the parent.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,8 @@ from airflow_provider_k2.resources import spark_dir
 from airflow_provider_k2.sql import cursor_condition, quote_identifier
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
@@ -108,7 +110,7 @@ class SparkEngine:
             staged = self._stage(job)
             wrote = time.monotonic()
             try:
-                snapshot_id = commit_window(job, lambda state, staged=staged: _commit(job, state, staged))  # type: ignore[misc]
+                snapshot_id = commit_window(job, functools.partial(_commit, job, staged))
             except _PlanAgainError as error:
                 if attempt == SUBMITS:
                     raise CommitConflictError(
@@ -186,7 +188,7 @@ class _PlanAgainError(Exception):
     """The table has changed in a way for which the job has to run again."""
 
 
-def _commit(job: WindowJob, state: ColdState, staged: _Staged) -> int:
+def _commit(job: WindowJob, staged: _Staged, state: ColdState) -> int:
     """Commit what the job has staged, onto the state that the table has now."""
     record = job.record.carried(state.watermark, state.high_water)
     if state.head == staged.parent:
@@ -215,8 +217,8 @@ def _read_staged(job: WindowJob, branch: str, parent: int | None, timings: dict[
     found = snapshot.summary.additional_properties.get("k2.commit-id") if snapshot and snapshot.summary else None
     if snapshot is None or found != job.record.commit_id:
         raise EngineError(
-            f"{job.table.name}: the Spark job for window {job.window.describe(job.warm.is_time)} ended without an error but left no "
-            f"proven snapshot on branch {branch}. Nothing was committed and the watermark stands; where the driver runs on a "
+            f"{job.table.name}: the Spark job for window {job.window.describe(job.warm.is_time)} ended without an error but "
+            f"left no proven snapshot on branch {branch}. Nothing was committed and the watermark stands; where the driver runs on a "
             "cluster, let spark-submit wait for it (see docs/spark.md)."
         )
     added, held = [], 0
@@ -224,7 +226,9 @@ def _read_staged(job: WindowJob, branch: str, parent: int | None, timings: dict[
     while current is not None and current.snapshot_id != parent:
         summary = current.summary.additional_properties if current.summary else {}
         held += int(summary.get("deleted-records") or 0) - int(summary.get("added-records") or 0)
-        current = metadata.snapshot_by_id(current.parent_snapshot_id) if current.parent_snapshot_id is not None else None
+        current = (
+            metadata.snapshot_by_id(current.parent_snapshot_id) if current.parent_snapshot_id is not None else None
+        )
     held += job.facts.rows
     for manifest in snapshot.manifests(job.cold.io):
         if manifest.added_snapshot_id == snapshot.snapshot_id:
@@ -323,7 +327,10 @@ def _query(job: WindowJob, piece_rows: int) -> tuple[str, list[str]]:
         # Every version of a key has to be seen by the connection that picks the last one.
         piece = f"cityHash64({', '.join(map(quote_identifier, table.key))}) % {pieces}"
         predicates = [f"{quote_identifier(_PIECE)} = {number}" for number in range(pieces)]
-    return f"(SELECT {listed}, {piece} AS {quote_identifier(_PIECE)} FROM {warm.rows_of(job.window)}) AS k2_window", predicates
+    return (
+        f"(SELECT {listed}, {piece} AS {quote_identifier(_PIECE)} FROM {warm.rows_of(job.window)}) AS k2_window",
+        predicates,
+    )
 
 
 def _jdbc_url(endpoints: Endpoints) -> str:

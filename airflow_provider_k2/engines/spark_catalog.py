@@ -13,15 +13,13 @@ if TYPE_CHECKING:
 NAME = "k2"
 """Name of the catalog in the job, where any will do."""
 
-_DROPPED = ("type", "name", "py-io-impl", "py-catalog-impl", "s3.connect-timeout", "s3.request-timeout", "s3.resolve-region")
+_DROPPED = (
+    "type", "name", "py-io-impl", "py-catalog-impl", "s3.connect-timeout", "s3.request-timeout", "s3.resolve-region",
+)  # fmt: skip
 _RENAMED = {
     "s3.region": "client.region",
     "s3.role-arn": "client.assume-role.arn",
     "glue.region": "client.region",
-    "glue.endpoint": "glue.endpoint",
-    "glue.id": "glue.id",
-    "rest.signing-region": "rest.signing-region",
-    "rest.signing-name": "rest.signing-name",
 }
 
 
@@ -48,8 +46,8 @@ def spark_catalog(catalog: Catalog) -> tuple[str, dict[str, str]]:
             properties["type"] = "hive"
         case _:
             raise EngineError(
-                f"The Spark engine does not know the catalog of connection {catalog.name!r} (its kind is {kind}; use REST, SQL, "
-                "Glue or Hive). Nothing was moved; use `engine: direct`."
+                f"The Spark engine does not know the catalog of connection {catalog.name!r} (its kind is {kind}; "
+                "use REST, SQL, Glue or Hive). Nothing was moved; use `engine: direct`."
             )
     if any(key.startswith("s3.") for key in given) or given.get("warehouse", "").startswith(("s3://", "s3a://")):
         properties.setdefault("io-impl", "org.apache.iceberg.aws.s3.S3FileIO")

@@ -1,16 +1,19 @@
 """How values travel from ClickHouse to Spark over JDBC without loss. Pure.
 
-The JDBC driver and Spark agree exactly on integers, decimals, floats and strings only. So everything else is cast in the
-SELECT to one of these, and back in Spark: times and dates to epoch numbers, UUIDs and bytes to text, arrays and maps to
-JSON whose leaves are all strings.
+The JDBC driver and Spark agree exactly on integers, decimals, floats and strings only. So everything else is cast in
+the SELECT to one of these, and back in Spark: times and dates to epoch numbers, UUIDs and bytes to text, arrays and maps
+to JSON whose leaves are all strings.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pyiceberg.types import BinaryType, DecimalType, IcebergType, ListType, MapType
 
-from airflow_provider_k2.clickhouse_types import ClickHouseType
-from airflow_provider_k2.type_plan import ColumnPlan
+if TYPE_CHECKING:
+    from airflow_provider_k2.clickhouse_types import ClickHouseType
+    from airflow_provider_k2.type_plan import ColumnPlan
 
 _SPARK_TYPES = {
     "boolean": "boolean",

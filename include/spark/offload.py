@@ -1,10 +1,10 @@
 """The Spark job of airflow-provider-k2: one window from ClickHouse to a branch of an Iceberg table, proven.
 
-Run by spark-submit with the path of a JSON description, which the worker writes (airflow_provider_k2/engines/spark.py). It
-holds credentials: it is deleted as soon as it is read, and what is in it is set in the session, not in the application's
-configuration, so that neither the environment page of the Spark UI nor the event log shows it.
+Run by spark-submit with the path of a JSON description, which the worker writes (airflow_provider_k2/engines/spark.py).
+It holds credentials: it is deleted as soon as it is read, and what is in it is set in the session, not in the
+application's configuration, so that neither the environment page of the Spark UI nor the event log shows it.
 
-The job needs the jars of Iceberg's Spark runtime and of ClickHouse's JDBC driver, and nothing of the worker's Python packages.
+The job needs the jars of Iceberg's Spark runtime and of ClickHouse's JDBC driver, and nothing of the worker's packages.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyspark import SparkConf, SparkContext, StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Spec = dict[str, Any]
 
@@ -197,8 +199,8 @@ def head(table: Any, branch: str) -> int:
 def prove(spec: Spec, rows: int, checksum: int) -> None:
     if (rows, checksum) != (spec["rows"], int(spec["checksum"])):
         raise ProofError(
-            f"ClickHouse holds {spec['rows']} rows with checksum {spec['checksum']}, but {rows} rows with checksum {checksum} were "
-            "read back from the cold tier's storage."
+            f"ClickHouse holds {spec['rows']} rows with checksum {spec['checksum']}, but {rows} rows with checksum "
+            f"{checksum} were read back from the cold tier's storage."
         )
 
 
