@@ -1,7 +1,7 @@
 """The layers recomputed from raw messages in plain Python: ``json`` and ``decimal``, no ClickHouse, no numpy.
 
-What the warm tier's SQL does is written here a second time, independently, to be compared with it and with the cold tier.
-Rows are tuples in the order of the contract's columns, without those that the server's clock fills.
+What the warm tier's SQL does is written here a second time, independently, to be compared with it and with the cold
+tier. Rows are tuples in the order of the contract's columns, without those that the server's clock fills.
 """
 
 from __future__ import annotations
@@ -25,10 +25,14 @@ _SCALE = Decimal("0.00000001")
 _LIMIT = Decimal(10) ** 10
 _NUMBER = re.compile(r"-?[0-9]{1,20}([.][0-9]{1,20})?([eE][+-]?[0-9]{1,2})?")
 _SHORT = re.compile(r"[0-9]{1,10}([.][0-9]{1,8}0*)?")
-_QUOTES = ["FDUSD", "USDT", "USDC", "USDP", "USD1", "TUSD", "BUSD", "USDS", "AEUR", "EURI", "BIDR", "IDRT", "BVND", "DAI", "PAX", "UST", "VAI", "BTC", "ETH", "BNB", "XRP", "TRX", "SOL", "DOT", "DOGE", "USD", "EUR", "GBP", "TRY", "BRL", "AUD", "RUB", "UAH", "ZAR", "PLN", "RON", "NGN", "ARS", "JPY", "MXN", "COP", "CZK", "IDR"]
+_QUOTES = (
+    "FDUSD", "USDT", "USDC", "USDP", "USD1", "TUSD", "BUSD", "USDS", "AEUR", "EURI", "BIDR", "IDRT", "BVND", "DAI", "PAX",
+    "UST", "VAI", "BTC", "ETH", "BNB", "XRP", "TRX", "SOL", "DOT", "DOGE", "USD", "EUR", "GBP", "TRY", "BRL", "AUD",
+    "RUB", "UAH", "ZAR", "PLN", "RON", "NGN", "ARS", "JPY", "MXN", "COP", "CZK", "IDR",
+)  # fmt: skip
 
 
-class BadTrade(Exception):
+class BadTradeError(Exception):
     """A trade that belongs into the dead letters."""
 
 
@@ -96,11 +100,11 @@ def recompute(records: Iterable[tuple[str, int, int]], exchange: str, now: datet
     for message, partition, offset in records:
         for position, found in enumerate(_found(read, message)):
             try:
-                if isinstance(found, BadTrade):
+                if isinstance(found, BadTradeError):
                     raise found
                 trade = _trade(exchange, position, latest // timedelta(microseconds=1), **found)
                 result.trades.append(Trade(**trade, partition=partition, offset=offset))
-            except BadTrade:
+            except BadTradeError:
                 result.dead.append((partition, offset, position))
     return result
 
@@ -133,7 +137,7 @@ def _found(read: Any, message: str) -> list[Any]:
     try:
         document = json.loads(message, parse_float=str, parse_int=str)
     except ValueError:
-        return [BadTrade("not JSON")]
+        return [BadTradeError("not JSON")]
     return read(document)
 
 
@@ -145,7 +149,7 @@ def _text(value: Any) -> str:
 
 def _binance(document: Any) -> list[Any]:
     if not isinstance(document, dict):
-        return [BadTrade("not a trade event")]
+        return [BadTradeError("not a trade event")]
     if "result" in document and "id" in document:
         return []
     event, extra = document, {}
@@ -153,7 +157,7 @@ def _binance(document: Any) -> list[Any]:
         event, extra = document["data"], {"stream": _text(document.get("stream"))}
     fields = {name: _text(value) for name, value in event.items() if value is not None}
     if fields.get("e") != "trade" or not fields.get("E"):
-        return [BadTrade("not a trade event")]
+        return [BadTradeError("not a trade event")]
     return [
         {
             "symbol": fields.get("s", ""),
@@ -174,10 +178,10 @@ def _binance(document: Any) -> list[Any]:
 def _kraken(document: Any) -> list[Any]:
     if isinstance(document, list):
         if len(document) < 3 or document[-2] != "trade":
-            return [BadTrade("not a trade message")]
-        return [_kraken_v1(trade, document) for trade in document[1]] or [BadTrade("no trade")]
+            return [BadTradeError("not a trade message")]
+        return [_kraken_v1(trade, document) for trade in document[1]] or [BadTradeError("no trade")]
     if not isinstance(document, dict):
-        return [BadTrade("not a trade message")]
+        return [BadTradeError("not a trade message")]
     if (
         (document.get("event") in {"heartbeat", "systemStatus", "subscriptionStatus", "pong"}
          and document.get("status") != "error")
@@ -187,10 +191,10 @@ def _kraken(document: Any) -> list[Any]:
     ):  # fmt: skip
         return []
     if document.get("channel") == "trade" and isinstance(document.get("data"), list):
-        return [_kraken_v2(trade, document) for trade in document["data"]] or [BadTrade("no trade")]
+        return [_kraken_v2(trade, document) for trade in document["data"]] or [BadTradeError("no trade")]
     if "pair" in document and "price" in document:
         return [_kraken_flat(document)]
-    return [BadTrade("not a trade message")]
+    return [BadTradeError("not a trade message")]
 
 
 def _conditions(order_type: str, misc: str) -> tuple[str, ...]:
@@ -270,11 +274,11 @@ def _rfc3339(text: str) -> int | None:
 def _decimal(text: str) -> Decimal:
     """Read a number that must be positive and fit Decimal(18, 8) exactly."""
     if not _NUMBER.fullmatch(text) and not _SHORT.fullmatch(text):
-        raise BadTrade(f"not a number: {text}")
+        raise BadTradeError(f"not a number: {text}")
     with localcontext(prec=200):
         value = Decimal(text)
         if not 0 < value < _LIMIT or value != value.quantize(_SCALE):
-            raise BadTrade(f"not positive, or does not fit: {text}")
+            raise BadTradeError(f"not positive, or does not fit: {text}")
         return value.quantize(_SCALE)
 
 
@@ -290,7 +294,7 @@ def _trade(
     times_are_good = all(time is not None and _EARLIEST <= time <= latest for time in (timestamp, event_time))
     id_is_good = (not trade_id and not needs_id) or (re.fullmatch("[0-9]{1,20}", trade_id) and int(trade_id) < 2**64)
     if not (symbol and len(symbol.encode()) <= 64 and quote_volume < _LIMIT and times_are_good and id_is_good and side):
-        raise BadTrade(symbol)
+        raise BadTradeError(symbol)
     assert timestamp is not None
     canonical, currency = _canonical(symbol)
     identity = [

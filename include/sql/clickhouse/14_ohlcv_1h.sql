@@ -44,3 +44,13 @@ SELECT
     CAST(greatest(max(s.last_update), addSeconds(window_start, 3600)) AS DateTime64(6, 'UTC')) AS offload_cursor
 FROM k2.ohlcv_1h_state AS s
 GROUP BY exchange, canonical_symbol, window_start;
+
+-- Every candle whose offload_cursor lies in a range has a row here with its cursor in that range (not the other way round).
+-- A filter on the view above finalises a year of candles; `AND (exchange, canonical_symbol, window_start) IN (SELECT
+-- exchange, canonical_symbol, window_start FROM k2.ohlcv_1h_changes WHERE <the same range>)` makes it a few granules.
+CREATE VIEW IF NOT EXISTS k2.ohlcv_1h_changes AS
+SELECT exchange, canonical_symbol, window_start, CAST(last_update AS DateTime64(6, 'UTC')) AS offload_cursor
+FROM k2.ohlcv_1h_state
+UNION ALL
+SELECT exchange, canonical_symbol, window_start, addSeconds(window_start, 3600) AS offload_cursor
+FROM k2.ohlcv_1h_state;

@@ -153,7 +153,10 @@ def test_every_reason_in_one_insert_among_good_ones(warm, exchange, bad):
 def test_a_dead_letter_keeps_where_it_came_from(warm, exchange):
     names = ["message", "kafka_partition", "kafka_offset"]
     warm.insert(f"k2.raw_trades_{exchange}", [["jnuk", 2, 41]], column_names=names)
-    query = "SELECT exchange, reason, message, position, kafka_topic, kafka_partition, kafka_offset FROM k2.dead_letter_trades"
+    query = (
+        "SELECT exchange, reason, message, position, kafka_topic, kafka_partition, kafka_offset "
+        "FROM k2.dead_letter_trades"
+    )
     topic = f"market.crypto.trades.{exchange}.raw"
     assert rows(warm, query) == [(exchange, "not JSON", "jnuk", 0, topic, 2, 41)]
     assert rows(warm, "SELECT abs(dateDiff('second', arrived_at, now64(6))) < 60 FROM k2.dead_letter_trades") == [(1,)]
@@ -212,7 +215,10 @@ def test_unknown_fields_are_kept(warm):
 
 def test_a_symbol_that_cannot_be_split_is_flagged(warm):
     insert(warm, "binance", [binance(s="ABCXYZ"), binance(s="USDT"), binance(s="1000SATSFDUSD")])
-    query = "SELECT symbol, canonical_symbol, currency, is_valid, length(validation_errors) FROM k2.silver_trades ORDER BY 1"
+    query = (
+        "SELECT symbol, canonical_symbol, currency, is_valid, length(validation_errors) "
+        "FROM k2.silver_trades ORDER BY symbol"
+    )
     assert rows(warm, query) == [
         ("1000SATSFDUSD", "1000SATS/FDUSD", "FDUSD", True, 0),
         ("ABCXYZ", "ABCXYZ", "", False, 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -65,12 +66,12 @@ def test_every_form(warm, exchange, form):
 def test_small_inserts_duplicates_and_merges_between(warm):
     shuffle = random.Random(9)
     for exchange in EXCHANGES:
-        messages = generated(exchange, 1_500, seed=3)
-        messages += shuffle.sample(messages, 200)
+        messages = generated(exchange, 700, seed=3)
+        messages += shuffle.sample(messages, 100)
         shuffle.shuffle(messages)
         begin = 0
         while begin < len(messages):
-            size = shuffle.randint(1, 120)
+            size = shuffle.randint(1, 90)
             insert(warm, exchange, messages[begin : begin + size])
             begin += size
             if shuffle.random() < 0.1:
@@ -120,7 +121,10 @@ def test_the_envelope_does_not_change_the_id(warm):
 
 
 def _binance(trade_id: int, price: str, time: int, quantity: str = "1") -> str:
-    return f'{{"e":"trade","E":{time},"s":"BTCUSDT","t":{trade_id},"p":"{price}","q":"{quantity}","T":{time},"m":true,"M":true}}'
+    return (
+        f'{{"e":"trade","E":{time},"s":"BTCUSDT","t":{trade_id},"p":"{price}","q":"{quantity}","T":{time},'
+        '"m":true,"M":true}'
+    )
 
 
 def test_ties_in_time_go_by_trade_id_and_late_trades_count(warm):
@@ -224,7 +228,7 @@ def test_the_candles_cursor_is_the_later_of_update_and_end(warm):
         start = f"toDateTime64(intDiv(toUnixTimestamp(timestamp), {seconds}) * {seconds}, 6, 'UTC')"
         expected = rows(
             warm,
-            f"SELECT exchange, canonical_symbol, {start} AS s, max(processed_at) FROM k2.silver_trades GROUP BY 1, 2, 3",
+            f"SELECT exchange, canonical_symbol, {start} AS s, max(processed_at) FROM k2.silver_trades GROUP BY ALL",
         )
         found = rows(warm, f"SELECT exchange, canonical_symbol, window_start, offload_cursor FROM k2.ohlcv_{interval}")
         assert {row[:3]: row[3] for row in found} == {
@@ -256,6 +260,28 @@ def test_offsets_go_on_by_partition(warm):
     assert all(count == last + 1 == distinct and first == 0 for _, count, first, last, distinct in found)
     assert rows(
         warm,
-        "SELECT max(uniq) FROM (SELECT uniqExact(kafka_partition) AS uniq FROM k2.bronze_trades_binance GROUP BY symbol)",
+        "SELECT max(u) FROM (SELECT uniqExact(kafka_partition) AS u FROM k2.bronze_trades_binance GROUP BY symbol)",
     ) == [(1,)]
     assert len(landed(warm, "binance")) == 500
+
+
+def test_the_changes_lead_to_every_candle_of_a_window(warm):
+    bounds = rows(warm, "SELECT toUnixTimestamp64Micro(now64(6))")[0]
+    for seed in range(4):
+        now = rows(warm, "SELECT toInt64(toUnixTimestamp(now()) * 1000)")[0][0]
+        insert(warm, "binance", [*generated("binance", 40, seed), _binance(seed, "5", now)])
+        bounds += rows(warm, "SELECT toUnixTimestamp64Micro(now64(6))")[0]
+    bounds = (0, *bounds, bounds[-1] + 2 * 86_400_000_000)
+    key = "exchange, canonical_symbol, window_start"
+    for interval in INTERVALS:
+        found = 0
+        for lower, upper in itertools.pairwise(bounds):
+            window = " AND ".join(
+                f"offload_cursor {sign} fromUnixTimestamp64Micro({bound}, 'UTC')"
+                for sign, bound in ((">=", lower), ("<", upper))
+            )
+            whole = rows(warm, f"SELECT * FROM k2.ohlcv_{interval} WHERE {window} ORDER BY {key}")
+            changes = f"({key}) IN (SELECT {key} FROM k2.ohlcv_{interval}_changes WHERE {window})"
+            assert rows(warm, f"SELECT * FROM k2.ohlcv_{interval} WHERE {window} AND {changes} ORDER BY {key}") == whole
+            found += len(whole)
+        assert found == rows(warm, f"SELECT count() FROM k2.ohlcv_{interval}")[0][0]

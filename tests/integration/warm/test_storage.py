@@ -117,6 +117,11 @@ def test_states_of_a_candle_meet_by_themselves(warm):
         time.sleep(0.5)
 
 
+def _window(cursor: str, lower: int, upper: int) -> str:
+    bounds = (f"fromUnixTimestamp64Micro({bound}, 'UTC')" for bound in (lower, upper))
+    return "{0} >= {1} AND {0} < {2}".format(cursor, *bounds)
+
+
 @pytest.mark.parametrize(
     ("table", "cursor"),
     [
@@ -129,19 +134,20 @@ def test_a_window_reads_only_its_own_parts(warm, table, cursor):
     for days in (0, 1, 2, 3):
         warm.command(f"INSERT INTO k2.{table} ({cursor}) SELECT now64(6) - INTERVAL {days} DAY FROM numbers(20000)")
     lower = rows(warm, "SELECT toUnixTimestamp64Micro(now64(6) - INTERVAL 900 SECOND)")[0][0]
-    window = f"{cursor} >= fromUnixTimestamp64Micro({lower}, 'UTC') AND {cursor} < fromUnixTimestamp64Micro({lower + 900_000_000}, 'UTC')"
+    window = _window(cursor, lower, lower + 900_000_000)
     parts, read = rows(
         warm, f"SELECT sum(parts), sum(rows) FROM (EXPLAIN ESTIMATE SELECT * FROM k2.{table} WHERE {window})"
     )[0]
     assert (parts, read) == (1, 20_000)
     # Without the partitions, a day's part is read by the granules of the window only.
     warm.command(
-        f"INSERT INTO k2.{table} ({cursor}) SELECT now64(6) - INTERVAL 2 DAY + INTERVAL number MICROSECOND FROM numbers(200000)"
+        f"INSERT INTO k2.{table} ({cursor}) "
+        "SELECT now64(6) - INTERVAL 2 DAY + INTERVAL number MICROSECOND FROM numbers(200000)"
     )
     start = rows(
         warm, f"SELECT toUnixTimestamp64Micro(min({cursor})) FROM k2.{table} WHERE toDate({cursor}) = today() - 2"
     )[0][0]
     warm.command(f"OPTIMIZE TABLE k2.{table} FINAL")
-    window = f"{cursor} < fromUnixTimestamp64Micro({start + 100}, 'UTC') AND {cursor} >= fromUnixTimestamp64Micro({start}, 'UTC')"
+    window = _window(cursor, start, start + 100)
     read = rows(warm, f"SELECT sum(rows) FROM (EXPLAIN ESTIMATE SELECT * FROM k2.{table} WHERE {window})")[0][0]
     assert read < 60_000

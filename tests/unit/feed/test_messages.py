@@ -56,8 +56,8 @@ def test_shifting_there_and_back_gives_the_same_message(delta, form):
 
 def test_the_flattened_ingestion_time_moves_along():
     message = (
-        '{"channel_id": 7, "pair": "XBT/USD", "price": "1618678142.5", "volume": "4", "timestamp": "1618678142.557535", '
-        '"side": "b", "order_type": "l", "misc": "", "ingestion_timestamp": 1618678142560000}'
+        '{"channel_id": 7, "pair": "XBT/USD", "price": "1618678142.5", "volume": "4", '
+        '"timestamp": "1618678142.557535", "side": "b", "order_type": "l", "misc": "", "ingestion_timestamp": 1618678142560000}'
     )
     assert shift_message(message, "kraken", 1_000_000) == message.replace("142.557535", "143.557535").replace(
         "142560000", "143560000"
