@@ -6,7 +6,6 @@ restored from a backup, it was lost), ahead (edited by hand, the cold table was 
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, 
 from airflow_provider_k2.windows import describe_cursor
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Iterator
 
     from pyiceberg.table.metadata import TableMetadata
@@ -32,7 +32,7 @@ def agree(
     stored: StoredWatermark | None,
     identities: tuple[str, str],
     ledger: WatermarkHook,
-    horizon: int,
+    latest: int,
     log: logging.Logger,
     is_time: bool,
 ) -> int:
@@ -41,7 +41,7 @@ def agree(
     :param metadata: the cold table's, from which follows what the cold tier proves.
     :param stored: what the ledger says.
     :param identities: UUIDs of source and target as they are now.
-    :param horizon: where windows end now.
+    :param latest: no window can have ended later than here: the warm tier's now.
     :raises IdentityError: when source or target was dropped and created again.
     :raises WatermarkError: when the stored watermark lies in the future.
     """
@@ -52,21 +52,24 @@ def agree(
         # What the old source's windows prove says nothing about the new one.
         last = None
     _check_identity(table, last, stored, identities)
-    proven = last.watermark if last else None
+    # A backfill before the first scheduled window carries 0: that proves nothing.
+    proven = (last.watermark or None) if last else None
     if stored is None:
         if proven is None:
             return table.start
         _adopt(table, metadata, ledger, None)
-        _move(table, ledger, proven, identities, "rebuild", "the ledger had no watermark; the cold tier proves this one")
+        _move(
+            table, ledger, proven, identities, "rebuild", "the ledger had no watermark; the cold tier proves this one"
+        )
         log.warning(
             "%s: the ledger had no watermark; it is rebuilt from the cold tier: %s.",
             table.name, describe_cursor(proven, is_time),
         )  # fmt: skip
         return proven
-    if stored.watermark > horizon and stored.watermark > (proven or 0):
+    if stored.watermark > latest and stored.watermark > (proven or 0):
         raise WatermarkError(
-            f"{table.name}: the stored watermark {describe_cursor(stored.watermark, is_time)} lies in the future (windows end at "
-            f"{describe_cursor(horizon, is_time)}). Nothing was moved; move it back to what the cold tier proves with "
+            f"{table.name}: the stored watermark {describe_cursor(stored.watermark, is_time)} lies in the future (the warm tier is at "
+            f"{describe_cursor(latest, is_time)}). Nothing was moved; move it back to what the cold tier proves with "
             f"`k2 watermarks rebuild {table.name}`."
         )
     if proven is not None and stored.watermark < proven:
@@ -78,7 +81,11 @@ def agree(
         )  # fmt: skip
         return proven
     floor = proven if proven is not None else table.start
-    if not reset and stored.watermark > floor and not _only_empty(ledger.committed_after(table, floor), floor, stored.watermark):
+    if (
+        not reset
+        and stored.watermark > floor
+        and not _only_empty(ledger.committed_after(table, floor), floor, stored.watermark)
+    ):
         _move(table, ledger, floor, identities, "move back", "the cold tier does not prove the ledger's watermark")
         log.warning(
             "%s: the ledger's watermark %s is ahead of what the cold tier proves; it is moved back to %s and the windows above "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from pyiceberg.types import DecimalType, DoubleType, FloatType, IcebergType, IntegerType, LongType
@@ -11,6 +10,8 @@ from airflow_provider_k2.exceptions import TypePlanError
 from airflow_provider_k2.tables import TRANSFORMS, PartitionField, TableConfig
 
 if TYPE_CHECKING:
+    import logging
+
     from pyiceberg.table import Table
 
     from airflow_provider_k2.type_plan import TypePlan
@@ -78,9 +79,11 @@ def reconcile_schema(table: TableConfig, plan: TypePlan, cold: Table, log: loggi
         with cold.update_schema() as update:
             for column in added:
                 update.add_column(column.name, column.target)
-                log.warning("%s: new column %s (%s) is added to the cold table.", table.name, column.name, column.target)
+                log.warning(
+                    "%s: new column %s (%s) is added to the cold table.", table.name, column.name, column.target
+                )
             for column in widened:
-                update.update_column(column.name, column.target)  # type: ignore[arg-type]
+                update.update_column(column.name, column.target)
                 log.warning("%s: column %s is widened to %s.", table.name, column.name, column.target)
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.tables import LAYERS, STANDARD_TABLES, TableConfig, TableList, load_tables
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow.providers.common.compat.sdk import DAG
 
 DEFAULT_ARGS: dict[str, Any] = {

@@ -32,7 +32,7 @@ class LeaseHeldError(K2Error):
 
 
 class LeaseLostError(K2Error):
-    """This run's lease was taken over; nothing may be committed any more."""
+    """The lease of this run was taken over; nothing may be committed any more."""
 
 
 class ReplacedByLessError(K2Error):

@@ -16,7 +16,11 @@ def get_provider_info() -> dict[str, Any]:
         "versions": [__version__],
         "integrations": [
             {"integration-name": "ClickHouse", "external-doc-url": "https://clickhouse.com/docs", "tags": ["software"]},
-            {"integration-name": "Apache Iceberg", "external-doc-url": "https://iceberg.apache.org", "tags": ["apache"]},
+            {
+                "integration-name": "Apache Iceberg",
+                "external-doc-url": "https://iceberg.apache.org",
+                "tags": ["apache"],
+            },
         ],
         "operators": [
             {

@@ -1,5 +1,4 @@
-"""One run of one table, as a sentence: take the lease, agree on the watermark, plan windows, move each with an engine,
-commit it, record it.
+"""One run of one table: take the lease, agree on the watermark, plan windows, move each with an engine, record it.
 
 Knows neither Airflow's operators nor any engine's inside.
 """
@@ -9,7 +8,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,6 +26,8 @@ from airflow_provider_k2.warm import WarmFacts, WarmTable
 from airflow_provider_k2.windows import Window, cut, describe_cursor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from pyiceberg.table import Table
 
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
@@ -161,7 +161,9 @@ class Offload:
             try:
                 self.ledger.release(held.lease)
             except K2Error as error:
-                self.log.warning("%s: the lease could not be given back and expires by itself: %s", self.table.name, error)
+                self.log.warning(
+                    "%s: the lease could not be given back and expires by itself: %s", self.table.name, error
+                )
 
 
 class _HeldLease:
@@ -236,8 +238,11 @@ class _Run:
                 f"{self.table.name}: the ledger has a watermark, but the cold table {self.table.target} does not exist any more. "
                 f"Nothing was moved; to offload the source again from its beginning, run `k2 watermarks reset {self.table.name}`."
             )
-        horizon = self.warm.horizon()
-        agreed = agree(self.table, self.cold.metadata, stored, self.identities, self.ledger, horizon, self.log, self.is_time)
+        latest = self.warm.latest()
+        horizon = self.warm.horizon(latest)
+        agreed = agree(
+            self.table, self.cold.metadata, stored, self.identities, self.ledger, latest, self.log, self.is_time
+        )
         last = self.state().last
         if last is not None and last.token >= self.lease.lease.token:
             self.lease.lease = self.ledger.ensure_token(self.lease.lease, last.token)

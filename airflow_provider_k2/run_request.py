@@ -6,13 +6,15 @@ Nothing of it is templated: a manual run of Airflow 3 has no logical date, and a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.exceptions import WatermarkError
 from airflow_provider_k2.windows import Window, to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 
@@ -35,9 +37,7 @@ class Asked:
     tables: tuple[str, ...]
 
 
-def read_request(
-    conf: Mapping[str, Any], run_type: str, interval: tuple[datetime | None, datetime | None]
-) -> Asked:
+def read_request(conf: Mapping[str, Any], run_type: str, interval: tuple[datetime | None, datetime | None]) -> Asked:
     """Read a dag run.
 
     :param conf: run conf or params: ``lower``, ``upper`` (ISO time with zone, or integer), ``tables``, ``force``.
@@ -50,7 +50,9 @@ def read_request(
     tables = tuple(part.strip() for part in tables.split(",")) if isinstance(tables, str) else tuple(tables)
     lower, upper = conf.get("lower"), conf.get("upper")
     if (lower is None) != (upper is None):
-        raise WatermarkError("The run conf has only one of `lower` and `upper`. Nothing was moved; give both, or neither.")
+        raise WatermarkError(
+            "The run conf has only one of `lower` and `upper`. Nothing was moved; give both, or neither."
+        )
     if lower is not None and upper is not None:
         return Asked(_window(read_bound(lower), read_bound(upper)), "backfill", force, tables)
     start, end = interval

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
+from airflow_provider_k2.clickhouse_types import parse_type
 from airflow_provider_k2.exceptions import TableListError
-from airflow_provider_k2.tables import PartitionField
-from airflow_provider_k2.windows import Window
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.tables import PartitionField
+    from airflow_provider_k2.windows import SECOND, Window
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -41,6 +45,16 @@ def cursor_expression(cursor: str, cursor_type: str) -> str:
 def is_time_type(clickhouse_type: str) -> bool:
     """Whether a cursor of this type holds time."""
     return "Date" in clickhouse_type
+
+
+def cursor_step(cursor_type: str) -> int:
+    """Microseconds between two neighbouring values of a time cursor."""
+    kind = parse_type(cursor_type)
+    while kind.name == "LowCardinality":
+        kind = kind.inner()
+    if kind.name == "DateTime64":
+        return int(10 ** max(0, 6 - kind.number()))
+    return SECOND if kind.name == "DateTime" else 86_400 * SECOND
 
 
 def cursor_condition(cursor: str, cursor_type: str, window: Window) -> str:

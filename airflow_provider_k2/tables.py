@@ -6,14 +6,16 @@ Every mistake of a file is reported at once, each with the entry it stands in an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from airflow_provider_k2.exceptions import TableListError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 LAYERS = ("bronze", "silver", "gold")
 MODES = ("append", "upsert")

@@ -7,8 +7,8 @@ What cannot be held exactly is refused by name, with the mend (contract 8).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
@@ -33,6 +33,9 @@ from pyiceberg.types import (
 from airflow_provider_k2.clickhouse_types import ClickHouseType, parse_type
 from airflow_provider_k2.exceptions import TypePlanError
 from airflow_provider_k2.sql import quote_identifier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 MAX_DECIMAL = 38
 """Digits of Iceberg's largest decimal."""
@@ -71,7 +74,7 @@ _MENDS = {
 _MEND = "cast it to a supported type in a view, or add it to `exclude`"
 
 
-class _Refusal(Exception):
+class _RefusalError(Exception):
     """One column's type has no exact form; carries the mend."""
 
     def __init__(self, reason: str, mend: str) -> None:
@@ -126,12 +129,19 @@ class TypePlan:
         ids = iter(range(1, 10_000))
         fields = [(next(ids), column) for column in self.columns]
         return Schema(
-            *(NestedField(number, column.name, _numbered(column.target, ids), required=False) for number, column in fields)
+            *(
+                NestedField(number, column.name, _numbered(column.target, ids), required=False)
+                for number, column in fields
+            )
         )
 
 
 def plan_types(
-    table: str, source: Sequence[tuple[str, str]], columns: Sequence[str], exclude: Iterable[str], types: Mapping[str, str]
+    table: str,
+    source: Sequence[tuple[str, str]],
+    columns: Sequence[str],
+    exclude: Iterable[str],
+    types: Mapping[str, str],
 ) -> TypePlan:
     """Plan every column of a table, or refuse with every reason at once.
 
@@ -160,7 +170,7 @@ def plan_types(
             if name in types:
                 target, cast = _override(parsed, target, cast, types[name])
             plans.append(ColumnPlan(name, parsed, parse_type(cast), target))
-        except _Refusal as refusal:
+        except _RefusalError as refusal:
             problems.append(f"column {name} of type {known[name]} {refusal.reason}; {refusal.mend}")
         except ValueError as error:
             problems.append(f"column {name}: {error}; {_MEND}")
@@ -207,7 +217,7 @@ def _plan_scalar(base: ClickHouseType) -> tuple[IcebergType, str]:
         return FixedType(base.number()), f"FixedString({base.number()})"
     if base.name == "DateTime64":
         if base.number() > 6:
-            raise _Refusal(
+            raise _RefusalError(
                 "holds more digits of a second than Iceberg's microseconds",
                 "cast it to DateTime64(6) in a view if they are not needed",
             )
@@ -215,11 +225,12 @@ def _plan_scalar(base: ClickHouseType) -> tuple[IcebergType, str]:
     if base.name == "Decimal":
         precision, scale = base.number(0), base.number(1, default=0)
         if precision > MAX_DECIMAL:
-            raise _Refusal(
-                f"holds more than {MAX_DECIMAL} digits", f"cast it to Decimal({MAX_DECIMAL}, {min(scale, 18)}) in a view"
+            raise _RefusalError(
+                f"holds more than {MAX_DECIMAL} digits",
+                f"cast it to Decimal({MAX_DECIMAL}, {min(scale, 18)}) in a view",
             )
         return DecimalType(precision, scale), f"Decimal({precision}, {scale})"
-    raise _Refusal("cannot be held exactly in Iceberg", _MENDS.get(base.name, _MEND))
+    raise _RefusalError("cannot be held exactly in Iceberg", _MENDS.get(base.name, _MEND))
 
 
 def _override(parsed: ClickHouseType, target: IcebergType, cast: str, wish: str) -> tuple[IcebergType, str]:
@@ -238,14 +249,16 @@ def _override(parsed: ClickHouseType, target: IcebergType, cast: str, wish: str)
     if isinstance(target, StringType) and base.name == "String" and compact == "binary":
         return BinaryType(), cast
     if isinstance(target, FixedType) and compact == "string":
-        raise _Refusal("keeps trailing zero bytes", "cast it with `toString` in a view to get a string")
+        raise _RefusalError("keeps trailing zero bytes", "cast it with `toString` in a view to get a string")
     if compact.startswith("decimal(") and compact.endswith(")"):
         precision, scale = (int(part) for part in compact[8:-1].split(","))
         digits = {"Int8": 3, "Int16": 5, "Int32": 10, "Int64": 19, "UInt8": 3, "UInt16": 5, "UInt32": 10}.get(base.name)
         held = (target.precision, target.scale) if isinstance(target, DecimalType) else (digits, 0)
         if held[0] and precision <= MAX_DECIMAL and scale >= held[1] and precision - scale >= held[0] - held[1]:
             return DecimalType(precision, scale), wrapped(f"Decimal({precision}, {scale})")
-    raise _Refusal(f"cannot be held exactly as {wish}", f"leave it to the type plan ({target}), or cast it in a view")
+    raise _RefusalError(
+        f"cannot be held exactly as {wish}", f"leave it to the type plan ({target}), or cast it in a view"
+    )
 
 
 def _numbered(target: IcebergType, ids: Iterable[int]) -> IcebergType:

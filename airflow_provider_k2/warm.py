@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,19 +11,21 @@ from airflow_provider_k2.exceptions import TypePlanError
 from airflow_provider_k2.sql import (
     cursor_condition,
     cursor_expression,
+    cursor_step,
     is_time_type,
     partition_expression,
     quote_identifier,
     quote_qualified,
     quote_string,
 )
-from airflow_provider_k2.tables import PartitionField, TableConfig
 from airflow_provider_k2.type_plan import TypePlan, plan_types
 from airflow_provider_k2.windows import Window, horizon
 
 if TYPE_CHECKING:
-    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+    from collections.abc import Sequence
 
+    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+    from airflow_provider_k2.tables import PartitionField, TableConfig
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,23 @@ class WarmTable:
         """Identity of the source."""
         return self.hook.table_uuid(self.table.identity_source)
 
-    def horizon(self) -> int:
-        """Where windows end now: the warm tier's clock less the safety lag; one past the largest integer cursor."""
+    def horizon(self, latest: int | None = None) -> int:
+        """Where windows end now: the warm tier's clock less the safety lag; one past the largest integer cursor.
+
+        Never within a day, second or other step of the cursor: rows of the same value may still arrive in it.
+
+        :param latest: what :meth:`latest` returned, where it is known.
+        """
+        latest = self.latest() if latest is None else latest
+        if not self.is_time:
+            return latest
+        end = horizon(latest, self.table.safety_lag)
+        return end - end % cursor_step(self.cursor_type)
+
+    def latest(self) -> int:
+        """The warm tier's clock; one past the largest integer cursor."""
         if self.is_time:
-            return horizon(self.hook.now(), self.table.safety_lag)
+            return self.hook.now()
         highest = self.hook.execute(f"SELECT max({self._cursor}), count() FROM {self._source}")[0]
         return int(highest[0]) + 1 if highest[1] else self.table.start
 
@@ -152,7 +166,8 @@ class WarmTable:
         # GROUP BY () of an empty window still yields one row; it is dropped below.
         group = f" GROUP BY {', '.join(f'`_p{n}`' for n in range(len(expressions)))}" if expressions else ""
         rows = self.hook.execute(
-            f"SELECT {listed}count(), {checksum_expression(self.plan)}, min({self._cursor}), max({self._cursor}) FROM {self.rows_of(window)}{group}"
+            f"SELECT {listed}count(), {checksum_expression(self.plan)}, min({self._cursor}), max({self._cursor}) "
+            f"FROM {self.rows_of(window)}{group}"
         )
         parts = (
             WarmPart(tuple(row[:-4]), int(row[-4]), int(row[-3]), Window(int(row[-2]), int(row[-1]) + 1))
@@ -183,10 +198,13 @@ class WarmTable:
 
     def select(self, window: Window, partition: Sequence[PartitionField] = (), part: WarmPart | None = None) -> str:
         """The SELECT that yields a window's rows in the types of the plan; of one partition when ``part`` is given."""
-        listed = ", ".join(f"{column.expression} AS {quote_identifier('k2_' + column.name)}" for column in self.plan.columns)
+        listed = ", ".join(
+            f"{column.expression} AS {quote_identifier('k2_' + column.name)}" for column in self.plan.columns
+        )
         renamed = ", ".join(f"{quote_identifier('k2_' + name)} AS {quote_identifier(name)}" for name in self.plan.names)
         conditions = [
-            self._in_partition(field, value) for field, value in zip(partition, part.values if part else (), strict=False)
+            self._in_partition(field, value)
+            for field, value in zip(partition, part.values if part else (), strict=False)
         ]
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         # Two levels: an alias that hides its own column would be used by ClickHouse inside WHERE.
@@ -209,7 +227,9 @@ class WarmTable:
         if pieces < 2:
             return [window]
         levels = ", ".join(str(number / pieces) for number in range(1, pieces))
-        at = self.hook.execute(f"SELECT quantiles({levels})({self._cursor}) FROM {self._source} WHERE {self._in(window)}")
+        at = self.hook.execute(
+            f"SELECT quantiles({levels})({self._cursor}) FROM {self._source} WHERE {self._in(window)}"
+        )
         bounds = sorted({int(bound) for bound in at[0][0] if window.lower < bound < window.upper})
         return [Window(low, high) for low, high in zip([window.lower, *bounds], [*bounds, window.upper], strict=True)]
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from airflow_provider_k2.agreement import _check_identity, windows_of
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.exceptions import EngineError, WatermarkError
-from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
 from airflow_provider_k2.warm import WarmTable
 from airflow_provider_k2.windows import Window, describe_cursor
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+    from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
     from airflow_provider_k2.tables import TableConfig
 
 LEASE_SECONDS = 60

@@ -6,9 +6,12 @@ for an integer cursor. No bound ever travels as a formatted string (contract 11)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 SECOND = 1_000_000
 """Microseconds in a second."""

@@ -6,8 +6,7 @@ the batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +23,9 @@ from airflow_provider_k2.checksum import (
     POSITION_MULTIPLIER,
     salt,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
 _U = np.uint64
@@ -120,7 +122,8 @@ def _decimals(array: pa.Array) -> Words:
     raw = np.frombuffer(array.buffers()[1], dtype=np.uint64)
     pairs = raw[2 * array.offset : 2 * (array.offset + len(array))].reshape(-1, 2)
     low, high = pairs[:, 0], pairs[:, 1]
-    return low + (high + (low >> _U(63))) * _U(HIGH_MULTIPLIER)
+    decimals: Words = low + (high + (low >> _U(63))) * _U(HIGH_MULTIPLIER)
+    return decimals
 
 
 def _sums(values: Words, lengths: np.ndarray[Any, np.dtype[np.int64]]) -> Words:

@@ -92,7 +92,7 @@ def word(value: str, kind: IcebergType, depth: int = 0) -> str:
     return f"if(isnull({value}), {_long(NULL_WORD)}, {_word(value, kind, depth)})"
 
 
-def _word(value: str, kind: IcebergType, depth: int) -> str:  # noqa: PLR0911 - one line a type
+def _word(value: str, kind: IcebergType, depth: int) -> str:
     match kind:
         case BooleanType() | IntegerType() | LongType():
             return f"cast({value} AS bigint)"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from airflow_provider_k2.checksum import HIGH_MULTIPLIER, NAN_WORD, NULL_WORD, POSITION_MULTIPLIER, salt
-from airflow_provider_k2.clickhouse_types import ClickHouseType
 from airflow_provider_k2.sql import quote_identifier
-from airflow_provider_k2.type_plan import ColumnPlan, TypePlan
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.clickhouse_types import ClickHouseType
+    from airflow_provider_k2.type_plan import ColumnPlan, TypePlan
 
 
 def checksum_expression(plan: TypePlan) -> str:
@@ -66,7 +70,9 @@ def _word(value: str, cast: ClickHouseType, depth: int = 0) -> str:
             k, v = f"k{depth}", f"v{depth}"
             key = f"intHash64({_word(k, cast.inner(0), depth + 1)})"
             entry = f"intHash64({key} + {_word(v, cast.inner(1), depth + 1)})"
-            return f"(arraySum(arrayMap(({k}, {v}) -> {entry}, mapKeys({value}), mapValues({value}))) + length({value}))"
+            return (
+                f"(arraySum(arrayMap(({k}, {v}) -> {entry}, mapKeys({value}), mapValues({value}))) + length({value}))"
+            )
     raise ValueError(f"no checksum is defined for {cast}")
 
 

@@ -6,14 +6,19 @@ that is already loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 from airflow_provider_k2.commit.record import CommitRecord, read_record
-from airflow_provider_k2.windows import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyiceberg.table.metadata import TableMetadata
+
+    from airflow_provider_k2.windows import Window
 
 REWRITES = (Operation.REPLACE,)
 """Operations of others that change files but no rows (compaction)."""

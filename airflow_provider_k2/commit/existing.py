@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import secrets
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -17,11 +16,12 @@ from pyiceberg.types import DateType, DecimalType, TimestampType
 from airflow_provider_k2.windows import Window, from_micros
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import FileScanTask, Table
 
-    from airflow_provider_k2.tables import TableConfig
 
 _DAY = 86_400_000_000
 
@@ -96,18 +96,26 @@ def _without(rows: pa.Table, keys: pa.Table, names: list[str]) -> pa.Table:
     import pyarrow as pa
 
     positions = rows.select(names).append_column("_position", pa.array(range(rows.num_rows), pa.int64()))
-    kept = positions.join(keys.cast(rows.select(names).schema), keys=names, join_type="left anti")["_position"].combine_chunks().sort()
+    kept = (
+        positions.join(keys.cast(rows.select(names).schema), keys=names, join_type="left anti")["_position"]
+        .combine_chunks()
+        .sort()
+    )
     return rows.take(kept)
 
 
 def box_filter(columns: list[tuple[str, Any, Any]]) -> BooleanExpression:
     """Filter for a box of smallest and largest values by column."""
-    parts = [part for name, low, high in columns for part in (GreaterThanOrEqual(name, low), LessThanOrEqual(name, high))]
+    parts = [
+        part for name, low, high in columns for part in (GreaterThanOrEqual(name, low), LessThanOrEqual(name, high))
+    ]
     return And(*parts) if len(parts) > 1 else AlwaysTrue()
 
 
 def _take_out(table: Table, row_filter: BooleanExpression, commit_id: str, survivors_of: Any) -> Existing:
-    rows, removed, written = 0, [], []
+    rows = 0
+    removed: list[DataFile] = []
+    written: list[DataFile] = []
     for task in table.scan(row_filter=row_filter).plan_files():
         held = _read(table, task)
         kept = survivors_of(held)

@@ -5,10 +5,13 @@ Never a secret, never a host: the summary is public to every reader of the table
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 from airflow_provider_k2.windows import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PREFIX = "k2."
 

@@ -9,7 +9,6 @@ a clear yes or a clear no is an unknown outcome, which the caller looks up.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,8 @@ from airflow_provider_k2.exceptions import CommitConflictError, CommitUnknownErr
 from airflow_provider_k2.failpoints import failpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
@@ -78,7 +79,14 @@ def commit_staged(table: Table, snapshot_id: int, branch: str, record: CommitRec
     """
     current = table.metadata.current_snapshot_id
     updates: tuple[TableUpdate, ...] = (
-        SetSnapshotRefUpdate(ref_name=MAIN_BRANCH, type=SnapshotRefType.BRANCH, snapshot_id=snapshot_id),
+        SetSnapshotRefUpdate(
+            ref_name=MAIN_BRANCH,
+            type=SnapshotRefType.BRANCH,
+            snapshot_id=snapshot_id,
+            max_ref_age_ms=None,
+            max_snapshot_age_ms=None,
+            min_snapshots_to_keep=None,
+        ),
         RemoveSnapshotRefUpdate(ref_name=branch),
         _tag(record, snapshot_id),
     )
@@ -97,7 +105,12 @@ def drop_branches(table: Table, branches: Iterable[str]) -> None:
 
 def _tag(record: CommitRecord, snapshot_id: int) -> SetSnapshotRefUpdate:
     return SetSnapshotRefUpdate(
-        ref_name=tag_name(record.pipeline), type=SnapshotRefType.TAG, snapshot_id=snapshot_id, max_ref_age_ms=2**62
+        ref_name=tag_name(record.pipeline),
+        type=SnapshotRefType.TAG,
+        snapshot_id=snapshot_id,
+        max_ref_age_ms=2**62,
+        max_snapshot_age_ms=None,
+        min_snapshots_to_keep=None,
     )
 
 

@@ -6,12 +6,13 @@ or a staged snapshot (Spark) to :mod:`airflow_provider_k2.commit.replace`.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+
     from pyiceberg.table import Table
 
     from airflow_provider_k2.commit.record import CommitRecord

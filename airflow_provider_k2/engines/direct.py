@@ -21,14 +21,14 @@ from airflow_provider_k2.commit.window import commit_window
 from airflow_provider_k2.engines import Moved, WindowJob
 from airflow_provider_k2.exceptions import EngineError, K2Error, ProofError
 from airflow_provider_k2.failpoints import failpoint
-from airflow_provider_k2.warm import WarmPart
-from airflow_provider_k2.windows import Window
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.manifest import DataFile
 
     from airflow_provider_k2.commit.cold_state import ColdState
+    from airflow_provider_k2.warm import WarmPart
+    from airflow_provider_k2.windows import Window
 
 FILE_ROWS = 1_000_000
 """Rows of a file at most (unless more tie at one cursor); larger parts are cut and written side by side."""
@@ -119,7 +119,9 @@ class DirectEngine:
                 _remove(job, paths)
                 raise
 
-    def _write_one(self, job: WindowJob, part: WarmPart, piece: Window, path: str, progress: _Progress) -> _Written | None:
+    def _write_one(
+        self, job: WindowJob, part: WarmPart, piece: Window, path: str, progress: _Progress
+    ) -> _Written | None:
         from pyiceberg.io.pyarrow import parquet_file_to_data_file
 
         job.guard()
@@ -127,7 +129,9 @@ class DirectEngine:
         failpoint("before_write")
         try:
             with (
-                job.warm.hook.stream(job.warm.select(piece, job.partition, part), "Parquet", PARQUET_SETTINGS) as source,
+                job.warm.hook.stream(
+                    job.warm.select(piece, job.partition, part), "Parquet", PARQUET_SETTINGS
+                ) as source,
                 job.cold.io.new_output(path).create(overwrite=True) as target,
             ):
                 shutil.copyfileobj(source, target, 1 << 20)

@@ -6,6 +6,7 @@ quantities are log-normal on its lot. Prices and quantities are integers of 1e-8
 """
 # ruff: noqa: UP031 (percent formatting takes a row as it is: twice as fast here)
 
+
 from __future__ import annotations
 
 from dataclasses import dataclass

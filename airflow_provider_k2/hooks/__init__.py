@@ -1,0 +1,1 @@
+"""Hooks: the ledger, the warm tier and the cold tier."""

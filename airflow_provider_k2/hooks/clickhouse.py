@@ -10,7 +10,6 @@ port differently; this hook reads both forms: port 8123 or 8443 is HTTP's, any o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +20,8 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_k2.exceptions import EngineError, SourceMissingError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from clickhouse_connect.driver.client import Client
 
 HTTP_PORTS = (8123, 8443)
@@ -107,7 +108,7 @@ class ClickHouseHook(BaseHook):
 
         endpoints = self.endpoints
 
-        class NativeHook(PluginHook):  # type: ignore[misc]
+        class NativeHook(PluginHook):
             """The plugin's hook, given only the arguments that clickhouse-driver knows."""
 
             def get_conn(self) -> clickhouse_driver.Client:
@@ -271,5 +272,3 @@ class ClickHouseHook(BaseHook):
         except (EngineError, SourceMissingError) as error:
             return False, str(error)
         return True, f"ClickHouse {version} answers on both protocols."
-
-

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from airflow_provider_k2.exceptions import EngineError, LeaseHeldError, LeaseLostError
 from airflow_provider_k2.resources import sql_dir
-from airflow_provider_k2.tables import TableConfig
-from airflow_provider_k2.windows import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from airflow_provider_k2.tables import TableConfig
+    from airflow_provider_k2.windows import Window
 
 LEASE_SECONDS = 120
 """How long a lease outlives its holder's last sign of life."""
@@ -121,7 +124,9 @@ class WatermarkHook(PostgresHook):
                 connection.commit()
         except Exception as error:
             # Psycopg 2 or 3: both name their common base Error, in a package of theirs.
-            if not any(kind.__name__ == "Error" and kind.__module__.startswith("psycopg") for kind in type(error).__mro__):
+            if not any(
+                kind.__name__ == "Error" and kind.__module__.startswith("psycopg") for kind in type(error).__mro__
+            ):
                 raise
             raise EngineError(
                 f"The ledger's PostgreSQL (connection {self.watermark_conn_id!r}) broke off or refuses: "
@@ -325,7 +330,7 @@ class WatermarkHook(PostgresHook):
             )  # fmt: skip
         return window_id
 
-    def commit(
+    def commit(  # noqa: PLR0913 - one argument for each column that a commit fills
         self,
         table: TableConfig,
         window_id: str,
@@ -404,7 +409,7 @@ class WatermarkHook(PostgresHook):
             cursor.execute(f"SELECT {_HISTORY_COLUMNS} FROM k2.windows WHERE {condition}", tuple(parameters))
             rows = cursor.fetchall()
         return [
-            WindowRecord(str(row[0]), *row[1:12], None if row[12] is None else int(row[12]), *row[13:]) for row in rows
+            WindowRecord(*(str(row[0]), *row[1:12], None if row[12] is None else int(row[12]), *row[13:])) for row in rows
         ]
 
 
@@ -413,7 +418,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _version(name: str) -> int:
-    return int(name.split("_")[0])
+    return int(name.split("_", maxsplit=1)[0])
 
 
 def _lost(lease: Lease) -> LeaseLostError:

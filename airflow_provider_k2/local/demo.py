@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from airflow_provider_k2.local.system import ALL_SERVICES, LocalSystem
 from airflow_provider_k2.tables import TableConfig, TableList, load_tables
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
     from airflow_provider_k2.hooks.watermark import WindowRecord
     from airflow_provider_k2.reconcile import TableVerdict
 
@@ -123,7 +124,7 @@ def _messages(files: Sequence[str], client: Any) -> Iterator[tuple[str, Iterator
     rows, span = (AGAIN_ROWS, DAY // 24) if held else (FIRST_ROWS, 3 * DAY)
     end = parse_time("now")
     for exchange, share in (("binance", 0.8), ("kraken", 0.2)):
-        seed = 1 if not held else held
+        seed = held or 1
         yield (
             exchange,
             make_messages(

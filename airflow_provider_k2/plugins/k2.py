@@ -23,7 +23,15 @@ class K2Plugin(AirflowPlugin):
     name = "k2"
     fastapi_apps = _apps()
     external_views = (
-        [{"name": "K2 ledger", "href": "/k2/ledger", "destination": "nav", "url_route": "k2-ledger", "category": "browse"}]
+        [
+            {
+                "name": "K2 ledger",
+                "href": "/k2/ledger",
+                "destination": "nav",
+                "url_route": "k2-ledger",
+                "category": "browse",
+            }
+        ]
         if fastapi_apps
         else []
     )

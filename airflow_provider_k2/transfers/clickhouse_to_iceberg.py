@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
@@ -14,7 +13,6 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNot
 from airflow_provider_k2.exceptions import (
     EngineError,
     IdentityError,
-    K2Error,
     ReplacedByLessError,
     TableListError,
     TypePlanError,
@@ -26,6 +24,8 @@ from airflow_provider_k2.tables import ENGINES, TableConfig, load_tables, parse_
 from airflow_provider_k2.windows import describe_cursor, from_micros
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_k2.engines import Engine
@@ -67,7 +67,14 @@ class ClickHouseToIcebergOperator(SparkSubmitOperator):
 
     ui_color = "#dcecf7"
 
-    def __init__(
+    # SparkSubmitOperator's, set for the time of a submission.
+    application: str
+    application_args: list[Any] | None
+    name: str
+    env_vars: dict[str, Any] | None
+    files: str | None
+
+    def __init__(  # noqa: PLR0913 - keyword-only, as Airflow's operators have it
         self,
         *,
         table: str | Mapping[str, Any] | TableConfig,
@@ -112,6 +119,8 @@ class ClickHouseToIcebergOperator(SparkSubmitOperator):
         if isinstance(self.table, Mapping):
             entry = dict(self.table)
             pipeline = entry.pop("pipeline", "k2")
+            # One entry alone cannot be checked against its neighbours; `depends_on_tasks` says where they are.
+            entry.pop("depends_on", None)
             return parse_tables({"pipeline": pipeline, "tables": [entry]}, f"task {self.task_id}").tables[0]
         return (load_tables(self.table_list) if self.table_list else load_tables()).get(self.table)
 

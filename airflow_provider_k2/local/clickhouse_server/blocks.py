@@ -117,7 +117,7 @@ def arguments(text: str) -> list[str]:
 
 
 @lru_cache(maxsize=4096)
-def column(type_name: str) -> Column:  # noqa: PLR0911 - one line a kind of type
+def column(type_name: str) -> Column:
     """How to walk over a column of this type.
 
     :raises ServerError: a type that cannot be sent here over the native protocol.

@@ -1,0 +1,54 @@
+"""One offload in a process of its own, so that its peak memory is its own: `python -m tests.benchmarks.mover ENTRY ENGINE`.
+
+ENTRY is a table list entry as JSON. Prints one JSON line: rows, seconds, peak memory in bytes, timings.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import subprocess
+import sys
+import threading
+import time
+
+from airflow_provider_k2.engines.direct import DirectEngine
+from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+from airflow_provider_k2.hooks.watermark import WatermarkHook
+from airflow_provider_k2.offload import Offload, Request
+from airflow_provider_k2.tables import parse_tables
+
+
+def spark_engine():
+    import os
+
+    from airflow_provider_k2.engines.spark import SparkEngine, SparkSubmission
+
+    def submit(submission: SparkSubmission) -> None:
+        command = ["spark-submit", "--master", "local[2]", "--name", submission.name, submission.application]
+        subprocess.run(
+            [*command, *submission.application_args],
+            env={**os.environ, **submission.env},
+            check=True,
+            stdout=sys.stderr,
+        )
+
+    return SparkEngine(submit)
+
+
+def main(entry: str, engine: str) -> None:
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    table = parse_tables({"tables": [json.loads(entry)]}, "benchmark").tables[0]
+    moved = spark_engine() if engine == "spark" else DirectEngine()
+    offload = Offload(table, ClickHouseHook(), IcebergTableHook(), WatermarkHook(), lambda rows: moved)
+    started = time.monotonic()
+    report = offload.run(Request(run_id="benchmark", holder=f"benchmark/{threading.get_ident()}"))
+    seconds = time.monotonic() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"rows": report.rows, "seconds": seconds, "peak": peak, "timings": report.timings}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,138 @@
+"""How fast a window goes cold, as ratios within one run. Prints a table; asserts that rows are right, never a time.
+
+In full (`make bench`): 3.78 million rows of `bronze_trades_binance`, made by `k2 generate`, as in the figures to beat. The
+short form in `make test` moves a few thousand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+    from airflow_provider_k2.local import LocalSystem
+
+DAY = 86_400_000_000
+COLUMNS = {"quote_volume": "decimal(38, 8)"}
+
+
+def entry(target: str, **more: Any) -> dict[str, Any]:
+    return {
+        "source": "k2.bronze_trades_binance", "target": f"cold.{target}", "layer": "bronze", "safety_lag": 0,
+        "cursor": "ingestion_timestamp", "partition": ["day(exchange_timestamp)"], "types": COLUMNS, **more,
+    }  # fmt: skip
+
+
+def feed(rows: int) -> None:
+    """Send Binance messages of three days through the warm tier."""
+    from airflow_provider_k2.feed.client import clickhouse_client
+    from airflow_provider_k2.feed.generate import FORMS, FeedPlan, default_symbols, generate
+    from airflow_provider_k2.feed.replay import BATCH, Feeder
+    from airflow_provider_k2.feed.times import parse_time
+    from airflow_provider_k2.feed.warm_tier import apply_warm_tier
+
+    client = clickhouse_client()
+    apply_warm_tier(client.command)
+    end = parse_time("now")
+    plan = FeedPlan("binance", default_symbols("binance"), rows, end - 3 * DAY, end, 1, FORMS["binance"][0])
+    Feeder(client, "binance").send(generate(plan), BATCH)
+
+
+def clickhouse_write(clickhouse: ClickHouseHook, path: Path) -> float:
+    """Seconds in which ClickHouse itself writes the same SELECT to a Parquet file: the best of two."""
+    from airflow_provider_k2.tables import parse_tables
+    from airflow_provider_k2.warm import WarmTable
+    from airflow_provider_k2.windows import Window
+
+    table = parse_tables({"tables": [entry("unused")]}, "benchmark").tables[0]
+    warm = WarmTable(table, clickhouse)
+    select = warm.select(Window(0, warm.horizon()))
+    taken = []
+    for _ in range(2):
+        started = time.monotonic()
+        clickhouse.execute(
+            f"INSERT INTO FUNCTION file('{path}', Parquet) {select} SETTINGS "
+            "output_format_parquet_compression_method = 'zstd', engine_file_truncate_on_insert = 1"
+        )
+        taken.append(time.monotonic() - started)
+    return min(taken)
+
+
+def move(engine: str, **more: Any) -> dict[str, Any]:
+    """One offload in a process of its own."""
+    target = f"bench_{engine}_{time.monotonic_ns()}"
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("mover.py")), json.dumps(entry(target, **more)), engine],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return {"target": f"cold.{target}", **json.loads(done.stdout.splitlines()[-1])}
+
+
+def run_benchmark(
+    clickhouse: ClickHouseHook, iceberg: IcebergTableHook, rows: int, tmp_path: Path, *, spark: bool
+) -> list[tuple[str, int, float, int | None]]:
+    """Return a row for each way: name, rows, seconds, peak memory of the worker in bytes."""
+    few = rows // 9
+    feed(few)
+    lines = []
+    small = move("direct")
+    lines.append(("direct engine, a ninth of the rows", small["rows"], small["seconds"], small["peak"]))
+    feed(rows - few)
+    own = clickhouse_write(clickhouse, tmp_path / "own.parquet")
+    lines.append(("ClickHouse's own Parquet file", rows, own, None))
+    for name, engine, more in (
+        ("direct engine, windows of 1 million", "direct", {}),
+        ("direct engine, one window", "direct", {"window_rows": 10_000_000}),
+        *(
+            (("Spark engine, JVM's start included", "spark", {"spark_rows": 10_000_000, "window_rows": 10_000_000}),)
+            * spark
+        ),
+    ):
+        moved = move(engine, **more)
+        assert moved["rows"] == rows
+        assert iceberg.load(moved["target"]).scan().count() == rows
+        lines.append((name, rows, moved["seconds"], moved["peak"]))
+    show(lines, own / rows)
+    return lines
+
+
+def show(lines: list[tuple[str, int, float, int | None]], own: float) -> None:
+    """Print the figures; rates as a share of ClickHouse's own."""
+    table = Table("way", "rows", "seconds", "rows/s", "of ClickHouse's own rate", "worker's peak memory")
+    for name, rows, seconds, peak in lines:
+        memory = "-" if peak is None else f"{peak / 2**20:,.0f} MiB"
+        table.add_row(
+            name, f"{rows:,}", f"{seconds:.2f}", f"{rows / seconds:,.0f}", f"{own * rows / seconds:.0%}", memory
+        )
+    Console(width=140).print(table)
+
+
+def test_short(system: LocalSystem, clickhouse: ClickHouseHook, iceberg: IcebergTableHook, tmp_path: Path) -> None:
+    from airflow_provider_k2.feed.warm_tier import apply_warm_tier
+
+    apply_warm_tier(clickhouse.execute)
+    clickhouse.execute("TRUNCATE TABLE k2.bronze_trades_binance")
+    run_benchmark(clickhouse, iceberg, 9_000, tmp_path, spark=False)
+
+
+@pytest.mark.slow
+def test_in_full(system: LocalSystem, clickhouse: ClickHouseHook, iceberg: IcebergTableHook, tmp_path: Path) -> None:
+    from airflow_provider_k2.feed.warm_tier import apply_warm_tier
+
+    system.ensure_spark()
+    os.environ.update(system.env())
+    apply_warm_tier(clickhouse.execute)
+    clickhouse.execute("TRUNCATE TABLE k2.bronze_trades_binance")
+    run_benchmark(clickhouse, iceberg, 3_780_000, tmp_path, spark=True)

@@ -1,0 +1,154 @@
+"""A run by Airflow's real scheduler: tasks have no way to the metadata database there, which `dags test` does not show."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+from airflow_provider_k2.hooks.watermark import WatermarkHook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_k2.local import LocalSystem
+    from airflow_provider_k2.local.airflow_api import AirflowApi
+
+pytestmark = pytest.mark.xdist_group("airflow")
+
+
+@pytest.fixture(scope="module")
+def warm(airflow_system: LocalSystem) -> Iterator[ClickHouseHook]:
+    hook = ClickHouseHook()
+    hook.execute("CREATE DATABASE sys")
+    columns = "at DateTime64(6, 'UTC'), number UInt64"
+    for name in ("good", "quiet", "child"):
+        hook.execute(f"CREATE TABLE sys.{name} ({columns}) ENGINE = MergeTree ORDER BY at")
+    # A type that no Iceberg table can hold: the type plan refuses it by name.
+    hook.execute(f"CREATE TABLE sys.bad ({columns}, huge UInt256) ENGINE = MergeTree ORDER BY at")
+    hook.execute(
+        "CREATE TABLE sys.candles (name String, at DateTime64(6, 'UTC'), close Decimal(18, 8), updated DateTime64(6, 'UTC')) "
+        "ENGINE = MergeTree ORDER BY at"
+    )
+    for name in ("good", "child"):
+        hook.execute(f"INSERT INTO sys.{name} SELECT now64(6) - number, number FROM numbers(5000)")
+    hook.execute("INSERT INTO sys.candles SELECT 'BTC', now64(6) - number, number, now64(6) FROM numbers(100)")
+    return hook
+
+
+@pytest.fixture(scope="module")
+def run(warm: ClickHouseHook, api: AirflowApi) -> dict[str, Any]:
+    """The first run: what the schedule owes, and its task instances by table."""
+    state = api.run_dag("system", 240)
+    newest = api.runs("system")[0]
+    tasks = api.task_instances("system", newest["dag_run_id"])
+    for task in tasks:
+        if task["state"] == "failed":
+            print(task.get("rendered_map_index"), log_of(api, newest["dag_run_id"], task))
+    return {"state": state, "id": newest["dag_run_id"], "tasks": tasks}
+
+
+def log_of(api: AirflowApi, run_id: str, task: dict[str, Any]) -> str:
+    path = f"/dags/system/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
+    lines = api._call("GET", f"{path}?map_index={task['map_index']}")["content"]
+    return "\n".join(str(line) for line in lines)
+
+
+def states(run: dict[str, Any]) -> dict[str, str]:
+    return {task.get("rendered_map_index") or task["task_id"]: task["state"] for task in run["tasks"]}
+
+
+def test_a_failing_table_stops_nobody_else(run: dict[str, Any]) -> None:
+    found = states(run)
+    assert found["sys_bad"] == "failed"
+    assert found["sys_good"] == found["sys_quiet"] == found["sys_candles"] == "success"
+    assert found["sys_child"] == "skipped", "it depends on the table that failed"
+    assert found["report"] == "success"
+    assert found["failed_tables"] == "failed"
+    assert run["state"] == "failed", "a run with a failed table is not green"
+
+
+def test_the_rows_are_cold(run: dict[str, Any], warm: ClickHouseHook) -> None:
+    iceberg = IcebergTableHook()
+    assert iceberg.load("cold.sys_good").scan().count() == 5000
+    assert iceberg.load("cold.sys_candles").scan().count() == 100
+    assert iceberg.load("cold.sys_bad") is None
+    assert iceberg.load("cold.sys_child") is None
+
+
+def test_the_ledger_tells_the_run(run: dict[str, Any]) -> None:
+    windows = WatermarkHook().windows_of_run(run["id"])
+    good = [window for window in windows if window.target == "cold.sys_good"]
+    assert [window.state for window in good] == ["committed"] * 3, "5,000 rows in windows of 2,000"
+    assert sum(window.rows or 0 for window in good) == 5000
+
+
+def test_xcom_says_what_moved(run: dict[str, Any], api: AirflowApi) -> None:
+    task = next(task for task in run["tasks"] if task.get("rendered_map_index") == "sys_good")
+    path = f"/dags/system/dagRuns/{run['id']}/taskInstances/bronze.offload/xcomEntries/return_value"
+    answer = api._call("GET", f"{path}?map_index={task['map_index']}&deserialize=true")
+    value = answer["value"]
+    assert value["rows"] == 5000
+    assert value["windows"] == 3
+    assert int(value["snapshot_id"]) > 0
+    assert len(value["checksum"]) == 16
+    assert value["upper"].endswith("+00:00")
+
+
+def test_a_range_is_done_again_and_the_watermark_stays(
+    run: dict[str, Any], api: AirflowApi, warm: ClickHouseHook
+) -> None:
+    ledger = WatermarkHook()
+    before = ledger.get_records("SELECT target, watermark FROM k2.watermarks ORDER BY 1")
+    conf = {"lower": "2020-01-01T00:00:00+00:00", "upper": "2100-01-01T00:00:00+00:00", "tables": ["sys_good"]}
+    assert api.run_dag("system", 240, conf) == "success"
+    newest = api.runs("system")[0]
+    found = states({"tasks": api.task_instances("system", newest["dag_run_id"])})
+    assert found["sys_good"] == "success"
+    assert found["sys_bad"] == "skipped", "it is not among the tables of the run"
+    assert IcebergTableHook().load("cold.sys_good").scan().count() == 5000
+    assert ledger.get_records("SELECT target, watermark FROM k2.watermarks ORDER BY 1") == before
+    assert {window.kind for window in ledger.windows_of_run(newest["dag_run_id"])} == {"backfill"}
+
+
+def test_the_ledgers_page_needs_a_login(run: dict[str, Any], api: AirflowApi) -> None:
+    assert requests.get(f"{api.url}/k2/ledger", timeout=30).status_code == 401
+    page = api._session.get(f"{api.url}/k2/ledger", timeout=30)
+    assert page.status_code == 200
+    assert "cold.sys_good" in page.text
+
+
+def test_backfill_command(run: dict[str, Any], api: AirflowApi, airflow_system: LocalSystem) -> None:
+    """`airflow backfill create` re-does its data intervals; the watermark stays."""
+    before = WatermarkHook().get_records("SELECT target, watermark FROM k2.watermarks ORDER BY 1")
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "airflow", "backfill", "create", "--dag-id", "system",
+            "--from-date", "2026-01-02T00:00:00", "--to-date", "2026-01-02T00:15:00",
+            "--dag-run-conf", '{"tables": ["sys_good"]}', "--reprocess-behavior", "completed",
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    ended = _wait_for_backfill(api)
+    assert {run["state"] for run in ended} == {"success"}, ended
+    kinds = {window.kind for one in ended for window in WatermarkHook().windows_of_run(one["dag_run_id"])}
+    assert kinds == {"backfill"}
+    assert WatermarkHook().get_records("SELECT target, watermark FROM k2.watermarks ORDER BY 1") == before
+    assert IcebergTableHook().load("cold.sys_good").scan().count() == 5000
+
+
+def _wait_for_backfill(api: AirflowApi) -> list[dict[str, Any]]:
+    import time
+
+    for _ in range(180):
+        runs = [run for run in api.runs("system") if run["run_type"] == "backfill"]
+        if runs and all(run["state"] in ("success", "failed") for run in runs):
+            return runs
+        time.sleep(1)
+    raise AssertionError("the backfill did not end within 180 seconds")
