@@ -19,7 +19,7 @@ WORKERS ?= 2
 .PHONY: help setup demo down test lint format lock faults bench wheel clean
 
 help: ## Show this
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sort | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
 setup: $(VENV)/ready ## Make the Python environment (done by the other targets when needed)
 
@@ -41,11 +41,12 @@ down: ## Stop the local system; its data stays in .k2
 test: $(VENV)/ready $(VENV_211)/ready ## Run the tests (a short form of the slow proofs included)
 	pytest -n $(WORKERS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
 
-faults: $(VENV)/ready ## The full fault matrix
-	pytest tests/faults $(PYTEST_ARGS)
+faults: $(VENV)/ready ## The fault matrix and its random cases in full: make faults [FAULTS="--cases 300 --seed 1"]
+	pytest -n $(WORKERS) tests/faults $(PYTEST_ARGS)
+	python -m tests.faults.run $(FAULTS)
 
 bench: $(VENV)/ready ## The benchmarks, with their figures
-	pytest tests/benchmarks -s $(PYTEST_ARGS)
+	pytest -s -m slow tests/benchmarks $(PYTEST_ARGS)
 
 lint: $(VENV)/ready ## Check style and types
 	ruff check .
