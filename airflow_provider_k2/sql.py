@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.clickhouse_types import parse_type
 from airflow_provider_k2.exceptions import TableListError
+from airflow_provider_k2.windows import SECOND
 
 if TYPE_CHECKING:
     from airflow_provider_k2.tables import PartitionField
-    from airflow_provider_k2.windows import SECOND, Window
+    from airflow_provider_k2.windows import Window
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

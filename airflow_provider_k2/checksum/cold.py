@@ -122,8 +122,10 @@ def _decimals(array: pa.Array) -> Words:
     raw = np.frombuffer(array.buffers()[1], dtype=np.uint64)
     pairs = raw[2 * array.offset : 2 * (array.offset + len(array))].reshape(-1, 2)
     low, high = pairs[:, 0], pairs[:, 1]
-    decimals: Words = low + (high + (low >> _U(63))) * _U(HIGH_MULTIPLIER)
-    return decimals
+    above: Words = high + (low >> _U(63))
+    above *= _U(HIGH_MULTIPLIER)
+    above += low
+    return above
 
 
 def _sums(values: Words, lengths: np.ndarray[Any, np.dtype[np.int64]]) -> Words:
