@@ -26,8 +26,8 @@ _LIMIT = Decimal(10) ** 10
 _NUMBER = re.compile(r"-?[0-9]{1,20}([.][0-9]{1,20})?([eE][+-]?[0-9]{1,2})?")
 _SHORT = re.compile(r"[0-9]{1,10}([.][0-9]{1,8}0*)?")
 _QUOTES = (
-    "FDUSD", "USDT", "USDC", "USDP", "USD1", "TUSD", "BUSD", "USDS", "AEUR", "EURI", "BIDR", "IDRT", "BVND", "DAI", "PAX",
-    "UST", "VAI", "BTC", "ETH", "BNB", "XRP", "TRX", "SOL", "DOT", "DOGE", "USD", "EUR", "GBP", "TRY", "BRL", "AUD",
+    "FDUSD", "USDT", "USDC", "USDP", "USD1", "TUSD", "BUSD", "USDS", "AEUR", "EURI", "BIDR", "IDRT", "BVND", "DAI",
+    "PAX", "UST", "VAI", "BTC", "ETH", "BNB", "XRP", "TRX", "SOL", "DOT", "DOGE", "USD", "EUR", "GBP", "TRY", "BRL", "AUD",
     "RUB", "UAH", "ZAR", "PLN", "RON", "NGN", "ARS", "JPY", "MXN", "COP", "CZK", "IDR",
 )  # fmt: skip
 

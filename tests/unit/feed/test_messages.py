@@ -46,7 +46,8 @@ def test_the_last_trade_lands_on_the_time_and_nothing_else_changes(exchange, for
     assert [[getattr(t, name) for name in same] for t in old] == [[getattr(t, name) for name in same] for t in new]
 
 
-@given(st.integers(-(10**13), 10**13).map(lambda millis: millis * 1000), st.sampled_from(FORM_LIST))
+# About 30 years: seconds keep their digits.
+@given(st.integers(-(10**12), 10**12).map(lambda millis: millis * 1000), st.sampled_from(FORM_LIST))
 def test_shifting_there_and_back_gives_the_same_message(delta, form):
     exchange = form[0]
     messages = _messages(*form, rows=8)
@@ -57,7 +58,8 @@ def test_shifting_there_and_back_gives_the_same_message(delta, form):
 def test_the_flattened_ingestion_time_moves_along():
     message = (
         '{"channel_id": 7, "pair": "XBT/USD", "price": "1618678142.5", "volume": "4", '
-        '"timestamp": "1618678142.557535", "side": "b", "order_type": "l", "misc": "", "ingestion_timestamp": 1618678142560000}'
+        '"timestamp": "1618678142.557535", "side": "b", "order_type": "l", "misc": "", '
+        '"ingestion_timestamp": 1618678142560000}'
     )
     assert shift_message(message, "kraken", 1_000_000) == message.replace("142.557535", "143.557535").replace(
         "142560000", "143560000"
