@@ -6,7 +6,6 @@ quantities are log-normal on its lot. Prices and quantities are integers of 1e-8
 """
 # ruff: noqa: UP031 (percent formatting takes a row as it is: twice as fast here)
 
-
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -144,10 +143,8 @@ def _make_chunk(
     # Nothing that a real exchange would not do: no trade above ten million of the quote currency.
     quantity = np.maximum(np.minimum(quantity, (10_000_000 * UNIT // price * UNIT) // lot * lot), lot)
     time = starts[cluster]
-    if whole_milliseconds:
-        time = time // 1000 * 1000
-    else:
-        time = np.minimum(time + step * 900 + random.integers(0, 800, rows), upper - 1)
+    spread = step * 900 + random.integers(0, 800, rows)
+    time = time // 1000 * 1000 if whole_milliseconds else np.minimum(time + spread, upper - 1)
     limit = (random.random(clusters) < 0.4)[cluster]
     return _Trades(cluster, market, time, sells, price, quantity, _take_ids(market, ids), limit)
 
