@@ -164,7 +164,7 @@ def _show(results: list[_Result], every_bucket: bool, out: TextIO) -> None:
         same = verdict.warm_checksum == verdict.cold_checksum
         checksum = f"{verdict.warm_checksum:016x}" if same else "differs"
         ends = [
-            show_cursor(end.warm if end.warm is not None else end.cold, verdict.is_time)
+            show_cursor(end.warm if end.warm is not None else end.cold, verdict.is_time).partition(".")[0]
             for end in (verdict.first, verdict.last)
         ]
         table.add_row(

@@ -324,7 +324,7 @@ def test_the_ledger_is_not_trusted(pair):
 
 
 def test_files_with_deletes_and_older_schemas_are_read(pair):
-    """A column added later is null in older files; foreign files carry field ids; another column is renamed away and back."""
+    """Foreign files carry field ids, under a name that the column had meanwhile."""
     cold = pair.cold
     with cold.update_schema() as update:
         update.rename_column("note", "remark")

@@ -1,4 +1,4 @@
-"""``k2 verify`` as its users call it: exit codes, the JSON document, errors in one sentence, connections of a local system."""
+"""``k2 verify`` as its users call it: exit codes, the JSON document, errors in a sentence, connections found."""
 
 from __future__ import annotations
 
