@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.cold_state import ColdState, find_commit, read_cold_state
@@ -29,6 +30,10 @@ def newest_state(job: WindowJob) -> ColdState:
             f"{job.table.name}: the cold tier holds a commit with fencing token {state.last.token}, newer than this "
             f"run's {job.record.token}. Nothing was committed by this one."
         )
+    identities = (job.record.source_uuid, job.record.target_uuid)
+    if state.last is not None and (state.last.source_uuid, state.last.target_uuid) != identities:
+        # After a reset: what windows of the old source or target prove is not carried on.
+        return replace(state, last=replace(state.last, watermark=0))
     return state
 
 

@@ -223,7 +223,9 @@ def _path(job: WindowJob, number: int, part: WarmPart) -> str:
         from urllib.parse import quote
 
         values = zip(job.partition, part.values, strict=True)
-        folders = [f"{field.name}={quote('null' if value is None else value, safe='')}" for field, value in values]
+        # A folder without a name is refused by some object stores.
+        texts = [(field.name, "null" if value is None else value or '""') for field, value in values]
+        folders = [f"{field}={quote(text, safe='')}" for field, text in texts]
         name = "/".join([*folders, name])
     return job.cold.location_provider().new_data_location(name)
 
