@@ -14,7 +14,7 @@ from airflow_provider_k2.feed.messages import read_messages
 from airflow_provider_k2.feed.replay import Feeder
 from tests.support.recompute import INTERVALS, Recomputed, Trade, candles, recompute
 
-RECORDINGS = Path("/work/shared/data")
+RECORDINGS = Path(__file__).resolve().parents[4] / "shared" / "data"
 SPAN = 3 * 86_400_000_000
 END = 1_767_225_600_000_000
 
