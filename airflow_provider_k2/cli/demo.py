@@ -29,11 +29,12 @@ def demo(
     # Without a terminal (make, CI) rich would squeeze the table into 80 columns.
     console = console if console.is_terminal else Console(highlight=False, width=160)
     from airflow_provider_k2.local.demo import run_demo
+    from airflow_provider_k2.local.home import LocalSystemError
     from airflow_provider_k2.local.system import ALL_SERVICES, LocalSystem
 
     try:
         results = run_demo(home, engine, data or [], console.print, dags)
-    except K2Error as error:
+    except (K2Error, LocalSystemError) as error:
         console.print(f"demo: {error}", style="red", markup=False)
         raise typer.Exit(1) from error
     console.print(_table(results))

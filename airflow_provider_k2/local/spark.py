@@ -17,6 +17,7 @@ from pathlib import Path
 
 from airflow_provider_k2.local import versions
 from airflow_provider_k2.local.home import LocalSystemError
+from airflow_provider_k2.local.truststore import java_options
 
 _LOG4J = """\
 rootLogger.level = warn
@@ -172,10 +173,13 @@ def _fetch_jars(directory: Path, submit: Path) -> Path:
     settings.write_text(_IVY.format(ivy=ivy, m2=(Path.home() / ".m2" / "repository").as_uri() + "/"))
     command = [str(submit), "--master", "local[1]", "--conf", f"spark.jars.ivy={ivy}",
                "--conf", f"spark.jars.ivySettings={settings}", "--packages"]  # fmt: skip
+    env = dict(os.environ)
+    if (directory / "java").exists():
+        env["SPARK_SUBMIT_OPTS"] = java_options(directory / "java" / "truststore.p12")
     try:
-        _run([*command, ",".join(versions.JARS), str(probe)], "fetch Spark's jars from Maven Central")
+        _run([*command, ",".join(versions.JARS), str(probe)], "fetch Spark's jars from Maven Central", env)
         optional = subprocess.run(
-            [*command, ",".join(versions.OPTIONAL_JARS), str(probe)], capture_output=True, text=True, check=False
+            [*command, ",".join(versions.OPTIONAL_JARS), str(probe)], capture_output=True, text=True, check=False, env=env
         )
         if optional.returncode and "not found" not in optional.stdout + optional.stderr:
             raise LocalSystemError(f"could not fetch {versions.OPTIONAL_JARS}: {_end(optional)}")
@@ -189,8 +193,8 @@ def _script(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def _run(command: list[str], what: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run(command: list[str], what: str, env: dict[str, str] | None = None) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if done.returncode:
         raise LocalSystemError(f"could not {what}: is the network there? {_end(done)}")
     return done.stdout
