@@ -1,0 +1,112 @@
+"""The nine standard tables, cold, against a recomputation in plain Python from the raw messages (contract 9)."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_k2.engines.direct import DirectEngine
+from airflow_provider_k2.feed.client import clickhouse_client
+from airflow_provider_k2.feed.warm_tier import apply_warm_tier
+from airflow_provider_k2.offload import Offload, Request
+from airflow_provider_k2.tables import TableList, load_tables, parse_tables
+from tests.integration.warm.support import check_everything, generated, optimize, recordings, send
+from tests.support.recompute import INTERVALS, candles
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
+
+pytestmark = pytest.mark.xdist_group("standard-tables")
+
+
+@pytest.fixture
+def tables(tmp_path: Path, clickhouse: ClickHouseHook, iceberg: IcebergTableHook, ledger: WatermarkHook) -> TableList:
+    """The standard list without a safety lag, on an empty system."""
+    import yaml
+
+    from airflow_provider_k2.tables import STANDARD_TABLES
+
+    apply_warm_tier(clickhouse.execute)
+    for (name,) in clickhouse.execute(
+        "SELECT name FROM system.tables WHERE database = 'k2' AND engine LIKE '%MergeTree'"
+    ):
+        clickhouse.execute(f"TRUNCATE TABLE k2.{name}")
+    for table in load_tables().tables:
+        if iceberg.load(table.target) is not None:
+            iceberg.catalog.drop_table(table.target)
+        ledger.set_watermark(table, None, ("", ""), who="test", action="reset", reason="an empty system")
+    document = yaml.safe_load(STANDARD_TABLES.read_text())
+    document["defaults"]["safety_lag"] = 0
+    return parse_tables(document, "test")
+
+
+def offload(tables: TableList, clickhouse: Any, iceberg: Any, ledger: Any) -> None:
+    for table in tables.tables:
+        Offload(table, clickhouse, iceberg, ledger, lambda rows: DirectEngine()).run(
+            Request(run_id="test", holder="test")
+        )
+
+
+def cold(iceberg: IcebergTableHook, name: str) -> list[tuple[Any, ...]]:
+    found = iceberg.load(f"cold.{name}").scan().to_arrow().to_pylist()
+    return [tuple(_plain(value) for value in row.values()) for row in found]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(sorted(value)) if value and isinstance(value[0], tuple) else tuple(value)
+    return value
+
+
+def check_cold(client: Any, iceberg: IcebergTableHook) -> None:
+    expected = check_everything(client)
+    trades = [trade for result in expected.values() for trade in result.trades]
+    for exchange, result in expected.items():
+        bronze = cold(iceberg, f"bronze_trades_{exchange}")
+        assert Counter(row[:9] for row in bronze) == Counter(trade.bronze() for trade in result.trades)
+    # Without ingestion_timestamp and processed_at, which the server's clock fills.
+    silver = [row[:13] + row[15:] for row in cold(iceberg, "silver_trades")]
+    assert Counter(silver) == Counter(trade.silver() for trade in trades)
+    for interval in INTERVALS:
+        found = cold(iceberg, f"gold_ohlcv_{interval}")
+        assert len(found) == len({row[:3] for row in found}), "a candle is cold twice"
+        closed = {key for key in candles(trades, interval)}
+        assert {row[:3] for row in found} == closed
+        assert {row[:3]: row[3:] for row in found} == candles(trades, interval)
+
+
+def test_recordings(tables: TableList, clickhouse: Any, iceberg: Any, ledger: Any) -> None:
+    """What the exchanges sent, in many small inserts with offloads and merges between."""
+    client = clickhouse_client()
+    shuffle = random.Random(7)
+    for exchange in ("binance", "kraken"):
+        messages = recordings(exchange)
+        third = len(messages) // 3
+        for begin in range(0, len(messages), third or 1):
+            part = messages[begin : begin + (third or 1)]
+            shuffle.shuffle(part)
+            send(client, exchange, part, batch=500)
+            offload(tables, clickhouse, iceberg, ledger)
+    check_cold(client, iceberg)
+    optimize(client)
+    offload(tables, clickhouse, iceberg, ledger)
+    check_cold(client, iceberg)
+
+
+def test_late_trades_change_cold_candles(tables: TableList, clickhouse: Any, iceberg: Any, ledger: Any) -> None:
+    client = clickhouse_client()
+    messages = generated("binance", 3_000, seed=5)
+    late = messages[::10]
+    send(client, "binance", [message for message in messages if message not in set(late)])
+    send(client, "kraken", generated("kraken", 500, seed=6))
+    offload(tables, clickhouse, iceberg, ledger)
+    check_cold(client, iceberg)
+    send(client, "binance", late)
+    offload(tables, clickhouse, iceberg, ledger)
+    check_cold(client, iceberg)
