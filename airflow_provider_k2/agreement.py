@@ -68,8 +68,8 @@ def agree(
         return proven
     if stored.watermark > latest and stored.watermark > (proven or 0):
         raise WatermarkError(
-            f"{table.name}: the stored watermark {describe_cursor(stored.watermark, is_time)} lies in the future (the warm tier is at "
-            f"{describe_cursor(latest, is_time)}). Nothing was moved; move it back to what the cold tier proves with "
+            f"{table.name}: the stored watermark {describe_cursor(stored.watermark, is_time)} lies in the future (the warm tier is "
+            f"at {describe_cursor(latest, is_time)}). Nothing was moved; move it back to what the cold tier proves with "
             f"`k2 watermarks rebuild {table.name}`."
         )
     if proven is not None and stored.watermark < proven:

@@ -85,12 +85,36 @@ class WarmTable:
     def plan(self) -> TypePlan:
         """The type plan.
 
-        :raises TypePlanError: when a column cannot be held exactly.
+        :raises TypePlanError: when a column cannot be held exactly, or one that the entry names does not go cold.
         """
         table = self.table
-        return plan_types(
+        plan = plan_types(
             table.name, list(self.columns.items()), table.columns, table.exclude, {**table.types, **self.types}
         )
+        self._check_roles(plan)
+        return plan
+
+    def _check_roles(self, plan: TypePlan) -> None:
+        """Check the columns that the entry gives a role.
+
+        :raises TypePlanError: naming them.
+        """
+        table = self.table
+        roles = [("key", name) for name in table.key] + [("partition", part.column) for part in table.partition]
+        roles += [("event_time", table.event_time)] if table.event_time else []
+        problems = [
+            f"{role} column {name} is not among the columns that go cold; correct `{role}` in the table list"
+            for role, name in roles
+            if name not in plan.names
+        ]
+        problems += [
+            f"key column {name} is {plan[name].source}, and null equals no other key, so such rows would come twice; give "
+            "null a value in a view"
+            for name in table.key
+            if name in plan.names and plan[name].cast.name == "Nullable"
+        ]
+        if problems:
+            raise TypePlanError(f"{table.name}: {'; '.join(problems)}. Nothing was moved.")
 
     @cached_property
     def cursor_type(self) -> str:

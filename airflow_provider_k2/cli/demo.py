@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def demo(
     data: Annotated[
         list[str] | None,
-        typer.Option(help="A recording to replay instead of generated trades; its name tells the exchange. Repeatable."),
+        typer.Option(
+            help="A recording to replay instead of generated trades; its name tells the exchange. Repeatable."
+        ),
     ] = None,
     engine: Annotated[str, typer.Option(help="auto, direct or spark.")] = "auto",
     home: Annotated[Path, typer.Option(envvar="K2_HOME", help="Directory of the local system.")] = Path(".k2"),

@@ -351,9 +351,7 @@ def _print_table(out: Any, title: str | None, headings: list[str], rows: list[li
 
     table = Table(title=title)
     for heading in headings:
-        table.add_column(
-            heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left"
-        )
+        table.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
     for row in rows:
         table.add_row(*row)
     console(out).print(table)

@@ -95,13 +95,24 @@ def _without(rows: pa.Table, keys: pa.Table, names: list[str]) -> pa.Table:
     """Rows whose key is not among the keys. Arrow cannot join tables with nested columns, so positions are joined."""
     import pyarrow as pa
 
-    positions = rows.select(names).append_column("_position", pa.array(range(rows.num_rows), pa.int64()))
-    kept = (
-        positions.join(keys.cast(rows.select(names).schema), keys=names, join_type="left anti")["_position"]
-        .combine_chunks()
-        .sort()
-    )
+    held = _storage(rows.select(names))
+    positions = held.append_column("_position", pa.array(range(rows.num_rows), pa.int64()))
+    joined = positions.join(_storage(keys).cast(held.schema), keys=names, join_type="left anti")
+    kept = joined["_position"].combine_chunks().sort()
     return rows.take(kept)
+
+
+def _storage(rows: pa.Table) -> pa.Table:
+    """Rows with their UUIDs as the bytes below: Arrow joins no extension types."""
+    import pyarrow as pa
+
+    return pa.table({name: _bytes_below(rows[name]) for name in rows.column_names})
+
+
+def _bytes_below(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    return column.cast(column.type.storage_type) if isinstance(column.type, pa.BaseExtensionType) else column
 
 
 def box_filter(columns: list[tuple[str, Any, Any]]) -> BooleanExpression:

