@@ -17,6 +17,7 @@ import os
 import re
 import select
 import shutil
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -82,8 +83,8 @@ class Engine:
         return Session(self, database)
 
     def token(self) -> str:
-        """A text that marks one running query."""
-        return f"k2-{os.getpid()}-{next(self._numbers)}"
+        """A text that marks one running query; it begins no other one's."""
+        return f"k2-{os.getpid()}-{next(self._numbers)}-query"
 
     def pipe(self, token: str) -> Path:
         """A new named pipe for one result."""
@@ -312,6 +313,33 @@ def _mark(query_id: str) -> str:
     return f"query_id:{query_id.replace('*/', '')}:" if query_id else ""
 
 
+class _Wake:
+    """A pipe that wakes a poll when a query's thread ends.
+
+    A future has its result before it runs its callbacks: the reader may have closed the pipe by then, and the number of
+    its file may belong to a file of the engine. So the end is written under a lock, and never after :meth:`close`.
+    """
+
+    def __init__(self) -> None:
+        self.read, self._write = os.pipe()
+        self._lock = threading.Lock()
+        self._is_open = True
+
+    def set(self) -> None:
+        """Wake whoever polls; nothing when nobody does any more."""
+        with self._lock:
+            if self._is_open:
+                os.write(self._write, b"x")
+
+    def close(self) -> None:
+        """Close the pipe, once."""
+        with self._lock:
+            if self._is_open:
+                self._is_open = False
+                os.close(self.read)
+                os.close(self._write)
+
+
 class Export:
     """The running end of :meth:`Session.export`: read it until it is empty, then ask for the result."""
 
@@ -319,7 +347,7 @@ class Export:
         self._engine = engine
         self._token = token
         self._fd = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-        self._wake_read, self._wake_write = os.pipe()
+        self._wake = _Wake()
         self._running: Future[Result] | None = None
         self._writer_seen = False
         with contextlib.suppress(OSError):  # the limit of an ordinary user may be lower
@@ -328,7 +356,7 @@ class Export:
     def start(self, running: Future[Result]) -> None:
         """Watch the query's thread."""
         self._running = running
-        running.add_done_callback(lambda _: os.write(self._wake_write, b"x"))
+        running.add_done_callback(lambda _: self._wake.set())
 
     def read(self) -> bytes:
         """The next piece of output, empty at its end."""
@@ -352,7 +380,7 @@ class Export:
     def _wait(self, *files: int) -> None:
         """Sleep until the query ends, or one of the files has something."""
         poll = select.poll()
-        poll.register(self._wake_read, select.POLLIN)
+        poll.register(self._wake.read, select.POLLIN)
         for file in files:
             poll.register(file, select.POLLIN)
         if any(event & select.POLLHUP for file, event in poll.poll() if file == self._fd):
@@ -378,8 +406,7 @@ class Export:
             if not self._running.done():
                 self._engine.kill(self._token)
             self._running.exception()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        self._wake.close()
 
 
 class InsertStream:
@@ -390,13 +417,13 @@ class InsertStream:
         self._token = token
         self._pipe = pipe
         self._fd: int | None = None
-        self._wake_read, self._wake_write = os.pipe()
+        self._wake = _Wake()
         self._running: Future[Result] | None = None
 
     def start(self, running: Future[Result]) -> None:
         """Watch the query's thread."""
         self._running = running
-        running.add_done_callback(lambda _: os.write(self._wake_write, b"x"))
+        running.add_done_callback(lambda _: self._wake.set())
 
     def append(self, data: bytes) -> None:
         """Hand over a piece of the data, cut anywhere.
@@ -434,8 +461,7 @@ class InsertStream:
             self._close()
             self._wait(None, 50)
         self._close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        self._wake.close()
 
     def _result(self) -> Result:
         assert self._running is not None
@@ -460,7 +486,7 @@ class InsertStream:
     def _wait(self, fd: int | None, milliseconds: int | None) -> None:
         """Sleep until the query ends, or the pipe takes more, or the time is over."""
         poll = select.poll()
-        poll.register(self._wake_read, select.POLLIN)
+        poll.register(self._wake.read, select.POLLIN)
         if fd is not None:
             poll.register(fd, select.POLLOUT)
         poll.poll(milliseconds)

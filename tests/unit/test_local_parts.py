@@ -1,0 +1,57 @@
+"""Parts of the local system that need none of its services."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_k2.local import spark
+from airflow_provider_k2.local.clickhouse_server.engine import _Wake
+from airflow_provider_k2.local.home import LocalSystemError
+
+
+def test_the_end_of_a_query_is_written_into_no_other_file(tmp_path: Path) -> None:
+    """The callback of a future runs after its reader has gone on: by then the pipe's number may be a part's file."""
+    wake = _Wake()
+    wake.close()
+    files = [os.open(tmp_path / str(number), os.O_CREAT | os.O_WRONLY) for number in range(8)]
+    wake.set()
+    wake.close()
+    assert [(tmp_path / str(number)).read_bytes() for number in range(8)] == [b""] * 8
+    for file in files:
+        os.close(file)
+
+
+def test_jars_come_by_maven_first_and_by_spark_submit_when_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def maven(directory: Path, submit: Path, jars: Path) -> None:
+        asked.append("maven")
+        jars.mkdir()
+        raise LocalSystemError("no mirror")
+
+    def by_spark(directory: Path, submit: Path, jars: Path) -> None:
+        assert not jars.exists(), "what a failed try has left is believed"
+        asked.append("spark")
+        if len(asked) < 4:
+            raise LocalSystemError("no network")
+
+    monkeypatch.setattr(spark.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(spark, "_fetch_by_maven", maven)
+    monkeypatch.setattr(spark, "_fetch_by_spark", by_spark)
+    assert spark._fetch_jars(tmp_path, Path("spark-submit")) == tmp_path / "jars"
+    assert asked == ["maven", "spark", "maven", "spark"]
+
+
+def test_jars_that_cannot_be_had_say_why_for_each_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(directory: Path, submit: Path, jars: Path) -> None:
+        raise LocalSystemError("no network")
+
+    monkeypatch.setattr(spark.shutil, "which", lambda name: None)
+    monkeypatch.setattr(spark, "_fetch_by_spark", fails)
+    with pytest.raises(LocalSystemError, match="no network"):
+        spark._fetch_jars(tmp_path, Path("spark-submit"))
