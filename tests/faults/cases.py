@@ -346,7 +346,6 @@ def source_recreated(subject: Subject, step: str) -> dict[str, Any]:
 
 
 MUTANTS = {
-    "no-parent-assertion": ("foreign append", "before_commit"),
     "no-fencing": ("zombie after its lease was taken", "after_proof"),
     "append-always": ("duplicate run: backfill of a cold range", "all"),
     "trust-the-ledger": ("watermark corruption: ahead", "between runs"),

@@ -37,6 +37,7 @@ from airflow_provider_k2.offload import Offload, Request
 from airflow_provider_k2.tables import TableConfig, parse_tables
 from airflow_provider_k2.warm import WarmFacts, WarmPart, WarmTable
 from airflow_provider_k2.windows import Window
+from tests.faults.mutations import no_parent_assertion
 
 STEPS = (
     "after_lease",
@@ -175,8 +176,11 @@ class Warm(WarmTable):
     def uuid(self) -> str:
         return "source"
 
-    def horizon(self) -> int:
+    def latest(self) -> int:
         return self.machine.now
+
+    def horizon(self, latest: int | None = None) -> int:
+        return self.machine.now if latest is None else latest
 
     def count(self, window: Window) -> int:
         return sum(row[2] in window for row in self.machine.rows)
@@ -466,6 +470,21 @@ def _unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("machine", [ProtocolMachine, UpsertMachine], ids=["append", "upsert"])
 def test_every_row_is_cold_exactly_once(machine: type[ProtocolMachine]) -> None:
     run_state_machine_as_test(machine, settings=_settings(12, 12))
+
+
+def test_without_the_parent_assertion_a_foreign_commit_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the guards, the one that SeaweedFS's catalog hides: it refuses such a commit by its sequence number."""
+    monkeypatch.setattr(commit_module, "_commit", commit_module._commit)
+    no_parent_assertion()
+    machine = ProtocolMachine()
+    machine.begin()
+    machine.rows = [(1, 1, 1)]
+    machine.now = 2
+    machine.next_run()
+    machine.rows.append((2, 2, 2))
+    machine.somebody_else_appends("before_commit")
+    with pytest.raises(AssertionError, match="lost Counter"):
+        machine.teardown()
 
 
 @pytest.mark.slow
