@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 120
 """How long a lease outlives its holder's last sign of life."""
 
+IDLE_SECONDS = 15
+"""How long PostgreSQL lets a transaction of ours do nothing: a process that is stopped in one (SIGSTOP, a paused machine)
+holds the row of its table's lease, which nobody could take over."""
+
+LOCK_SECONDS = 2 * IDLE_SECONDS
+"""How long a transaction waits for a row that another one holds."""
+
 _MIGRATION_LOCK = 0x6B32
 """Advisory lock that serialises schema migrations ("k2")."""
 
@@ -116,6 +123,13 @@ class WatermarkHook(PostgresHook):
         connection = self._connect()
         try:
             with closing(connection):
+                with closing(connection.cursor()) as cursor:
+                    cursor.execute(
+                        "SELECT set_config('idle_in_transaction_session_timeout', %s, false), "
+                        "set_config('lock_timeout', %s, false)",
+                        (f"{IDLE_SECONDS}s", f"{LOCK_SECONDS}s"),
+                    )
+                connection.commit()
                 if not self._migrated:
                     self._migrate(connection)
                     self._migrated = True

@@ -16,6 +16,7 @@ from pyiceberg.table.snapshots import Operation
 from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.exceptions import (
     CommitConflictError,
+    EngineError,
     LeaseHeldError,
     LeaseLostError,
     ProofError,
@@ -674,6 +675,20 @@ def test_an_expired_lease_is_taken_over_and_its_holder_may_not_commit(tiers):
     with pytest.raises(LeaseLostError):
         table.ledger.claim(table.config, Window(2, 3), "scheduled", "direct", "dead run", zombie)
     table.ledger.release(zombie)  # Leaves the new holder's alone.
+
+
+def test_a_process_that_is_stopped_in_a_ledger_transaction_holds_nobody_up(ledger, tiers, monkeypatch):
+    """SIGSTOP between two statements: PostgreSQL would keep the lease's row locked until the process wakes."""
+    from airflow_provider_k2.hooks import watermark
+
+    monkeypatch.setattr(watermark, "IDLE_SECONDS", 1)
+    table = tiers()
+    lease = ledger.acquire(table.config, "stopped", 60)
+    with pytest.raises(EngineError, match="idle-in-transaction timeout"), ledger._transaction() as cursor:
+        cursor.execute("UPDATE k2.leases SET expires_at = now() WHERE target = %s", (table.config.target,))
+        assert ledger.acquire(table.config, "stopped", 60).token == lease.token + 1
+        cursor.execute("SELECT 1")
+    assert ledger.acquire(table.config, "stopped", 60).token == lease.token + 2
 
 
 def test_a_retry_of_the_same_task_takes_its_own_lease_over(tiers):
