@@ -684,10 +684,15 @@ def test_a_process_that_is_stopped_in_a_ledger_transaction_holds_nobody_up(ledge
     monkeypatch.setattr(watermark, "IDLE_SECONDS", 1)
     table = tiers()
     lease = ledger.acquire(table.config, "stopped", 60)
-    with pytest.raises(EngineError, match="idle-in-transaction timeout"), ledger._transaction() as cursor:
-        cursor.execute("UPDATE k2.leases SET expires_at = now() WHERE target = %s", (table.config.target,))
-        assert ledger.acquire(table.config, "stopped", 60).token == lease.token + 1
-        cursor.execute("SELECT 1")
+
+    def stopped_transaction():
+        with ledger._transaction() as cursor:
+            cursor.execute("UPDATE k2.leases SET expires_at = now() WHERE target = %s", (table.config.target,))
+            assert ledger.acquire(table.config, "stopped", 60).token == lease.token + 1
+            cursor.execute("SELECT 1")
+
+    with pytest.raises(EngineError, match="idle-in-transaction timeout"):
+        stopped_transaction()
     assert ledger.acquire(table.config, "stopped", 60).token == lease.token + 2
 
 
