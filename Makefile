@@ -41,9 +41,11 @@ down: ## Stop the local system; its data stays in .k2
 test: $(VENV)/ready $(VENV_211)/ready ## Run the tests (a short form of the slow proofs included)
 	pytest -n $(WORKERS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
 
-faults: $(VENV)/ready ## The fault matrix and its random cases in full: make faults [FAULTS="--cases 300 --seed 1"]
+faults: $(VENV)/ready ## The fault matrix in full: make faults [FAULTS="--cases 300 --seed 1"] [FAULTS_SPARK="--minutes 30"]
 	pytest -n $(WORKERS) tests/faults $(PYTEST_ARGS)
 	python -m tests.faults.run $(FAULTS)
+	python -m tests.faults.run --engine spark $(FAULTS_SPARK)
+	python -m tests.faults.run --mutate
 
 bench: $(VENV)/ready ## The benchmarks, with their figures
 	pytest -s -m slow tests/benchmarks $(PYTEST_ARGS)
