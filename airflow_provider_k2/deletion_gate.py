@@ -12,6 +12,7 @@ One run of one table, under the table's lease:
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,10 @@ if TYPE_CHECKING:
     from airflow_provider_k2.offload import _HeldLease
     from airflow_provider_k2.tables import RetentionPolicy, TableConfig
 
-DROP_TRIES = 3
-"""How often a partition is proven again when its parts changed meanwhile."""
+DROP_TRIES = 4
+"""How often a partition is proven when its parts change meanwhile (a merge, a mutation, late rows)."""
+PAUSE = 1.0
+"""Seconds before the second try; before each further one a second more."""
 
 _REPAIR = (
     "look with `k2 verify {name} --buckets`, mend with `k2 verify {name} --repair`, then run `k2 retention {name}`"
@@ -359,7 +362,8 @@ class _Run:
             return False
         proof = Proof(unit.rows, problem="ClickHouse kept merging or filling it while it was proven")
         before = 0
-        for _ in range(DROP_TRIES):
+        for attempt in range(DROP_TRIES):
+            time.sleep(attempt * PAUSE)
             parts = self.warm.parts(unit.names)
             rows = self.warm.rows(unit.names)
             proven, proof = self._prove_unit(unit, ranges)

@@ -100,11 +100,11 @@ class WarmPartitions:
         return int(self.hook.execute(sql)[0][0])
 
     def parts(self, names: Iterable[str]) -> frozenset[str]:
-        """Names of the parts that some partitions consist of now."""
+        """Names of the parts that hold the rows of some partitions now."""
         database, _, table = self.table.identity_source.partition(".")
         rows = self.hook.execute(
             "SELECT name FROM system.parts WHERE database = %(database)s AND table = %(table)s AND active "
-            f"AND partition_id IN ({_listed(names)})",
+            f"AND rows > 0 AND partition_id IN ({_listed(names)})",
             {"database": database, "table": table},
         )
         return frozenset(str(row[0]) for row in rows)
