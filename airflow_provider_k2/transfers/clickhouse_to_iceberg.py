@@ -20,7 +20,7 @@ from airflow_provider_k2.exceptions import (
 )
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
 from airflow_provider_k2.run_request import read_request
-from airflow_provider_k2.tables import ENGINES, TableConfig, read_entry
+from airflow_provider_k2.tables import ENGINES, TableConfig, load_tables, parse_tables
 from airflow_provider_k2.windows import describe_cursor, from_micros
 
 if TYPE_CHECKING:
@@ -114,7 +114,15 @@ class ClickHouseToIcebergOperator(SparkSubmitOperator):
 
         :raises TableListError: when it has a mistake or does not exist.
         """
-        return read_entry(self.table, self.table_list, f"task {self.task_id}")
+        if isinstance(self.table, TableConfig):
+            return self.table
+        if isinstance(self.table, Mapping):
+            entry = dict(self.table)
+            pipeline = entry.pop("pipeline", "k2")
+            # One entry alone cannot be checked against its neighbours; `depends_on_tasks` says where they are.
+            entry.pop("depends_on", None)
+            return parse_tables({"pipeline": pipeline, "tables": [entry]}, f"task {self.task_id}").tables[0]
+        return (load_tables(self.table_list) if self.table_list else load_tables()).get(self.table)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Move the windows; see the class."""
