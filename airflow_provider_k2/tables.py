@@ -94,6 +94,7 @@ class TableConfig:
     :param depends_on: targets of earlier layers without which this table is not offloaded in the same run.
     :param event_time: column that buckets rows for reconciliation; needed where the cursor does not go cold.
     :param identity: warm object whose UUID is the source's identity; for a view, the table below it.
+    :param changes: for a view in mode ``upsert``, another view that names every key whose cursor lies in a range.
     :param cursor_is_event_time: the cursor is the event time: late rows are found by reconciliation only.
     :param pipeline: name of the pipeline that owns the watermark.
     """
@@ -117,6 +118,7 @@ class TableConfig:
     depends_on: tuple[str, ...] = ()
     event_time: str | None = None
     identity: str | None = None
+    changes: str | None = None
     cursor_is_event_time: bool = False
     pipeline: str = "k2"
 
@@ -284,6 +286,8 @@ class _Reader:
             self.mistake(where, "mode upsert has no `key`", "add `key: [column, ...]`, or use mode append")
         if table.mode == "append" and table.key:
             self.mistake(where, "mode append has a `key`", "remove it, or use mode upsert")
+        if table.changes and table.mode != "upsert":
+            self.mistake(where, "mode append has `changes`", "remove it: the cursor alone finds a window's rows")
         if table.columns:
             self.listed(where, table)
         if table.mode == "append" and table.cursor in table.exclude:
@@ -494,6 +498,7 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "depends_on": _names,
     "event_time": _identifier,
     "identity": _qualified,
+    "changes": _qualified,
     "cursor_is_event_time": _boolean,
 }
 _DEFAULTABLE = {"engine", "safety_lag", "window_rows", "spark_rows"}

@@ -266,4 +266,11 @@ class WarmTable:
         return cursor_expression(self.table.cursor, self.cursor_type)
 
     def _in(self, window: Window) -> str:
-        return cursor_condition(self.table.cursor, self.cursor_type, window)
+        condition = cursor_condition(self.table.cursor, self.cursor_type, window)
+        # The very first window is about nearly every key: naming them all would cost more than it saves.
+        if self.table.changes is None or window.lower <= self.table.start:
+            return condition
+        keys = ", ".join(map(quote_identifier, self.table.key))
+        return (
+            f"{condition} AND ({keys}) IN (SELECT {keys} FROM {quote_qualified(self.table.changes)} WHERE {condition})"
+        )

@@ -33,6 +33,7 @@ class ColdState:
     :param last: the pipeline's newest commit among the head's ancestors, or None.
     :param last_snapshot_id: the snapshot that carries it.
     :param foreign: whether somebody else changed rows since then.
+    :param ceiling: no foreign row has a cursor at or above it; asked for only where ``foreign``.
     """
 
     target_uuid: str
@@ -40,6 +41,7 @@ class ColdState:
     last: CommitRecord | None = None
     last_snapshot_id: int | None = None
     foreign: bool = False
+    ceiling: int = 0
 
     @property
     def watermark(self) -> int | None:
@@ -48,8 +50,8 @@ class ColdState:
 
     @property
     def high_water(self) -> int:
-        """Largest upper bound that was ever committed; 0 before the first."""
-        return self.last.high_water if self.last else 0
+        """Cursor from which on the table holds nothing: the largest upper bound ever committed, or foreign rows' end."""
+        return max(self.last.high_water if self.last else 0, self.ceiling)
 
     def is_fresh(self, window: Window) -> bool:
         """Whether the ancestors prove that the cold tier holds nothing of a window."""

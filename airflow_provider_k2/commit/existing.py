@@ -10,8 +10,9 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from pyiceberg.conversions import from_bytes
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, LessThan, LessThanOrEqual, Or
-from pyiceberg.types import DateType, DecimalType, TimestampType
+from pyiceberg.types import DateType, DecimalType, PrimitiveType, TimestampType
 
 from airflow_provider_k2.windows import Window, from_micros
 
@@ -57,6 +58,26 @@ def _literal(kind: Any, bound: int) -> Any:
         return bound
     moment = from_micros(bound)
     return moment.replace(tzinfo=None).isoformat() if isinstance(kind, TimestampType) else moment.isoformat()
+
+
+def cursor_ceiling(table: Table, column: str) -> int:
+    """Cursor value at or above which no file of the current snapshot holds a row, by the files' statistics.
+
+    :returns: 2^62 when a file has none.
+    """
+    field = table.schema().find_field(column)
+    kind = field.field_type
+    assert isinstance(kind, PrimitiveType)
+    highest = -1
+    for task in table.scan().plan_files():
+        encoded = (task.file.upper_bounds or {}).get(field.field_id)
+        if encoded is None:
+            if (task.file.null_value_counts or {}).get(field.field_id) == task.file.record_count:
+                continue
+            return 2**62
+        value = int(from_bytes(kind, encoded))
+        highest = max(highest, value * _DAY if isinstance(kind, DateType) else value)
+    return highest + 1
 
 
 def count_rows(table: Table, row_filter: BooleanExpression) -> int:

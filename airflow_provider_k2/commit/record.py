@@ -36,7 +36,8 @@ class CommitRecord:
     :param mode: ``append`` or ``upsert``.
     :param kind: ``scheduled``, ``backfill`` or ``repair``.
     :param watermark: the watermark after this commit; a backfill carries the one before it on.
-    :param high_water: largest upper bound ever committed, backfills included: a window at or above it is fresh.
+    :param high_water: largest upper bound ever committed, backfills included, and the end of foreign rows: a window at or
+        above it is fresh.
     :param token: fencing token of the writer's lease.
     """
 

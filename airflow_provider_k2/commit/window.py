@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.cold_state import ColdState, find_commit, read_cold_state
+from airflow_provider_k2.commit.existing import cursor_ceiling
 from airflow_provider_k2.exceptions import CommitConflictError, CommitUnknownError, LeaseLostError
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ def newest_state(job: WindowJob) -> ColdState:
             f"{job.table.name}: the cold tier holds a commit with fencing token {state.last.token}, newer than this "
             f"run's {job.record.token}. Nothing was committed by this one."
         )
+    if state.foreign and job.table.mode == "append":
+        # What others have put in must be replaced, too, by whichever window comes to its cursors.
+        state = replace(state, ceiling=cursor_ceiling(job.cold, job.table.cursor))
     identities = (job.record.source_uuid, job.record.target_uuid)
     if state.last is not None and (state.last.source_uuid, state.last.target_uuid) != identities:
         # After a reset: what windows of the old source or target prove is not carried on.

@@ -31,6 +31,7 @@ from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.engines.spark_catalog import spark_catalog
 from airflow_provider_k2.engines.spark_columns import received, sent
 from airflow_provider_k2.exceptions import CommitConflictError, EngineError, ProofError
+from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.resources import spark_dir
 from airflow_provider_k2.sql import cursor_condition, quote_identifier
 
@@ -145,7 +146,13 @@ class SparkEngine:
         spec = _spec(job, state, record, attempt, self.piece_rows)
         with _private_folder() as folder:
             path = folder / "job.json"
-            _write_private(path, json.dumps(spec))
+            try:
+                _write_private(path, json.dumps(spec))
+            except OSError as error:
+                raise EngineError(
+                    f"{job.table.name}: the Spark job's description could not be written to {folder}: {error.strerror}. Nothing "
+                    "was committed and the watermark stands; make room on the worker's disk and run the task again."
+                ) from error
             submission = SparkSubmission(
                 application=str(spark_dir() / "offload.py"),
                 application_args=(str(path),),
@@ -154,9 +161,13 @@ class SparkEngine:
                 env={"LOG4J_CONFIGURATION_FILE": str(spark_dir() / "log4j2.properties")},
                 files=(str(path),),
             )
+            failpoint("before_write")
             said = self._run(job, submission, folder / "result.json")
+        failpoint("after_write")
         job.cold.refresh()
-        return _read_staged(job, f"{PROVEN}-{attempt}", state.head, said.get("timings", {}))
+        staged = _read_staged(job, f"{PROVEN}-{attempt}", state.head, said.get("timings", {}))
+        failpoint("after_proof")
+        return staged
 
     def _run(self, job: WindowJob, submission: SparkSubmission, result: Path) -> dict[str, Any]:
         window = job.window.describe(job.warm.is_time)

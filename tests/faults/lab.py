@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,8 +59,12 @@ class Nursery:
             self._number += 1
             number = self._number
             result = self.folder / f"result-{number}.json"
-            worker = self._jobs[number] = Worker(result, self.folder / f"worker-{number}.log")
-            full = {**job, "number": number, "result": str(result), "log": str(worker.log)}
+            worker = self._jobs[number] = Worker(
+                result, self.folder / f"worker-{number}.log", self.folder / f"driver-{number}.pid"
+            )
+            full = {
+                **job, "number": number, "result": str(result), "log": str(worker.log), "driver": str(worker.driver),
+            }  # fmt: skip
             assert self._process.stdin
             self._process.stdin.write(json.dumps(full) + "\n")
             self._process.stdin.flush()
@@ -104,6 +110,7 @@ class Worker:
 
     result: Path
     log: Path
+    driver: Path
     pid: int = 0
     exit_code: int | None = None
     born: threading.Event = field(default_factory=threading.Event)
@@ -112,7 +119,16 @@ class Worker:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def wait(self, seconds: float = 90) -> dict[str, Any]:
+    def driver_pid(self, seconds: float = 60) -> int:
+        """Process group of the run's Spark job, once it has been submitted."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self.done.is_set():
+            if self.driver.exists() and (text := self.driver.read_text()):
+                return int(text)
+            time.sleep(0.02)
+        raise AssertionError("no Spark job was submitted")
+
+    def wait(self, seconds: float = 180) -> dict[str, Any]:
         """What the run says, or how it ended."""
         if not self.done.wait(seconds):
             self.signal(9)
@@ -127,8 +143,10 @@ class Worker:
 class Lab:
     """The services, shared by every lane."""
 
-    def __init__(self, system: LocalSystem, folder: Path) -> None:
+    def __init__(self, system: LocalSystem, folder: Path, engine: str = "direct") -> None:
         self.system = system
+        self.engine = engine
+        self.spark_submit = str(_spark_submit()) if engine == "spark" else None
         self.folder = folder
         self.nursery = Nursery(folder)
         os.environ.update(system.env())
@@ -167,7 +185,7 @@ class Lab:
 
 
 @contextmanager
-def laboratory(system: LocalSystem | None = None) -> Iterator[Lab]:
+def laboratory(system: LocalSystem | None = None, engine: str = "direct") -> Iterator[Lab]:
     """A laboratory on a system of its own, or on one that runs."""
     from airflow_provider_k2.local import LocalSystem
 
@@ -176,7 +194,7 @@ def laboratory(system: LocalSystem | None = None) -> Iterator[Lab]:
         try:
             if own is not None:
                 own.up()
-            lab = Lab(own or system, Path(folder))  # type: ignore[arg-type]
+            lab = Lab(own or system, Path(folder), engine)  # type: ignore[arg-type]
             try:
                 yield lab
             finally:
@@ -203,6 +221,7 @@ class Lane:
             "catalog": (self.catalog,),
             "object store": (self.s3,),
         }
+        self.orphans: list[int] = []
         self.env = self._env()
 
     def _env(self) -> dict[str, str]:
@@ -228,6 +247,9 @@ class Lane:
 
     def close(self) -> None:
         self.heal()
+        for driver in self.orphans:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(driver, signal.SIGKILL)
         for proxies in self.services.values():
             for proxy in proxies:
                 proxy.close()
@@ -337,7 +359,8 @@ class Subject:
         self.runs += 1
         job = {
             "env": self.lane.env, "table": self.table, "failpoints": failpoints, "run_id": f"run-{self.runs}",
-            "holder": f"holder-{self.runs}", "mutations": self.mutations, **options,
+            "holder": f"holder-{self.runs}", "mutations": self.mutations, "engine": self.lab.engine,
+            "spark_submit": self.lab.spark_submit, **options,
         }  # fmt: skip
         return self.lab.nursery.start(job)
 
@@ -345,7 +368,7 @@ class Subject:
         """Run to the end, whatever it is."""
         return self.start(failpoints, **options).wait()
 
-    def recover(self, seconds: float = 60, **options: Any) -> tuple[float, str]:
+    def recover(self, seconds: float = 180, **options: Any) -> tuple[float, str]:
         """Let the next scheduled run finish, with a retry as Airflow does; seconds that it took, and an error or nothing."""
         started = time.monotonic()
         said: dict[str, Any] = {}
@@ -373,7 +396,7 @@ class Subject:
         with tempfile.TemporaryDirectory(dir=self.lab.folder) as folder:
             place = Path(folder)
             worker = self.start(f"{name}@{nth or 1}=hold:{folder}", **options)
-            until = time.monotonic() + 60
+            until = time.monotonic() + 90
             while not (place / f"{name}.reached").exists() and not worker.done.is_set():
                 if time.monotonic() > until:
                     break
@@ -382,7 +405,7 @@ class Subject:
                 yield worker, (place / f"{name}.go").touch
             finally:
                 (place / f"{name}.go").touch()
-                if not worker.done.wait(60):
+                if not worker.done.wait(120):
                     worker.signal(9)
 
     # What people and other programs do --------------------------------------------------------------------------------
@@ -527,7 +550,8 @@ class Subject:
         if tokens != sorted(tokens, reverse=True):
             wrong.append(f"a commit with an older fencing token follows a newer one: {tokens[::-1]}")
         orphans = self._orphans(table)
-        windows = None if self.ledger_lost else self.windows()
+        # Spark names its files by ids of its own.
+        windows = None if self.ledger_lost or self.lab.engine == "spark" else self.windows()
         wrong += [f"nobody can tell whose file this is: {path}" for path in orphans if not _is_ours(path, windows)]
         return Verdict(
             sum(expected.values()),
@@ -592,6 +616,12 @@ class Subject:
             for row in table.inspect.all_files().select(["file_path"]).to_pylist()
         }
         return sorted(files - known)
+
+
+def _spark_submit() -> Path:
+    from airflow_provider_k2.local import ensure_spark
+
+    return ensure_spark(Path(os.environ.get("K2_TEST_SPARK", ROOT / ".k2" / "spark")))
 
 
 def _whole(value: Any) -> bool:

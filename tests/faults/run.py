@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.cases import MUTANTS, Case, find, matrix, random_case
+from tests.faults.cases import MUTANTS, Case, find, matrix, random_case, spark_matrix
 from tests.faults.lab import Lab, Lane, Subject, laboratory
 
 CASES_PER_TABLE = 8
@@ -148,6 +148,45 @@ def run_group(
             subject = None
 
 
+def run_spark(
+    lab: Lab, seed: int, modes: Sequence[str], minutes: float, tell: Callable[[Outcome], None], lanes: int
+) -> None:
+    """The Spark engine's faults in an order drawn from the seed, over and over, until the time is over."""
+    deadline = time.monotonic() + 60 * minutes
+    work: queue.Queue[tuple[str, Case]] = queue.Queue()
+    rng = random.Random(seed)
+    for _ in range(20):
+        shuffled = [(mode, case) for mode in modes for case in spark_matrix() if mode in case.modes]
+        rng.shuffle(shuffled)
+        for item in shuffled:
+            work.put(item)
+    failures: list[BaseException] = []
+
+    def one_lane(number: int) -> None:
+        lane = Lane(lab, seed * 10_007 + number)
+        subjects: dict[str, Subject | None] = dict.fromkeys(modes)
+        try:
+            while time.monotonic() < deadline:
+                mode, case = work.get_nowait()
+                subject = subjects[mode] or ready_subject(lane, mode)
+                outcome = run_case(subject, case)
+                tell(outcome)
+                reuse = outcome.good and not subject.ledger_lost and not subject.gone
+                subjects[mode] = subject if reuse else None
+        except BaseException as error:  # noqa: BLE001 - raised by the caller, once every lane has ended
+            failures.append(error)
+        finally:
+            lane.close()
+
+    threads = [threading.Thread(target=one_lane, args=(number,)) for number in range(lanes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
 def mutate(lab: Lab, seed: int) -> int:
     """Take each guard out in turn; how many of them nothing noticed."""
     lane, unnoticed = Lane(lab, seed), 0
@@ -224,20 +263,24 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only faults of the matrix whose name contains this")
     parser.add_argument("--no-matrix", action="store_true")
     parser.add_argument("--out", type=Path, help="also write the tables here")
+    parser.add_argument("--engine", choices=["direct", "spark"], default="direct")
+    parser.add_argument("--minutes", type=float, default=30, help="with --engine spark: how long")
     parser.add_argument("--mutate", action="store_true", help="only take each guard out, and show that its fault fails")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     fixed, drawn = Table(), Table()
-    with laboratory() as lab:
+    with laboratory(engine=options.engine) as lab:
         if options.mutate:
             return mutate(lab, options.seed)
-        if not options.no_matrix:
+        if options.engine == "spark":
+            run_spark(lab, options.seed, options.modes, options.minutes, fixed.add, options.lanes)
+        elif not options.no_matrix:
             run_matrix(lab, options.seed, options.modes, fixed.add, options.only)
-        for mode in options.modes if options.cases else ():
+        for mode in options.modes if options.cases and options.engine == "direct" else ():
             run_random(lab, options.seed, mode, options.cases, drawn.add, options.lanes)
     parts = [f"Seed {options.seed}, {time.monotonic() - fixed.started:.0f} seconds."]
     if fixed.rows:
-        parts += ["### Every fault at every step", fixed.text()]
+        parts += ["### Every fault at every step", fixed.text(options.engine)]
     if drawn.rows:
         parts += [f"### Random: {options.cases} cases a mode", drawn.text()]
     text = "\n\n".join(parts)

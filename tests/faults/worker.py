@@ -12,6 +12,9 @@ import importlib
 import json
 import logging
 import os
+import resource
+import signal
+import subprocess
 import sys
 import threading
 import traceback
@@ -31,7 +34,6 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     )
     for noisy in ("botocore", "urllib3", "pyiceberg"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    from airflow_provider_k2.engines.direct import DirectEngine
     from airflow_provider_k2.hooks import clickhouse, iceberg
     from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.offload import Offload, Request
@@ -45,9 +47,12 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     for name in job.get("mutations", ()):
         MUTATIONS[name]()
     table = parse_tables({"tables": [job["table"]]}, "fault matrix").tables[0]
-    offload = Offload(
-        table, clickhouse.ClickHouseHook(), iceberg.IcebergTableHook(), WatermarkHook(), lambda _: DirectEngine()
-    )
+    engine = _engine(job)
+    if job.get("no_disk"):
+        # Every write to a file fails from here on, as on a full disk; what is sent over the network is not a file.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    offload = Offload(table, clickhouse.ClickHouseHook(), iceberg.IcebergTableHook(), WatermarkHook(), lambda _: engine)
     window = Window(*job["window"]) if job.get("window") else None
     request = Request(
         run_id=job["run_id"],
@@ -71,11 +76,35 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     return {"ok": True, "rows": report.rows, "windows": report.windows}
 
 
+def _engine(job: dict[str, Any]) -> Any:
+    from airflow_provider_k2.engines.direct import DirectEngine
+    from airflow_provider_k2.engines.spark import SparkEngine, SparkSubmission
+
+    if job.get("engine", "direct") == "direct":
+        return DirectEngine()
+
+    def submit(submission: SparkSubmission) -> None:
+        command = [job["spark_submit"], "--master", "local[1]", "--driver-memory", "1g", "--name", submission.name]
+        # A process group of its own: what kills the driver does not kill the worker.
+        with subprocess.Popen(
+            [*command, submission.application, *submission.application_args], env={**os.environ, **submission.env},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        ) as running:  # fmt: skip
+            Path(job["driver"]).write_text(str(running.pid), encoding="utf-8")
+            output = running.communicate()[0]
+        logging.getLogger("spark").info("%s", output)
+        if running.returncode:
+            raise RuntimeError(f"spark-submit ended with exit code {running.returncode}")
+
+    return SparkEngine(submit)
+
+
 def _child(job: dict[str, Any]) -> None:
     try:
         known = set(sys.modules)
         result = run(job)
         result["modules"] = sorted(set(sys.modules) - known)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
     finally:
         # No clean-up of the parent's: a process that ends, ends.

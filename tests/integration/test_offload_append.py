@@ -393,6 +393,20 @@ def compact(table):
                 producer.append_data_file(data_file)
 
 
+def test_foreign_rows_far_ahead_are_replaced_when_their_window_comes(tiers):
+    table = tiers()
+    table.insert(1, 2)
+    table.offload()
+    table.cold.append(foreign_rows(table, 7))
+    table.insert(3)
+    table.offload()
+    # The commit above did not touch them, but remembers that they are there.
+    assert table.cold_numbers() == [1, 2, 3, 7]
+    table.insert(6, 7, 8)
+    table.offload()
+    table.assert_same()
+
+
 def test_a_compacted_table_is_still_fresh_above_and_replaced_below(tiers):
     table = tiers()
     table.insert(*range(6))

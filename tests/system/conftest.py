@@ -20,10 +20,48 @@ from pathlib import Path
 from airflow_provider_k2.dag_factory import build_dag
 
 dag = build_dag(
-    Path(__file__).with_name("tables.yaml"), dag_id="{dag_id}",
+    Path(__file__).with_name("{tables}"), dag_id="{dag_id}",
     default_args={{"owner": "k2", "retries": 0}}, pool="default_pool",
 )
 """
+
+KILLED = """
+import os
+from pathlib import Path
+from datetime import timedelta
+from airflow_provider_k2.dag_factory import build_dag
+
+folder = Path(__file__).parent
+# Only while a test asks for it, and only in a task's own process.
+if (folder / "hold").exists():
+    os.environ["K2_FAILPOINTS"] = f"before_record=hold:{folder}"
+dag = build_dag(
+    folder / "killed.yaml", dag_id="killed",
+    default_args={"owner": "k2", "retries": 3, "retry_delay": timedelta(seconds=1)},
+)
+"""
+
+KILLED_TABLES = """
+defaults: {safety_lag: 0s, window_rows: 2000, engine: direct}
+tables:
+  - {source: sys.killed, target: cold.sys_killed, layer: bronze, cursor: at, partition: [day(at)]}
+"""
+
+SECRET_TABLES = """
+defaults: {safety_lag: 0s}
+tables:
+  - {source: sys.hidden, target: cold.sys_hidden_direct, layer: bronze, cursor: at, engine: direct}
+  - {source: sys.hidden, target: cold.sys_hidden_spark, layer: bronze, cursor: at, engine: spark}
+  - {source: sys.not_there, target: cold.sys_not_there, layer: bronze, cursor: at}
+"""
+
+SETTINGS = {
+    # A dead scheduler is noticed within seconds; Airflow's own figures are minutes.
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_DETECTION_INTERVAL": "5",
+}
 
 TABLES = """
 defaults: {safety_lag: 0s, window_rows: 2000}
@@ -39,15 +77,24 @@ tables:
 
 @pytest.fixture(scope="session")
 def airflow_system() -> Iterator[LocalSystem]:
+    from airflow_provider_k2.local import ensure_spark
     from airflow_provider_k2.local.system import ALL_SERVICES, LocalSystem
 
+    spark = Path(os.environ.get("K2_TEST_SPARK", Path(__file__).parents[2] / ".k2" / "spark"))
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="k2-system-") as folder:
         dags = Path(folder) / "dags"
         dags.mkdir()
         (dags / "tables.yaml").write_text(TABLES)
-        (dags / "system_dag.py").write_text(DAG.format(dag_id="system"))
-        with LocalSystem(Path(folder) / "home", ALL_SERVICES, default_ports=False, dags=dags) as system:
+        (dags / "system_dag.py").write_text(DAG.format(dag_id="system", tables="tables.yaml"))
+        (dags / "secrets.yaml").write_text(SECRET_TABLES)
+        (dags / "secrets_dag.py").write_text(DAG.format(dag_id="secrets", tables="secrets.yaml"))
+        (dags / "killed.yaml").write_text(KILLED_TABLES)
+        (dags / "killed_dag.py").write_text(KILLED)
+        ensure_spark(spark)
+        with LocalSystem(
+            Path(folder) / "home", ALL_SERVICES, default_ports=False, dags=dags, spark=spark, settings=SETTINGS
+        ) as system:
             os.environ.update(system.env())
             yield system
     os.environ.clear()

@@ -43,7 +43,7 @@ def test_jars_come_by_maven_first_and_by_spark_submit_when_that_fails(
     monkeypatch.setattr(spark.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(spark, "_fetch_by_maven", maven)
     monkeypatch.setattr(spark, "_fetch_by_spark", by_spark)
-    assert spark._fetch_jars(tmp_path, Path("spark-submit")) == tmp_path / "jars"
+    spark._fetch_jars(tmp_path, Path("spark-submit"))
     assert asked == ["maven", "spark", "maven", "spark"]
 
 
