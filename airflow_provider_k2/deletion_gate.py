@@ -11,6 +11,7 @@ One run of one table, under the table's lease:
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from dataclasses import asdict, dataclass, field
@@ -21,7 +22,7 @@ from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
 from airflow_provider_k2.offload import hold_lease
 from airflow_provider_k2.reconcile import Reconciler, bucket_column
 from airflow_provider_k2.reconciliation.gate import Proof, ProofRange, Unit, proof_ranges, read_proof, units
-from airflow_provider_k2.reconciliation.missing import count_missing
+from airflow_provider_k2.reconciliation.missing import find_missing
 from airflow_provider_k2.reconciliation.partitions import WarmPartitions, shortened
 from airflow_provider_k2.reconciliation.results import store
 from airflow_provider_k2.reconciliation.retention import (
@@ -36,8 +37,9 @@ from airflow_provider_k2.reconciliation.retention import (
     read_ttl,
 )
 from airflow_provider_k2.reconciliation.ttl_guard import Risk, count_range, find_risk, put_back, take_away
-from airflow_provider_k2.sql import is_time_type
-from airflow_provider_k2.windows import describe_cursor
+from airflow_provider_k2.sql import cursor_condition, cursor_expression, is_time_type, quote_qualified
+from airflow_provider_k2.warm import WarmTable
+from airflow_provider_k2.windows import Window, describe_cursor, from_micros
 
 if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
@@ -50,11 +52,6 @@ DROP_TRIES = 4
 """How often a partition is proven when its parts change meanwhile (a merge, a mutation, late rows)."""
 PAUSE = 1.0
 """Seconds before the second try; before each further one a second more."""
-
-_REPAIR = (
-    "look with `k2 verify {name} --buckets`, mend with `k2 verify {name} --repair`, then run `k2 retention {name}`"
-)
-_OFFLOAD = """offload them (`airflow dags trigger k2_offload --conf '{{"tables": ["{name}"]}}'`), then run `k2 retention {name}`"""
 
 
 @dataclass(frozen=True)
@@ -394,7 +391,7 @@ class _Run:
             if late:
                 self._note_late(unit, late)
             return not late
-        self._keep(unit, proof)
+        self._keep(unit, proof, before)
         return False
 
     def _prove_unit(self, unit: Unit, ranges: tuple[ProofRange, ...]) -> tuple[ProofRange | None, Proof]:
@@ -424,11 +421,16 @@ class _Run:
         self.report.notes.append(note)
         self.log.warning("%s: %s.", self.table.name, note)
 
-    def _keep(self, unit: Unit, proof: Proof) -> None:
+    def _keep(self, unit: Unit, proof: Proof, gone: int = 0) -> None:
+        """Write down that a unit stays.
+
+        :param gone: rows of it that were proven and dropped before ClickHouse refused.
+        """
+        done = f"{gone:,} proven rows of it were deleted before" if gone else "Nothing of it was deleted by this run"
         sentence = (
             f"{self.table.name}: partition {unit.label} of {self.table.identity_source} ({unit.rows:,} rows, "
-            f"{self._bound(unit.lower)} to {self._bound(unit.upper)}) is past its age and is kept: {proof.refusal}. Nothing of it "
-            f"was deleted by this run; {self._mend(proof)}."
+            f"{self._bound(unit.lower)} to {self._bound(unit.upper)}) is past its age and is kept: {proof.refusal}. {done}; "
+            f"{self._mend(proof)}."
         )
         compared = proof.problem is None
         self.report.kept.append(
@@ -447,15 +449,44 @@ class _Run:
         :param counted: rows (keys, in upsert mode) of the warm object in it.
         """
         verdict = self.gate.reconciler.verify(self.table, since=wanted.lower, until=wanted.upper, bucket="hour")
-        missing = count_missing(self.gate.reconciler, self.table, verdict, wanted.lower, wanted.upper)
+        missing = find_missing(self.gate.reconciler, self.table, verdict, wanted.lower, wanted.upper)
         if self.lease is not None:
             store(self.ledger, self.table, verdict, self.run_id)
         return read_proof(verdict, counted, missing)
 
     def _mend(self, proof: Proof) -> str:
+        """How to mend what a proof found, as commands."""
+        name = self.table.name
+        again = f", then run `k2 retention {name}`"
         if proof.problem is not None:
-            return f"see `k2 verify {self.table.name}`, then run `k2 retention {self.table.name}`"
-        return (_OFFLOAD if proof.pending else _REPAIR).format(name=self.table.name)
+            return f"see `k2 verify {name}`{again}"
+        if proof.pending:
+            return f"offload them (`{_trigger({'tables': [name]})}`){again}"
+        if proof.astray is not None:
+            lower, upper = self._cursors(*proof.astray)
+            conf = {"tables": [name], "lower": self._iso(lower), "upper": self._iso(upper)}
+            return f"offload the range again (`{_trigger(conf)}`){again}"
+        if proof.differing:
+            return (
+                f"look with `k2 verify {name} --buckets`: the cold tier holds more, so either it is wrong (`k2 verify {name} "
+                f"--repair --force` replaces it) or the warm tier has lost rows{again}"
+            )
+        return f"look at `start` and `identity` of the entry, and at what the source leaves out{again}"
+
+    def _cursors(self, lower: int, upper: int) -> tuple[int, int]:
+        """Cursor range of the rows in a range of the bucket column."""
+        if self.table.mode == "append":
+            return lower, upper
+        warm = WarmTable(self.table, self.gate.clickhouse)
+        inside = cursor_condition(self.warm.column, warm.columns[self.warm.column], Window(lower, upper))
+        cursor = cursor_expression(self.table.cursor, warm.cursor_type)
+        first, last = self.gate.clickhouse.execute(
+            f"SELECT min({cursor}), max({cursor}) FROM {quote_qualified(self.table.source)} WHERE {inside}"
+        )[0]
+        return int(first), int(last) + 1
+
+    def _iso(self, value: int) -> str | int:
+        return from_micros(value).isoformat() if self.is_time else value
 
     # The ledger -------------------------------------------------------------------------------------------------------
 
@@ -469,3 +500,8 @@ class _Run:
             self.ledger.note(
                 self.table, self.lease.lease, who=self.holder, action=action, before=before, after=after, reason=reason
             )
+
+
+def _trigger(conf: dict[str, Any]) -> str:
+    """Command that starts the standard offload."""
+    return f"airflow dags trigger k2_offload --conf '{json.dumps(conf)}'"

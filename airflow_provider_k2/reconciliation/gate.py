@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
+    from airflow_provider_k2.reconciliation.missing import Missing
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class Proof:
     :param pending: rows of the source at or above the watermark, or within the safety lag.
     :param differing: buckets that differ.
     :param missing: rows of partly deleted buckets that are in the warm tier and not in the cold one.
+    :param missing_in: range of the bucket column in which these lie, or None.
     :param problem: why nothing could be compared, or None.
     """
 
@@ -109,6 +111,7 @@ class Proof:
     pending: int = 0
     differing: tuple[Bucket, ...] = ()
     missing: int = 0
+    missing_in: tuple[int, int] | None = None
     problem: str | None = None
 
     @property
@@ -121,10 +124,10 @@ class Proof:
         if self.differing:
             warm = sum(bucket.warm.rows for bucket in self.differing)
             cold = sum(bucket.cold.rows for bucket in self.differing)
-            what = "differ in content" if warm == cold else "differ"
             count = len(self.differing)
+            what = "buckets differ" if count > 1 else "bucket differs"
             return (
-                f"{count} bucket{'s' if count > 1 else ''} {what}: {warm:,} rows in the warm tier, {cold:,} rows in the "
+                f"{count} {what}{' in content' if warm == cold else ''}: {warm:,} rows in the warm tier, {cold:,} rows in the "
                 "cold tier"
             )
         if self.missing:
@@ -135,6 +138,17 @@ class Proof:
                 "without a value, or that the source does not show)"
             )
         return None
+
+    @property
+    def astray(self) -> tuple[int, int] | None:
+        """Range of the bucket column to offload again; None when nothing is known to be wrong, or the cold tier has more."""
+        if not self.differing:
+            return self.missing_in
+        if sum(bucket.warm.rows - bucket.cold.rows for bucket in self.differing) < 0:
+            return None
+        starts = [bucket.start for bucket in self.differing if bucket.start is not None]
+        ends = [bucket.end for bucket in self.differing if bucket.end is not None]
+        return (min(starts), max(ends)) if starts and ends else None
 
 
 def units(partitions: Iterable[Partition]) -> tuple[Unit, ...]:
@@ -180,11 +194,11 @@ def proof_ranges(
     return (best,) if best == own else (best, own)
 
 
-def read_proof(verdict: TableVerdict, counted: int, missing: int) -> Proof:
+def read_proof(verdict: TableVerdict, counted: int, missing: Missing) -> Proof:
     """Read a verdict that is restricted to the range of a proof.
 
     :param counted: rows (keys, in upsert mode) of the warm object.
-    :param missing: rows of its partly deleted buckets that are not in the cold tier.
+    :param missing: rows of its partly deleted buckets that the cold tier lacks.
     """
     return Proof(
         counted=counted,
@@ -192,6 +206,7 @@ def read_proof(verdict: TableVerdict, counted: int, missing: int) -> Proof:
         cold=sum(bucket.cold.rows for bucket in verdict.buckets),
         pending=verdict.pending,
         differing=tuple(bucket for bucket in verdict.buckets if bucket.status is Status.DIFFERS),
-        missing=missing,
+        missing=missing.rows,
+        missing_in=None if missing.lower is None or missing.upper is None else (missing.lower, missing.upper),
         problem=verdict.problem,
     )

@@ -17,7 +17,7 @@ from airflow_provider_k2.exceptions import RetentionError
 from airflow_provider_k2.hooks.watermark import Mark
 from airflow_provider_k2.reconciliation.buckets import Bucket, Facts, TableVerdict
 from airflow_provider_k2.reconciliation.gate import Partition, Proof, ProofRange, Unit, proof_ranges, read_proof, units
-from airflow_provider_k2.reconciliation.missing import join, lacking
+from airflow_provider_k2.reconciliation.missing import Missing, join, lacking
 from airflow_provider_k2.reconciliation.partitions import shortened
 from airflow_provider_k2.reconciliation.retention import (
     HOLD_ACTION,
@@ -105,9 +105,9 @@ def test_a_full_proof_lets_rows_go():
         ({"missing": 1}, "1 of the 10 rows that are left"),
         (
             {"differing": (Bucket(0, 1, False, Facts(5, 1), Facts(4, 1)),)},
-            "1 bucket differ: 5 rows in the warm tier, 4 rows",
+            "1 bucket differs: 5 rows in the warm tier, 4 rows",
         ),
-        ({"differing": (Bucket(0, 1, False, Facts(5, 1), Facts(5, 2)),)}, "differ in content: 5 rows"),
+        ({"differing": (Bucket(0, 1, False, Facts(5, 1), Facts(5, 2)),)}, "1 bucket differs in content: 5 rows"),
     ],
 )
 def test_whatever_is_unproven_keeps_them(change, words):
@@ -127,7 +127,17 @@ def test_nothing_goes_unless_every_bucket_and_every_count_agrees(buckets, counte
         bucket.warm == bucket.cold or (bucket.expiring and bucket.warm.rows < bucket.cold.rows) for bucket in buckets
     )
     allowed = problem is None and not pending and not missing and proven and counted == warm
-    assert (read_proof(verdict, counted, missing).refusal is None) is allowed
+    assert (read_proof(verdict, counted, Missing(missing)).refusal is None) is allowed
+
+
+def test_what_has_to_be_offloaded_again():
+    def bucket(start, warm, cold):
+        return Bucket(start, start + 10, False, Facts(warm, 1), Facts(cold, 2))
+
+    assert GOOD.astray is None
+    assert replace(GOOD, missing=1, missing_in=(3, 4)).astray == (3, 4)
+    assert replace(GOOD, differing=(bucket(0, 5, 4), bucket(30, 5, 5))).astray == (0, 40)
+    assert replace(GOOD, differing=(bucket(0, 4, 5),)).astray is None, "the cold tier holds more"
 
 
 # Ranges and records -------------------------------------------------------------------------------------------------------
@@ -211,9 +221,14 @@ HASHES = st.lists(st.integers(0, 6)).map(lambda values: np.array(values, np.uint
 
 
 @given(HASHES, HASHES)
-def test_missing_rows_are_counted_as_often_as_they_occur(wanted, there):
+def test_missing_rows_are_counted_as_often_as_they_occur_and_located(wanted, there):
     expected = Counter(wanted.tolist()) - Counter(there.tolist())
-    assert lacking(wanted, there) == expected.total()
+    places = np.arange(len(wanted), dtype=np.int64)
+    found = lacking(wanted, places, there)
+    assert found.rows == expected.total()
+    where = [place for place, value in enumerate(wanted.tolist()) if expected[value]]
+    assert (found.lower, found.upper) == ((min(where), max(where) + 1) if where else (None, None))
+    assert found | Missing(2, -5, -3) == Missing(found.rows + 2, -5, found.upper or -3)
 
 
 def test_spans_are_cut_to_the_bounds_and_joined():
