@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from airflow_provider_k2.type_plan import TypePlan
 
 
-def adopted_types(cold: Table) -> dict[str, str]:
-    """Cold types by column, which the type plan adopts where they hold every value too."""
+def held_types(cold: Table) -> dict[str, str]:
+    """Cold types by column, which the type plan takes where they hold every value, too."""
     return {field.name: str(field.field_type) for field in cold.schema().fields}
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.agreement import agree
-from airflow_provider_k2.cold_schema import adopted_types, partition_of, reconcile_schema
+from airflow_provider_k2.cold_schema import held_types, partition_of, reconcile_schema
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.commit.existing import count_rows, range_filter
 from airflow_provider_k2.commit.record import CommitRecord
@@ -221,7 +221,7 @@ class _Run:
         self.offload, self.request, self.lease, self.report = offload, request, lease, report
         self.table, self.log, self.ledger = offload.table, offload.log, offload.ledger
         cold = offload.iceberg.load(self.table.target)
-        self.warm = WarmTable(self.table, offload.clickhouse, adopted_types(cold) if cold else None)
+        self.warm = WarmTable(self.table, offload.clickhouse, held_types(cold) if cold else None)
         self.is_time = self.warm.is_time
         plan = self.warm.plan
         self.source_uuid = self.warm.uuid()

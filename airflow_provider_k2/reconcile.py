@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.agreement import _check_identity, _only_empty, is_reset
-from airflow_provider_k2.cold_schema import adopted_types
+from airflow_provider_k2.cold_schema import held_types
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.exceptions import IdentityError, TableListError
 from airflow_provider_k2.reconciliation.buckets import (
@@ -88,7 +88,7 @@ class Reconciler:
     def _verify(self, table: TableConfig, since: int | None, until: int | None, bucket: str) -> TableVerdict:
         cold = self.iceberg.load(table.target)
         stored = self.ledger.watermark(table)
-        warm = WarmTable(table, self.clickhouse, adopted_types(cold) if cold else None)
+        warm = WarmTable(table, self.clickhouse, held_types(cold) if cold else None)
         if cold is None:
             return _without_target(table, warm, stored)
         state = read_cold_state(cold.metadata, table.pipeline, table.target)

@@ -7,6 +7,7 @@ What cannot be held exactly is refused by name, with the mend (contract 8).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -142,6 +143,7 @@ def plan_types(
     columns: Sequence[str],
     exclude: Iterable[str],
     types: Mapping[str, str],
+    held: Mapping[str, str] | None = None,
 ) -> TypePlan:
     """Plan every column of a table, or refuse with every reason at once.
 
@@ -150,10 +152,13 @@ def plan_types(
     :param columns: the columns to take, in this order; empty for all of them.
     :param exclude: columns to leave out.
     :param types: wished cold types by column.
+    :param held: types of an existing cold table by column: taken where they hold every value, too. Where they do not,
+        :func:`airflow_provider_k2.cold_schema.reconcile_schema` widens the cold column or refuses.
     :raises TypePlanError: naming every column that is unknown or cannot be held exactly.
     """
-    known = dict(source)
-    excluded = set(exclude)
+    known, held = dict(source), dict(held or {})
+    # A column that the source has dropped may be excluded: it stays in the cold table, null from then on.
+    excluded = {name for name in exclude if name in known or name not in held}
     wanted = [name for name in (columns or known) if name not in excluded]
     problems = [
         f"column {name} is not in the source (it has {', '.join(known)}); correct the table list"
@@ -169,6 +174,9 @@ def plan_types(
             target, cast = _plan(parsed)
             if name in types:
                 target, cast = _override(parsed, target, cast, types[name])
+            elif name in held:
+                with suppress(_RefusalError):
+                    target, cast = _override(parsed, target, cast, held[name])
             plans.append(ColumnPlan(name, parsed, parse_type(cast), target))
         except _RefusalError as refusal:
             problems.append(f"column {name} of type {known[name]} {refusal.reason}; {refusal.mend}")

@@ -66,14 +66,14 @@ class WarmTable:
 
     :param table: its entry in the table list.
     :param hook: the ClickHouse connection.
-    :param types: cold types to adopt besides the entry's own, by column (an existing cold table may be wider).
+    :param held: types of the cold table's columns, where it exists (they may be wider).
     :ivar known_to: cursor up to which newer rows of a key are in the cold tier, or about to be: the watermark.
     """
 
-    def __init__(self, table: TableConfig, hook: ClickHouseHook, types: dict[str, str] | None = None) -> None:
+    def __init__(self, table: TableConfig, hook: ClickHouseHook, held: dict[str, str] | None = None) -> None:
         self.table = table
         self.hook = hook
-        self.types = types or {}
+        self.held = held or {}
         self.known_to = 0
 
     @cached_property
@@ -88,9 +88,7 @@ class WarmTable:
         :raises TypePlanError: when a column cannot be held exactly, or one that the entry names does not go cold.
         """
         table = self.table
-        plan = plan_types(
-            table.name, list(self.columns.items()), table.columns, table.exclude, {**table.types, **self.types}
-        )
+        plan = plan_types(table.name, list(self.columns.items()), table.columns, table.exclude, table.types, self.held)
         self._check_roles(plan)
         return plan
 

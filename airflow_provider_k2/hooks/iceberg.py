@@ -60,7 +60,7 @@ class IcebergTableHook(IcebergHook):
         try:
             catalog: Catalog = IcebergHook.catalog.func(self)
         except Exception as error:
-            if type(error).__name__ in ("AirflowNotFoundException", "AirflowRuntimeError"):
+            if _is_missing_connection(error):
                 raise
             raise self._failure("cannot be reached", error) from error
         session = getattr(catalog, "_session", None)
@@ -69,8 +69,9 @@ class IcebergTableHook(IcebergHook):
         return catalog
 
     def _failure(self, what: str, error: BaseException) -> EngineError:
+        said = str(error).rstrip(".")
         return EngineError(
-            f"The Iceberg catalog of connection {self.conn_id!r} {what}: {type(error).__name__}: {error}. Nothing was "
+            f"The Iceberg catalog of connection {self.conn_id!r} {what}: {type(error).__name__}: {said}. Nothing was "
             f"committed and the watermark stands; check it with `airflow connections get {self.conn_id}`."
         )
 
@@ -86,6 +87,8 @@ class IcebergTableHook(IcebergHook):
         except (NoSuchTableError, NoSuchNamespaceError, EngineError):
             raise
         except Exception as error:
+            if _is_missing_connection(error):
+                raise
             raise self._failure("does not answer", error) from error
 
     def load(self, target: str) -> Table | None:
@@ -171,3 +174,8 @@ class IcebergTableHook(IcebergHook):
     def spark_properties(self) -> dict[str, Any]:
         """Catalog properties as pyiceberg knows them, for the Spark engine to translate. Holds secrets."""
         return dict(self.catalog.properties)
+
+
+def _is_missing_connection(error: Exception) -> bool:
+    """Whether Airflow does not know the connection: in a task of Airflow 3 the supervisor says so in an error of its own."""
+    return type(error).__name__ in ("AirflowNotFoundException", "AirflowRuntimeError")

@@ -69,7 +69,7 @@ class Tiers:
         return table
 
     def warm_rows(self) -> list[Any]:
-        names = ", ".join(self.cold.schema().column_names)
+        names = ", ".join(field.name for field in self.cold.schema().fields)
         return sorted(self.sql(f"SELECT {names} FROM {{t}}"), key=repr)
 
     def cold_rows(self) -> list[Any]:
@@ -77,7 +77,8 @@ class Tiers:
 
     def assert_same(self) -> None:
         """Warm and cold hold the same rows, equal ones as often."""
-        assert _plain(self.cold_rows()) == _plain(self.warm_rows())
+        cold, warm = _plain(self.cold_rows()), _plain(self.warm_rows())
+        assert cold == warm, f"cold only {set(cold) - set(warm)}, warm only {set(warm) - set(cold)}"
 
     def cold_numbers(self) -> list[int]:
         return sorted(self.cold.scan(selected_fields=("n",)).to_arrow()["n"].to_pylist())
@@ -112,11 +113,13 @@ class Tiers:
 
 
 def _plain(rows: list[Any]) -> list[str]:
-    """Rows as text: a time's zone and an integer's Python type are each side's own."""
+    """Rows as text: a time's zone and an integer's Python type and a decimal's zeros are each side's own."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, datetime):
             return value.timestamp()
-        return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else value
+        if isinstance(value, Decimal):
+            return int(value) if value == value.to_integral_value() else value.normalize()
+        return value
 
     return sorted(repr(tuple(map(plain, row))) for row in rows)
