@@ -12,7 +12,7 @@ import numpy as np
 
 from airflow_provider_k2.checksum.cold import row_hashes
 from airflow_provider_k2.checksum.warm import row_expression
-from airflow_provider_k2.cold_schema import adopted_types
+from airflow_provider_k2.cold_schema import held_types
 from airflow_provider_k2.commit.existing import range_filter
 from airflow_provider_k2.sql import cursor_condition, cursor_expression, quote_identifier, quote_qualified
 from airflow_provider_k2.warm import WarmTable
@@ -66,7 +66,7 @@ def find_missing(
     cold = reconciler.iceberg.load(table.target) if spans else None
     if cold is None or verdict.watermark is None:
         return Missing()
-    warm = WarmTable(table, reconciler.clickhouse, adopted_types(cold))
+    warm = WarmTable(table, reconciler.clickhouse, held_types(cold))
     held = {field.name for field in cold.schema().fields}
     names = tuple(name for name in warm.plan.names if name in held)
     plan = type(warm.plan)(tuple(warm.plan[name] for name in names))
