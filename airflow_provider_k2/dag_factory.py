@@ -11,10 +11,11 @@ the run red when a table failed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_k2.tables import LAYERS, STANDARD_TABLES, TableConfig, TableList, load_tables
+from airflow_provider_k2.tables import LAYERS, STANDARD_TABLES, RetentionPolicy, TableConfig, TableList, load_tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,7 +143,7 @@ def to_entry(table: TableConfig) -> dict[str, Any]:
     """Write a table back as the mapping that it was read from: what a mapped task carries, whatever file a worker has."""
     default = TableConfig(table.source, table.target, table.layer, table.cursor)
     values = {
-        name: list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
+        name: _plain(value)
         for name in TableConfig.__dataclass_fields__
         if (value := getattr(table, name)) != getattr(default, name)
     }
@@ -154,3 +155,10 @@ def to_entry(table: TableConfig) -> dict[str, Any]:
         **values,
         "partition": [str(part) for part in table.partition],
     }
+
+
+def _plain(value: Any) -> Any:
+    """Return what YAML has: lists, mappings and scalars."""
+    if isinstance(value, RetentionPolicy):
+        return {name: item for name, item in asdict(value).items() if item is not None}
+    return list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value

@@ -53,3 +53,7 @@ class CommitConflictError(K2Error):
 
 class EngineError(K2Error):
     """The engine could not move a window (spark-submit missing or failed, a service unreachable)."""
+
+
+class RetentionError(K2Error):
+    """Warm rows past their age, or about to be deleted by a TTL, are not proven to be cold."""

@@ -27,6 +27,7 @@ from airflow_provider_k2.windows import Window, cut, describe_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from pyiceberg.table import Table
 
@@ -139,31 +140,43 @@ class Offload:
                 report.table, describe_cursor(report.upper or 0, is_time),
             )  # fmt: skip
 
-    @contextmanager
-    def _lease(self, request: Request) -> Iterator[_HeldLease]:
-        """Take the table's lease, keep it alive, give it back."""
-        deadline = time.monotonic() + request.wait
-        while True:
-            try:
-                lease = self.ledger.acquire(self.table, request.holder, request.lease_seconds)
-                break
-            except LeaseHeldError as error:
-                if time.monotonic() >= deadline:
-                    raise
-                self.log.info("%s Waiting for it.", error)
-                time.sleep(min(5, max(0.1, deadline - time.monotonic())))
-        held = _HeldLease(self.ledger, lease, request.lease_seconds, self.log)
+    def _lease(self, request: Request) -> AbstractContextManager[_HeldLease]:
+        return hold_lease(
+            self.ledger, self.table, request.holder, wait=request.wait, seconds=request.lease_seconds, log=self.log
+        )
+
+
+@contextmanager
+def hold_lease(
+    ledger: WatermarkHook, table: TableConfig, holder: str, *, wait: int, seconds: int, log: logging.Logger
+) -> Iterator[_HeldLease]:
+    """Take a table's lease, keep it alive, give it back.
+
+    :param holder: who asks; the same for every try of one task.
+    :param wait: seconds to wait for another run's lease.
+    :param seconds: how long the lease outlives its holder.
+    :raises LeaseHeldError: when another run still holds it.
+    """
+    deadline = time.monotonic() + wait
+    while True:
         try:
-            yield held
-        finally:
-            held.stop()
-            # A lease that was taken over, or a ledger that is down, must not hide what happened before.
-            try:
-                self.ledger.release(held.lease)
-            except K2Error as error:
-                self.log.warning(
-                    "%s: the lease could not be given back and expires by itself: %s", self.table.name, error
-                )
+            lease = ledger.acquire(table, holder, seconds)
+            break
+        except LeaseHeldError as error:
+            if time.monotonic() >= deadline:
+                raise
+            log.info("%s Waiting for it.", error)
+            time.sleep(min(5, max(0.1, deadline - time.monotonic())))
+    held = _HeldLease(ledger, lease, seconds, log)
+    try:
+        yield held
+    finally:
+        held.stop()
+        # A lease that was taken over, or a ledger that is down, must not hide what happened before.
+        try:
+            ledger.release(held.lease)
+        except K2Error as error:
+            log.warning("%s: the lease could not be given back and expires by itself: %s", table.name, error)
 
 
 class _HeldLease:

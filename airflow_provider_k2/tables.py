@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LAYERS = ("bronze", "silver", "gold")
 MODES = ("append", "upsert")
 ENGINES = ("auto", "direct", "spark")
+TTL_MODES = ("hold", "backstop")
 TRANSFORMS = ("identity", "year", "month", "day", "hour")
 
 STANDARD_TABLES = Path(__file__).with_name("standard_tables.yaml")
@@ -54,6 +55,23 @@ class PartitionField:
 
 
 @dataclass(frozen=True)
+class RetentionPolicy:
+    """How long rows stay in the warm tier, and what guards the warm table's own TTL.
+
+    :param keep: seconds; a partition whose every row is older may be dropped, once it is proven to be cold.
+    :param ttl: ``hold`` takes the warm table's TTL away while rows that it is about to delete are not proven to be cold;
+        ``backstop`` leaves it and raises an alert only.
+    :param alert: seconds before the TTL deletes a row at which the row has to be proven.
+    :param column: column of the warm object that a row's age is measured by; by default the cursor, where the object has it.
+    """
+
+    keep: int
+    ttl: str = "hold"
+    alert: int = 172_800
+    column: str | None = None
+
+
+@dataclass(frozen=True)
 class TableConfig:
     """One entry of the table list.
 
@@ -72,6 +90,7 @@ class TableConfig:
     :param types: column to cold type, where it shall differ from the type plan's choice.
     :param exclude: columns that stay warm.
     :param start: cursor at which the very first window begins (epoch microseconds, or the integer cursor's value).
+    :param retention: how long rows stay in the warm tier; None leaves that to the warm table alone.
     :param depends_on: targets of earlier layers without which this table is not offloaded in the same run.
     :param event_time: column that buckets rows for reconciliation; needed where the cursor does not go cold.
     :param identity: warm object whose UUID is the source's identity; for a view, the table below it.
@@ -95,6 +114,7 @@ class TableConfig:
     types: Mapping[str, str] = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
     start: int = 0
+    retention: RetentionPolicy | None = None
     depends_on: tuple[str, ...] = ()
     event_time: str | None = None
     identity: str | None = None
@@ -159,6 +179,25 @@ def load_tables(path: str | Path = STANDARD_TABLES) -> TableList:
     except _UNREADABLE as error:
         raise TableListError(f"{path}: is not YAML: {error}") from error
     return parse_tables(document, str(path))
+
+
+def read_entry(table: str | Mapping[str, Any] | TableConfig, table_list: str | Path | None, where: str) -> TableConfig:
+    """Find the entry that an operator was given.
+
+    :param table: name of a table of the table list, one entry of such a list as a mapping, or a ``TableConfig``.
+    :param table_list: path of the table list; the nine standard tables when not given.
+    :param where: who asks, for messages.
+    :raises TableListError: when it has a mistake or does not exist.
+    """
+    if isinstance(table, TableConfig):
+        return table
+    if isinstance(table, str):
+        return (load_tables(table_list) if table_list else load_tables()).get(table)
+    entry = dict(table)
+    pipeline = entry.pop("pipeline", "k2")
+    # One entry alone cannot be checked against its neighbours; `depends_on_tasks` says where they are.
+    entry.pop("depends_on", None)
+    return parse_tables({"pipeline": pipeline, "tables": [entry]}, where).tables[0]
 
 
 def parse_tables(document: Any, origin: str) -> TableList:
@@ -229,7 +268,8 @@ class _Reader:
             try:
                 values[name] = _FIELDS[name](value)
             except ValueError as error:
-                self.mistake(where, f"`{name}: {value!r}` {error.args[0]}", error.args[1])
+                for what, mend in zip(error.args[::2], error.args[1::2], strict=True):
+                    self.mistake(where, f"`{name}: {value!r}` {what}", mend)
         for name in ("source", "target", "layer", "cursor"):
             if name not in entry:
                 self.mistake(where, f"`{name}` is missing", f"add `{name}:`")
@@ -257,6 +297,14 @@ class _Reader:
         if table.mode == "upsert" and table.event_time is None and table.cursor in table.exclude:
             self.mistake(
                 where, "the cursor does not go cold and `event_time` is missing", "name a time column that goes cold"
+            )
+
+        if table.retention is not None and table.mode == "upsert" and table.bucket_column not in table.key:
+            self.mistake(
+                where,
+                f"`retention` of mode upsert needs `{table.bucket_column}` in `key`",
+                "else the rows of one key could lie in several partitions, of which one is dropped: name a key column as "
+                "`event_time`, or remove `retention`",
             )
 
     def listed(self, where: str, table: TableConfig) -> None:
@@ -345,6 +393,39 @@ def _seconds(value: Any) -> int:
     return int(match[1]) * _SECONDS[match[2]]
 
 
+def _retention(value: Any) -> RetentionPolicy:
+    """Read a duration, or a mapping with ``keep``; every mistake of it at once."""
+    given = value if isinstance(value, dict) else {"keep": value}
+    readers: dict[str, Callable[[Any], Any]] = {
+        "keep": _seconds, "ttl": _one_of(TTL_MODES), "alert": _seconds, "column": _identifier,
+    }  # fmt: skip
+    values: dict[str, Any] = {}
+    mistakes: list[str] = []
+    for name in given:
+        if name not in readers:
+            mistakes += [f"has the unknown key `{name}`", f"use {', '.join(readers)}"]
+            continue
+        try:
+            values[name] = readers[name](given[name])
+        except ValueError as error:
+            mistakes += [f"(`{name}`) {error.args[0]}", error.args[1]]
+    if "keep" not in given:
+        mistakes += ["has no `keep`", "write `{keep: 7d}`"]
+    elif values.get("keep") == 0:
+        mistakes += ["(`keep`) is 0", "give rows some time in the warm tier"]
+    if not mistakes:
+        # A short-lived table would have everything at risk at once.
+        values.setdefault("alert", min(RetentionPolicy.alert, values["keep"] // 2))
+        if values["alert"] >= values["keep"]:
+            mistakes += [
+                "(`alert`) is not shorter than `keep`",
+                "write a shorter `alert`: all rows would be at risk always",
+            ]
+    if mistakes:
+        raise ValueError(*mistakes)
+    return RetentionPolicy(**values)
+
+
 def _integer(minimum: int) -> Callable[[Any], int]:
     def read(value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
@@ -413,6 +494,7 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "types": _types,
     "exclude": _identifiers,
     "start": _integer(0),
+    "retention": _retention,
     "depends_on": _names,
     "event_time": _identifier,
     "identity": _qualified,

@@ -22,6 +22,11 @@ _COMMANDS = {
     "replay": ("airflow_provider_k2.cli.feed", "replay", "Send raw messages through the warm tier."),
     "generate": ("airflow_provider_k2.cli.feed", "generate", "Make raw messages."),
     "verify": ("airflow_provider_k2.cli.verify", "verify", "Compare warm and cold."),
+    "retention": (
+        "airflow_provider_k2.cli.retention",
+        "retention",
+        "Drop warm partitions past their age that are proven to be cold.",
+    ),
 }
 
 

@@ -74,6 +74,16 @@ class Lease:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """An event of the ledger that says something of a range of rows; what its bounds mean depends on the action."""
+
+    action: str
+    before: int | None
+    after: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
 class WindowRecord:
     """One row of the ledger's windows."""
 
@@ -316,6 +326,39 @@ class WatermarkHook(PostgresHook):
                 (table.pipeline, table.target, limit),
             )
             return [tuple(row) for row in cursor.fetchall()]
+
+    def marks(self, table: TableConfig, actions: Sequence[str]) -> list[Mark]:
+        """Events of some actions, oldest first, all of them."""
+        with self._transaction() as cursor:
+            cursor.execute(
+                "SELECT action, before, after, reason FROM k2.events WHERE pipeline = %s AND target = %s "
+                "AND action = ANY(%s) ORDER BY event_id",
+                (table.pipeline, table.target, list(actions)),
+            )
+            return [Mark(*row) for row in cursor.fetchall()]
+
+    def note(
+        self,
+        table: TableConfig,
+        lease: Lease,
+        *,
+        who: str,
+        action: str,
+        before: int | None,
+        after: int | None,
+        reason: str,
+    ) -> None:
+        """Write an event that moves no watermark.
+
+        :raises LeaseLostError: when the lease was taken over.
+        """
+        with self._transaction() as cursor:
+            _check_lease(cursor, lease)
+            cursor.execute(
+                "INSERT INTO k2.events (who, action, pipeline, target, before, after, reason) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                (who, action, table.pipeline, table.target, before, after, reason),
+            )
 
     # Windows ----------------------------------------------------------------------------------------------------------
 

@@ -79,12 +79,14 @@ class Retention:
     :param column: column that a TTL counts from; None when rows never expire by TTL.
     :param edge: rows whose ``column`` is below it may be gone (epoch microseconds).
     :param dropped: rows whose bucket column is below it were deleted on purpose (the deletion gate's record), or None.
+    :param gone: ranges ``[lower, upper)`` above it of which rows were deleted on purpose.
     """
 
     known: bool = True
     column: str | None = None
     edge: int = EARLIEST
     dropped: int | None = None
+    gone: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,8 @@ class _Reader:
             expiring |= known & (times < retention.edge)
         if retention.dropped is not None:
             expiring |= valid & (values < retention.dropped)
+        for lower, upper in retention.gone:
+            expiring |= valid & (values >= lower) & (values < upper)
         return expiring
 
     def _wanted(self, batch: pa.RecordBatch, values: Integers, valid: Flags, expiring: Flags) -> Flags:

@@ -12,14 +12,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-    from airflow_provider_k2.hooks.watermark import WatermarkHook
+    from airflow_provider_k2.hooks.watermark import Mark, WatermarkHook
     from airflow_provider_k2.tables import TableConfig
 
 RETENTION_ACTION = "retention"
 """Action of the ledger's events that tell of a deliberate deletion: ``after`` is the bucket value below which warm rows
-were dropped."""
+were dropped, from ``before`` on; ``before`` is null where all rows below were."""
 RESET_ACTION = "reset"
 """Action of the ledger's events that accept a re-created source: ``after`` is where it begins."""
+
+HOLD_ACTION = "hold ttl"
+"""Action of the ledger's events that tell that the deletion gate took a TTL away: ``reason`` is its deleting element,
+``after`` the time below which rows of its column may have been deleted before."""
+PUT_BACK_ACTION = "put ttl back"
+"""Action of the ledger's events that end a hold."""
 
 _CLAUSE = re.compile(r"\bTTL (?P<elements>.*?)(?: SETTINGS .*)?$", re.DOTALL)
 _EXPIRY = re.compile(
@@ -43,6 +49,28 @@ class Ttl:
     slack: str
 
 
+@dataclass(frozen=True)
+class WarmTtl:
+    """The TTL of a warm table as it is now.
+
+    :param ttl: when rows are deleted; None when they never are.
+    :param element: its deleting element, in ClickHouse's words.
+    :param others: its other elements (moves, recompression), in ClickHouse's words.
+    :param held_at: None while the TTL works. While the deletion gate has taken the deleting element away, rows whose
+        ``ttl.column`` is below it may have been deleted before.
+    """
+
+    ttl: Ttl | None = None
+    element: str = ""
+    others: tuple[str, ...] = ()
+    held_at: int | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the deletion gate has taken the deleting element away."""
+        return self.held_at is not None
+
+
 def parse_ttl(engine_full: str) -> Ttl | None:
     """Read the TTL of a MergeTree table.
 
@@ -50,15 +78,30 @@ def parse_ttl(engine_full: str) -> Ttl | None:
     :returns: None when rows never expire.
     :raises ValueError: when the clause is of a form that is not understood.
     """
-    match = _CLAUSE.search(engine_full)
-    deletes = [element for element in _split(match["elements"]) if not _MOVES.search(element)] if match else []
-    if not deletes:
-        return None
-    expiry = _EXPIRY.fullmatch(deletes[0])
-    if len(deletes) > 1 or expiry is None:
+    deletes, _ = _elements(engine_full)
+    if len(deletes) > 1:
         raise ValueError(", ".join(deletes))
+    return parse_element(deletes[0]) if deletes else None
+
+
+def parse_element(element: str) -> Ttl:
+    """Read the deleting element of a TTL.
+
+    :raises ValueError: when it is of a form that is not understood.
+    """
+    expiry = _EXPIRY.fullmatch(element)
+    if expiry is None:
+        raise ValueError(element)
     slack = "INTERVAL 1 DAY" if (expiry["coarse"] or "").startswith("toDate") and "Time" not in expiry["coarse"] else ""
     return Ttl(expiry["column"], f"INTERVAL {expiry['count']} {expiry['unit'].upper()}", slack or "INTERVAL 1 HOUR")
+
+
+def _elements(engine_full: str) -> tuple[list[str], list[str]]:
+    """Deleting elements of a TTL, and its others."""
+    match = _CLAUSE.search(engine_full)
+    elements = list(_split(match["elements"])) if match else []
+    others = [element for element in elements if _MOVES.search(element)]
+    return [element for element in elements if element not in others], others
 
 
 def _split(elements: str) -> Iterator[str]:
@@ -70,6 +113,63 @@ def _split(elements: str) -> Iterator[str]:
             yield elements[begin:position].strip()
             begin = position + 1
     yield elements[begin:].strip()
+
+
+def read_ttl(table: TableConfig, clickhouse: ClickHouseHook, marks: Sequence[Mark]) -> WarmTtl:
+    """Read the TTL of a table's warm object, and whether the deletion gate has taken it away.
+
+    What the table itself says comes first: a hold of which the ledger knows ends when somebody gives the table a TTL.
+
+    :param marks: the ledger's events of the deletion gate.
+    :raises LookupError: when the object is none that has a TTL.
+    :raises ValueError: when the TTL is of a form that is not understood.
+    """
+    database, _, name = table.identity_source.partition(".")
+    rows = clickhouse.execute(
+        "SELECT engine, engine_full FROM system.tables WHERE database = %(database)s AND name = %(name)s",
+        {"database": database, "name": name},
+    )
+    engine, engine_full = (str(value) for value in rows[0]) if rows else ("", "")
+    if not engine.endswith("MergeTree"):
+        raise LookupError(engine or "not found")
+    ttl = parse_ttl(engine_full)
+    deletes, others = _elements(engine_full)
+    if ttl is not None:
+        return WarmTtl(ttl, deletes[0], tuple(others))
+    held = last_hold(marks)
+    if held is None or held.after is None:
+        return WarmTtl(others=tuple(others))
+    return WarmTtl(parse_element(held.reason), held.reason, tuple(others), held.after)
+
+
+def last_hold(marks: Sequence[Mark]) -> Mark | None:
+    """Return the hold that the ledger knows of and that has not ended, or None."""
+    newest = [mark for mark in marks if mark.action in (HOLD_ACTION, PUT_BACK_ACTION)][-1:]
+    return newest[0] if newest and newest[0].action == HOLD_ACTION else None
+
+
+def deletions(marks: Sequence[Mark]) -> tuple[int | None, tuple[tuple[int, int], ...]]:
+    """What was deleted on purpose, by the bucket column. Pure.
+
+    :returns: the value below which everything was, or None; and the ranges above it, in order and apart.
+    """
+    # A reset's `before` is the watermark that it left.
+    bounds = [(None if mark.action == RESET_ACTION else mark.before, mark.after) for mark in marks
+              if mark.action in (RETENTION_ACTION, RESET_ACTION) and mark.after]  # fmt: skip
+    below = max((upper for lower, upper in bounds if lower is None), default=None)
+    apart: list[tuple[int, int]] = []
+    for lower, upper in sorted((lower, upper) for lower, upper in bounds if lower is not None):
+        if below is not None and lower <= below:
+            below = max(below, upper)
+        elif apart and lower <= apart[-1][1]:
+            apart[-1] = (apart[-1][0], max(apart[-1][1], upper))
+        else:
+            apart.append((lower, upper))
+    return below, tuple(apart)
+
+
+MARKS = (RETENTION_ACTION, RESET_ACTION, HOLD_ACTION, PUT_BACK_ACTION)
+"""Events that say what the warm tier need not hold any more."""
 
 
 def read_retention(
@@ -86,29 +186,32 @@ def read_retention(
     :returns: the retention, and a note when it could not be found out exactly.
     """
     # The source was re-created (reset), or rows were dropped on purpose: what lies below is history.
-    bounds = [row[4] for row in ledger.events(table, 1000) if row[2] in (RETENTION_ACTION, RESET_ACTION) and row[4]]
-    dropped = max(bounds, default=None)
-    database, _, name = table.identity_source.partition(".")
-    rows = clickhouse.execute(
-        "SELECT engine, engine_full FROM system.tables WHERE database = %(database)s AND name = %(name)s",
-        {"database": database, "name": name},
-    )
-    engine, engine_full = (str(value) for value in rows[0]) if rows else ("", "")
-    unknown = Retention(known=False, dropped=dropped)
+    marks = ledger.marks(table, MARKS)
+    dropped, gone = deletions(marks)
+    unknown = Retention(known=False, dropped=dropped, gone=gone)
     history = "cold rows before the oldest warm row count as history"
-    if not engine.endswith("MergeTree"):
-        return unknown, f"what {table.identity_source} ({engine or 'not found'}) deletes is not known; {history}"
     try:
-        ttl = parse_ttl(engine_full)
+        warm = read_ttl(table, clickhouse, marks)
+    except LookupError as error:
+        return unknown, f"what {table.identity_source} ({error.args[0]}) deletes is not known; {history}"
     except ValueError as error:
         return unknown, f"the TTL of {table.identity_source} ({error}) is not understood; {history}"
+    ttl = warm.ttl
     if ttl is None:
-        return Retention(dropped=dropped), None
+        return Retention(dropped=dropped, gone=gone), None
     column = ttl.column
     if column not in time_columns:
         if table.mode != "upsert" or bucket_column not in time_columns:
             return unknown, f"{table.identity_source} expires by {column}, which is not in the cold table; {history}"
         # A row arrives, and expires, after its event time: what is young by event time is young by arrival.
         column = bucket_column
-    edge = clickhouse.execute(f"SELECT toUnixTimestamp64Micro(now64(6, 'UTC') - {ttl.interval} + {ttl.slack})")
-    return Retention(column=column, edge=int(edge[0][0]), dropped=dropped), None
+    edge = warm.held_at
+    if edge is None:
+        edge = expiry_edge(clickhouse, ttl)
+    return Retention(column=column, edge=edge, dropped=dropped, gone=gone), None
+
+
+def expiry_edge(clickhouse: ClickHouseHook, ttl: Ttl, ahead: int = 0) -> int:
+    """Time below which rows of a TTL's column are deleted at the latest in so many seconds, in epoch microseconds."""
+    moment = f"now64(6, 'UTC') - {ttl.interval} + {ttl.slack} + INTERVAL {int(ahead)} SECOND"
+    return int(clickhouse.execute(f"SELECT toUnixTimestamp64Micro({moment})")[0][0])

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_k2.deletion_gate import DeletionGate, GateReport
 from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.feed.client import clickhouse_client
 from airflow_provider_k2.feed.warm_tier import apply_warm_tier
 from airflow_provider_k2.offload import Offload, Request
+from airflow_provider_k2.reconcile import Reconciler
 from airflow_provider_k2.tables import TableList, load_tables, parse_tables
 from tests.integration.warm.support import check_everything, generated, optimize, recordings, send
 from tests.support.recompute import INTERVALS, candles
@@ -108,3 +112,35 @@ def test_late_trades_change_cold_candles(tables: TableList, clickhouse: Any, ice
     send(client, "binance", late)
     offload(tables, clickhouse, iceberg, ledger)
     check_cold(client, iceberg)
+
+
+def test_the_gate_drops_all_nine_once_they_are_cold(
+    tables: TableList, clickhouse: Any, iceberg: Any, ledger: Any
+) -> None:
+    """With an age of a second instead of days; before the offload everything is kept."""
+    client = clickhouse_client()
+    send(client, "binance", generated("binance", 1_000, seed=7))
+    send(client, "kraken", generated("kraken", 300, seed=8))
+    time.sleep(1.5)
+    gate = DeletionGate(clickhouse, iceberg, ledger)
+    short = [
+        replace(table, retention=replace(table.retention, keep=1, alert=0))
+        for table in tables.tables
+        if table.retention
+    ]
+    assert len(short) == 9
+
+    def run() -> list[GateReport]:
+        return [gate.run(table, run_id="test", holder="test", wait=0) for table in short]
+
+    before = [clickhouse.execute(f"SELECT count() FROM {table.identity_source}")[0][0] for table in short]
+    assert all(report.kept and not report.dropped for report in run())
+    offload(tables, clickhouse, iceberg, ledger)
+    expected = {table.name: len(cold(iceberg, table.name)) for table in short}
+    reports = run()
+    assert not any(report.failed for report in reports), reports
+    assert [report.rows for report in reports] == before
+    for table in short:
+        assert clickhouse.execute(f"SELECT count() FROM {table.identity_source}") == [(0,)]
+        assert len(cold(iceberg, table.name)) == expected[table.name] > 0
+        assert Reconciler(clickhouse, iceberg, ledger).verify(table).equal

@@ -55,6 +55,21 @@ tables:
   - {source: sys.not_there, target: cold.sys_not_there, layer: bronze, cursor: at}
 """
 
+GATE = """
+from pathlib import Path
+from airflow_provider_k2.retention_dag import build_retention_dag
+
+dag = build_retention_dag(Path(__file__).with_name("gate.yaml"), schedule=None)
+"""
+
+GATE_TABLES = """
+defaults: {safety_lag: 0s, engine: direct}
+tables:
+  - {source: sys.aged, target: cold.sys_aged, layer: bronze, cursor: at, retention: 7d}
+  - {source: sys.aged_and_lost, target: cold.sys_aged_and_lost, layer: bronze, cursor: at, retention: 7d}
+  - {source: sys.aged_without, target: cold.sys_aged_without, layer: bronze, cursor: at}
+"""
+
 SETTINGS = {
     # A dead scheduler is noticed within seconds; Airflow's own figures are minutes.
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
@@ -91,6 +106,8 @@ def airflow_system() -> Iterator[LocalSystem]:
         (dags / "secrets_dag.py").write_text(DAG.format(dag_id="secrets", tables="secrets.yaml"))
         (dags / "killed.yaml").write_text(KILLED_TABLES)
         (dags / "killed_dag.py").write_text(KILLED)
+        (dags / "gate.yaml").write_text(GATE_TABLES)
+        (dags / "gate_dag.py").write_text(GATE)
         ensure_spark(spark)
         with LocalSystem(
             Path(folder) / "home", ALL_SERVICES, default_ports=False, dags=dags, spark=spark, settings=SETTINGS

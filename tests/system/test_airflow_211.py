@@ -51,6 +51,8 @@ def test_the_demos_dag(system: LocalSystem, clickhouse: ClickHouseHook, tmp_path
     airflow(env, "db", "migrate")
     out = airflow(env, "dags", "test", "k2_offload")
     assert "Windows of this run:" in out
+    out = airflow(env, "dags", "test", "k2_retention")
+    assert "0 rows in 0 partition(s) past 7.0 days were dropped" in out
     reconciler = Reconciler(clickhouse, IcebergTableHook(), WatermarkHook())
     verdicts = {table.name: reconciler.verify(table) for table in load_tables(tables).tables}
     assert all(verdict.equal for verdict in verdicts.values()), verdicts

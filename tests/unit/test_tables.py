@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_k2.exceptions import TableListError
-from airflow_provider_k2.tables import PartitionField, load_tables, parse_tables
+from airflow_provider_k2.tables import PartitionField, RetentionPolicy, load_tables, parse_tables
 
 GOOD = {"source": "k2.a", "target": "cold.a", "layer": "bronze", "cursor": "at"}
 
@@ -115,6 +115,15 @@ def test_defaults_apply_and_an_entry_overrules_them():
         ({"depends_on": ["cold.a"]}, "is not in an earlier layer"),
         ({"cursor_is_event_time": "yes"}, "is not a boolean"),
         ({"identity": "x"}, "is not a qualified identifier"),
+        ({"retention": "soon"}, "(`keep`) is not a duration"),
+        ({"retention": 0}, "(`keep`) is 0; give rows some time"),
+        ({"retention": None}, "(`keep`) is not a duration"),
+        ({"retention": {}}, "has no `keep`; write `{keep: 7d}`"),
+        ({"retention": {"keep": "7d", "ttl": "off"}}, "(`ttl`) is not known; use hold, backstop"),
+        ({"retention": {"keep": "7d", "alert": "7d"}}, "(`alert`) is not shorter than `keep`"),
+        ({"retention": {"keep": "7d", "column": "a b"}}, "(`column`) is not an identifier"),
+        ({"retention": {"keep": "7d", "colour": 1}}, "has the unknown key `colour`; use keep, ttl, alert, column"),
+        ({"retention": "7d", "mode": "upsert", "key": ["id"]}, "`retention` of mode upsert needs `at` in `key`"),
     ],
 )
 def test_each_mistake_is_named_with_file_entry_and_mend(changes, words):
@@ -123,6 +132,25 @@ def test_each_mistake_is_named_with_file_entry_and_mend(changes, words):
     assert "tables" in text
     assert words in text
     assert "; " in text.splitlines()[1], "no mend"
+
+
+def test_a_retention_is_read():
+    assert one(retention="7d").retention == RetentionPolicy(7 * 86_400, "hold", 2 * 86_400, None)
+    assert one(retention={"keep": "1d"}).retention.alert == 43_200, "half of a short stay, not all of it"
+    full = one(retention={"keep": "30d", "ttl": "backstop", "alert": "3d", "column": "came"}).retention
+    assert full == RetentionPolicy(30 * 86_400, "backstop", 3 * 86_400, "came")
+    assert one().retention is None
+
+
+def test_all_mistakes_of_a_retention_are_reported_at_once():
+    text = mistakes({**GOOD, "retention": {"keep": "?", "ttl": "off", "colour": 1}})
+    assert text.startswith("list.yaml: 3 mistakes")
+
+
+def test_the_standard_tables_stay_as_long_as_the_contract_says():
+    days = [table.retention.keep // 86_400 for table in load_tables().tables]
+    assert days == [7, 7, 30, *[365] * 6]
+    assert {table.retention.ttl for table in load_tables().tables} == {"hold"}
 
 
 @pytest.mark.parametrize("missing", sorted(GOOD))
@@ -205,7 +233,7 @@ VALUES = st.recursive(
 )
 FIELDS = st.sampled_from([
     "source", "target", "layer", "cursor", "mode", "key", "partition", "engine", "safety_lag", "window_rows", "spark_rows",
-    "columns", "types", "exclude", "start", "depends_on", "event_time", "identity", "cursor_is_event_time", "colour",
+    "columns", "types", "exclude", "start", "retention", "depends_on", "event_time", "identity", "cursor_is_event_time", "colour",
 ])  # fmt: skip
 
 

@@ -1,0 +1,143 @@
+"""``k2 retention``: drops warm partitions past their age that are proven to be cold, and says what it kept."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from airflow_provider_k2.cli.common import (
+    DIFFERENT,
+    FAILED,
+    AsJson,
+    ClickHouseConn,
+    IcebergConn,
+    TablesFile,
+    WatermarkConn,
+    command,
+    connect,
+    explain,
+    json_cursor,
+    print_json,
+    read_tables,
+    who,
+)
+from airflow_provider_k2.cli.common import console as make_console
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.deletion_gate import DeletionGate, GateReport
+    from airflow_provider_k2.tables import TableConfig
+
+JSON_VERSION = 1
+
+
+class _Result:
+    """Outcome of one table: a report, or why there is none."""
+
+    def __init__(self, table: TableConfig) -> None:
+        self.table = table
+        self.report: GateReport | None = None
+        self.error: str | None = None
+
+
+def retention(
+    tables: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TABLE]...", help="Tables by name; all with a `retention` if none is given."),
+    ] = None,
+    tables_file: TablesFile = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing, only say what would be done.")] = False,
+    as_json: AsJson = False,
+    clickhouse_conn_id: ClickHouseConn = "clickhouse_default",
+    iceberg_conn_id: IcebergConn = "iceberg_default",
+    watermark_conn_id: WatermarkConn = "postgres_default",
+) -> None:
+    """Drop warm partitions past their age that are proven to be cold; guard the tables' own TTL.
+
+    Exit code 0: nothing to look at. 1: something was kept, or a TTL raised an alert. 2: something could not be reached.
+    """
+    with command() as out:
+        from airflow_provider_k2.deletion_gate import DeletionGate
+
+        chosen = read_tables(tables_file).select(tables)
+        if not tables:
+            chosen = tuple(table for table in chosen if table.retention is not None)
+        hooks = connect(clickhouse_conn_id, iceberg_conn_id, watermark_conn_id)
+        gate = DeletionGate(hooks.clickhouse, hooks.iceberg, hooks.ledger)
+        run_id = f"k2 retention {uuid.uuid4().hex[:8]}"
+        results = [_one(_Result(table), gate, run_id, dry_run) for table in chosen]
+        if as_json:
+            print_json(_document(results, dry_run), out)
+        else:
+            _show(results, out)
+        if any(result.error for result in results):
+            raise typer.Exit(FAILED)
+        if any(result.report is not None and result.report.failed for result in results):
+            raise typer.Exit(DIFFERENT)
+
+
+def _one(result: _Result, gate: DeletionGate, run_id: str, dry_run: bool) -> _Result:
+    """Look at one table; one table's failure is its own."""
+    try:
+        result.report = gate.run(
+            result.table, run_id=run_id, holder=f"{run_id} by {who()}", dry_run=dry_run, wait=30, lease_seconds=60
+        )
+    except Exception as error:
+        result.error = explain(error)
+        if result.error is None:
+            raise
+    return result
+
+
+def _show(results: list[_Result], out: TextIO) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = make_console(out)
+    table = Table()
+    for heading in ("table", "layer"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("dropped", "rows", "kept", "younger", "at risk"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("own TTL", no_wrap=True)
+    table.add_column("outcome")
+    lines: list[str] = []
+    for result in results:
+        report = result.report
+        if report is None:
+            table.add_row(result.table.name, result.table.layer, *["-"] * 6, "[red]failed[/]")
+            lines.append(result.error or "")
+            continue
+        outcome = "[red]look below[/]" if report.failed else "[green]dry run[/]" if report.dry_run else "[green]done[/]"
+        table.add_row(
+            result.table.name, result.table.layer, f"{sum(len(one.partitions) for one in report.dropped):,}",
+            f"{report.rows:,}", f"{sum(len(one.partitions) for one in report.kept):,}", f"{report.young:,}",
+            f"{report.at_risk:,}", report.ttl, outcome,
+        )  # fmt: skip
+        lines += [*report.alerts, *(kept.why for kept in report.kept)]
+        lines += [f"{result.table.name}: {note}" for note in report.notes]
+    console.print(table)
+    for line in lines:
+        console.print(escape(line), highlight=False)
+
+
+def _document(results: list[_Result], dry_run: bool) -> dict[str, Any]:
+    """The stable structure of ``--json``; see docs/retention.md."""
+    return {
+        "version": JSON_VERSION,
+        "dry_run": dry_run,
+        "failed": any(result.error or (result.report and result.report.failed) for result in results),
+        "tables": [_entry(result) for result in results],
+    }
+
+
+def _entry(result: _Result) -> dict[str, Any]:
+    report = result.report
+    entry: dict[str, Any] = {"table": result.table.name, "layer": result.table.layer, "error": result.error}
+    if report is None:
+        return {**entry, "failed": True}
+    document = report.document()
+    for deletion in document["dropped"]:
+        deletion.update({name: json_cursor(deletion[name]) for name in ("lower", "upper")})
+    return {**entry, **document}

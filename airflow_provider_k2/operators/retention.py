@@ -1,0 +1,139 @@
+"""The operator of the deletion gate: drops warm partitions past their age once they are proven to be cold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSkipException,
+    BaseOperator,
+)
+
+from airflow_provider_k2.exceptions import (
+    IdentityError,
+    RetentionError,
+    TableListError,
+    TypePlanError,
+    WatermarkError,
+)
+from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
+from airflow_provider_k2.tables import TableConfig, read_entry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow.providers.common.compat.sdk import Context
+
+PERMANENT = (RetentionError, TableListError, TypePlanError, IdentityError, WatermarkError)
+"""What no retry mends: a person has to look. The task fails at once."""
+
+
+class RetentionOperator(BaseOperator):
+    """Drop the warm partitions of one table that are past their age, each only when it is proven to be cold.
+
+    It also looks at what the warm table's own TTL is about to delete: what is not proven is saved (``ttl: hold``) or told
+    (``ttl: backstop``). Partitions that had to stay, and alerts, fail the task at its end, with both counts; a retry would
+    find the same, so there is none.
+
+    :param table: name of a table of the table list, one entry of such a list as a mapping, or a ``TableConfig``; it has a
+        ``retention``.
+    :param table_list: path of the table list (YAML); the nine standard tables when not given.
+    :param dry_run: change nothing, only say what would be done; ``dry_run`` of the run conf overrules it.
+    :param clickhouse_conn_id: connection of the warm tier.
+    :param iceberg_conn_id: connection of the cold tier's catalog.
+    :param watermark_conn_id: connection of the ledger's PostgreSQL.
+    :param lease_seconds: how long a dead holder's lease outlives it.
+    :param threads: cold files that are read side by side.
+    :returns: the table, what was dropped, kept and alerted, as XCom; also when the task fails.
+    """
+
+    ui_color = "#f7e3dc"
+
+    def __init__(
+        self,
+        *,
+        table: str | Mapping[str, Any] | TableConfig,
+        table_list: str | Path | None = None,
+        dry_run: bool = False,
+        clickhouse_conn_id: str = "clickhouse_default",
+        iceberg_conn_id: str = "iceberg_default",
+        watermark_conn_id: str = "postgres_default",
+        lease_seconds: int = LEASE_SECONDS,
+        threads: int = 2,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.table = table
+        self.table_list = table_list
+        self.only_look = dry_run  # BaseOperator has a method of the parameter's name
+        self.clickhouse_conn_id = clickhouse_conn_id
+        self.iceberg_conn_id = iceberg_conn_id
+        self.watermark_conn_id = watermark_conn_id
+        self.lease_seconds = lease_seconds
+        self.threads = threads
+
+    @property
+    def table_name(self) -> str:
+        """Short name of the table: names the mapped task in Airflow's UI."""
+        if isinstance(self.table, Mapping):
+            return str(self.table.get("target", "")).rpartition(".")[2]
+        return self.table.name if isinstance(self.table, TableConfig) else self.table
+
+    @cached_property
+    def table_config(self) -> TableConfig:
+        """The table's validated entry.
+
+        :raises TableListError: when it has a mistake or does not exist.
+        """
+        return read_entry(self.table, self.table_list, f"task {self.task_id}")
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Guard the TTL, drop what is proven; see the class."""
+        try:
+            return self._execute(context)
+        except PERMANENT as error:
+            raise AirflowFailException(str(error)) from error
+        except AirflowNotFoundException as error:
+            raise AirflowFailException(
+                f"{self.table_name}: a connection is missing: {error}. Nothing was dropped; add it with `airflow connections "
+                "add` or in the UI under Admin, Connections."
+            ) from error
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_k2.deletion_gate import DeletionGate
+        from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+        from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+        from airflow_provider_k2.hooks.watermark import WatermarkHook
+
+        table = self.table_config
+        dag_run, ti = context["dag_run"], context["ti"]
+        conf = {**dict(context.get("params") or {}), **dict(dag_run.conf or {})}
+        asked = conf.get("tables") or ()
+        asked = [part.strip() for part in asked.split(",")] if isinstance(asked, str) else list(asked)
+        if asked and not {table.name, table.target, table.source} & set(asked):
+            raise AirflowSkipException(f"{table.name} is not among the tables of this run: {', '.join(asked)}.")
+        gate = DeletionGate(
+            ClickHouseHook(self.clickhouse_conn_id),
+            IcebergTableHook(self.iceberg_conn_id),
+            WatermarkHook(self.watermark_conn_id),
+            self.log,
+            self.threads,
+        )
+        report = gate.run(
+            table,
+            run_id=dag_run.run_id,
+            holder=f"{ti.dag_id}/{dag_run.run_id}/{ti.task_id}/{ti.map_index}",
+            dry_run=self.only_look or bool(conf.get("dry_run")),
+            wait=self.lease_seconds + 30,
+            lease_seconds=self.lease_seconds,
+        )
+        document = report.document()
+        if report.failed:
+            # A task that fails returns nothing; what it did has to be found all the same.
+            ti.xcom_push(key="return_value", value=document)
+        report.raise_if_failed()
+        return document

@@ -1,0 +1,143 @@
+"""Row by row: how many warm rows the cold tier lacks, for ranges of which the warm tier has deleted a part already.
+
+Sums cannot tell there: the cold tier holds more. So the hashes of the rows that are left are looked for among the cold
+rows', equal rows as often as they occur. Memory is two words a row of the ranges looked at.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from airflow_provider_k2.checksum.cold import row_hashes
+from airflow_provider_k2.checksum.warm import row_expression
+from airflow_provider_k2.cold_schema import held_types
+from airflow_provider_k2.commit.existing import range_filter
+from airflow_provider_k2.sql import cursor_condition, cursor_expression, quote_identifier, quote_qualified
+from airflow_provider_k2.warm import WarmTable
+from airflow_provider_k2.windows import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pyiceberg.table import Table
+
+    from airflow_provider_k2.reconcile import Reconciler
+    from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
+    from airflow_provider_k2.tables import TableConfig
+    from airflow_provider_k2.type_plan import TypePlan
+
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+Values = np.ndarray[Any, np.dtype[np.int64]]
+
+BATCH_ROWS = 5_000_000
+"""Warm rows that are looked for at a time; a single bucket may hold more."""
+
+
+class Missing(NamedTuple):
+    """Warm rows that the cold tier lacks.
+
+    :param rows: how many.
+    :param lower: smallest bucket value of them, or None.
+    :param upper: one past the largest.
+    """
+
+    rows: int = 0
+    lower: int | None = None
+    upper: int | None = None
+
+    def __or__(self, other: Missing) -> Missing:
+        """Put two disjoint sets of rows together."""
+        lowers = [one.lower for one in (self, other) if one.lower is not None]
+        uppers = [one.upper for one in (self, other) if one.upper is not None]
+        return Missing(self.rows + other.rows, min(lowers, default=None), max(uppers, default=None))
+
+
+def find_missing(
+    reconciler: Reconciler, table: TableConfig, verdict: TableVerdict, since: int | None, until: int | None
+) -> Missing:
+    """Find warm rows of a verdict's partly deleted buckets that the cold tier lacks.
+
+    :param since: bounds that the verdict is restricted to.
+    :param until: exclusive.
+    """
+    spans = list(join(verdict.partly_expired, since, until))
+    cold = reconciler.iceberg.load(table.target) if spans else None
+    if cold is None or verdict.watermark is None:
+        return Missing()
+    warm = WarmTable(table, reconciler.clickhouse, held_types(cold))
+    held = {field.name for field in cold.schema().fields}
+    names = tuple(name for name in warm.plan.names if name in held)
+    plan = type(warm.plan)(tuple(warm.plan[name] for name in names))
+    below = Window(table.start, max(table.start, verdict.watermark))
+    found = Missing()
+    for span in spans:
+        hashes, values = _warm_rows(warm, plan, verdict.column, span, below)
+        found |= lacking(hashes, values, _cold_hashes(cold, names, verdict.column, span))
+    return found
+
+
+def join(buckets: Sequence[Bucket], since: int | None, until: int | None) -> Iterable[Window]:
+    """Ranges of some buckets, cut to the bounds; neighbours are put together up to :data:`BATCH_ROWS`. Pure."""
+    span: Window | None = None
+    rows = 0
+    for bucket in buckets:
+        if bucket.start is None or bucket.end is None or not bucket.warm.rows:
+            continue
+        lower = bucket.start if since is None else max(bucket.start, since)
+        upper = bucket.end if until is None else min(bucket.end, until)
+        if span is not None and lower <= span.upper and rows + bucket.warm.rows <= BATCH_ROWS:
+            # The same bucket comes twice when rows of it expire by another column.
+            span = Window(span.lower, max(span.upper, upper))
+            rows += bucket.warm.rows
+            continue
+        if span is not None:
+            yield span
+            lower = max(lower, span.upper)
+        span, rows = Window(lower, max(lower, upper)), bucket.warm.rows
+    if span is not None:
+        yield span
+
+
+def lacking(wanted: Hashes, values: Values, there: Hashes) -> Missing:
+    """Which of ``wanted`` are not in ``there``, each taken as often as it occurs. Pure.
+
+    :param values: bucket values of the wanted rows.
+    """
+    hashes, kind, times = np.unique(wanted, return_inverse=True, return_counts=True)
+    found, held = np.unique(there, return_counts=True)
+    have = np.zeros(len(hashes), np.int64)
+    if len(found):
+        at = np.minimum(np.searchsorted(found, hashes), len(found) - 1)
+        have = np.where(found[at] == hashes, held[at], 0)
+    short = np.maximum(times - have, 0)
+    if not short.any():
+        return Missing()
+    where = values[short[kind.reshape(-1)] > 0]
+    return Missing(int(short.sum()), int(where.min()), int(where.max()) + 1)
+
+
+def _warm_rows(warm: WarmTable, plan: TypePlan, column: str, span: Window, below: Window) -> tuple[Hashes, Values]:
+    """Hashes and bucket values of the settled rows of a range; of the last row of each key, in upsert mode."""
+    import pyarrow as pa
+
+    table = warm.table
+    inside = cursor_condition(column, warm.columns[column], span)
+    settled = cursor_condition(table.cursor, warm.cursor_type, below)
+    rows = f"SELECT *, {row_expression(plan)} AS `k2_hash` FROM {quote_qualified(table.source)} WHERE {inside}"
+    if table.mode == "upsert":
+        keys = ", ".join(map(quote_identifier, table.key))
+        rows += f" ORDER BY {quote_identifier(table.cursor)} DESC, `k2_hash` DESC LIMIT 1 BY {keys}"
+    value = cursor_expression(column, warm.columns[column])
+    sql = f"SELECT toUInt64(`k2_hash`) AS hash, toInt64({value}) AS value FROM ({rows}) WHERE {settled}"
+    with warm.hook.stream(sql, "ArrowStream") as stream, pa.ipc.open_stream(stream) as reader:
+        answer = reader.read_all()
+    hashes, values = ([chunk.to_numpy() for chunk in answer[name].chunks] for name in ("hash", "value"))
+    return np.concatenate([np.empty(0, np.uint64), *hashes]), np.concatenate([np.empty(0, np.int64), *values])
+
+
+def _cold_hashes(cold: Table, names: tuple[str, ...], column: str, span: Window) -> Hashes:
+    scan = cold.scan(row_filter=range_filter(cold, column, span), selected_fields=names)
+    hashes = [row_hashes(batch.select(list(names))) for batch in scan.to_arrow_batch_reader()]
+    return np.concatenate([np.empty(0, np.uint64), *hashes])
