@@ -25,7 +25,10 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": "ClickHouse",
-                "python-modules": ["airflow_provider_k2.transfers.clickhouse_to_iceberg"],
+                "python-modules": [
+                    "airflow_provider_k2.transfers.clickhouse_to_iceberg",
+                    "airflow_provider_k2.operators.reconcile",
+                ],
             }
         ],
         "hooks": [

@@ -71,6 +71,18 @@ class Reconciler:
     ) -> None:
         self.clickhouse, self.iceberg, self.ledger, self.threads = clickhouse, iceberg, ledger, threads
 
+    def days_ago(self, table: TableConfig, days: int | None) -> int | None:
+        """Midnight (UTC) so many days ago, by the warm tier's clock: where a comparison of the last days begins.
+
+        :param days: whole days besides the present one; None for everything.
+        :returns: None for everything, and where the bucket column holds no time.
+        """
+        column = WarmTable(table, self.clickhouse).columns.get(bucket_column(table), "")
+        if days is None or not is_time_type(column):
+            return None
+        now = self.clickhouse.now()
+        return now - now % DAY - days * DAY
+
     def verify(
         self, table: TableConfig, *, since: int | None = None, until: int | None = None, bucket: str = "day"
     ) -> TableVerdict:
@@ -113,7 +125,7 @@ class Reconciler:
         scope = Scope(column, width, table.start, watermark, retention, since, until)
         measure = measure_warm(warm, plan, scope)
         side = ColdSide(table, cold, plan.names, self.threads)
-        buckets = pair(measure.buckets, side.measure(scope, measure.floor, measure.pending_keys), width)
+        buckets = pair(measure.buckets, side.measure(scope, measure.floor, measure.pending_keys), scope)
         nothing = state.head is None and stored is None and measure.pending > 0
         return replace(
             base,

@@ -161,6 +161,25 @@ def load_tables(path: str | Path = STANDARD_TABLES) -> TableList:
     return parse_tables(document, str(path))
 
 
+def read_entry(table: str | Mapping[str, Any] | TableConfig, table_list: str | Path | None, where: str) -> TableConfig:
+    """Find the entry that an operator was given.
+
+    :param table: name of a table of the table list, one entry of such a list as a mapping, or a ``TableConfig``.
+    :param table_list: path of the table list; the nine standard tables when not given.
+    :param where: who asks, for messages.
+    :raises TableListError: when it has a mistake or does not exist.
+    """
+    if isinstance(table, TableConfig):
+        return table
+    if isinstance(table, str):
+        return (load_tables(table_list) if table_list else load_tables()).get(table)
+    entry = dict(table)
+    pipeline = entry.pop("pipeline", "k2")
+    # One entry alone cannot be checked against its neighbours; `depends_on_tasks` says where they are.
+    entry.pop("depends_on", None)
+    return parse_tables({"pipeline": pipeline, "tables": [entry]}, where).tables[0]
+
+
 def parse_tables(document: Any, origin: str) -> TableList:
     """Validate a table list that is already parsed.
 

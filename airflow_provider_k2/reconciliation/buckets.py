@@ -131,7 +131,8 @@ class Scope:
 class Bucket:
     """One bucket on both sides.
 
-    :param start: inclusive lower bound (epoch microseconds or cursor value); None when the bucket column is null.
+    :param start: inclusive lower bound (epoch microseconds or cursor value) of what was compared; None when the bucket
+        column is null.
     :param end: exclusive upper bound.
     :param expiring: whether the warm tier may have deleted rows of it.
     """
@@ -264,21 +265,25 @@ class TableVerdict:
         return "warm = cold"
 
 
-def pair(warm: Mapping[BucketKey, Facts], cold: Mapping[BucketKey, Facts], width: int) -> tuple[Bucket, ...]:
+def pair(warm: Mapping[BucketKey, Facts], cold: Mapping[BucketKey, Facts], scope: Scope) -> tuple[Bucket, ...]:
     """Put both sides' buckets side by side, oldest first; a bucket that one side lacks is empty there.
 
-    :param width: width of a bucket.
+    A bucket of which the scope holds only a part has that part's bounds: it is a proof of no more.
     """
     keys: Iterable[BucketKey] = sorted(
         warm.keys() | cold.keys(), key=lambda key: (key.number is not None, key.number or 0, not key.expiring)
     )
     return tuple(
-        Bucket(
-            None if key.number is None else key.number * width,
-            None if key.number is None else (key.number + 1) * width,
-            key.expiring,
-            warm.get(key, Facts()),
-            cold.get(key, Facts()),
-        )
+        Bucket(*_bounds(key.number, scope), key.expiring, warm.get(key, Facts()), cold.get(key, Facts()))
         for key in keys
+    )
+
+
+def _bounds(number: int | None, scope: Scope) -> tuple[int | None, int | None]:
+    if number is None:
+        return None, None
+    start, end = number * scope.width, (number + 1) * scope.width
+    return (
+        start if scope.since is None else max(start, scope.since),
+        end if scope.until is None else min(end, scope.until),
     )
