@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_k2.exceptions import DifferenceError
 from airflow_provider_k2.operators.table_task import TableOperator
+from airflow_provider_k2.reconciliation.buckets import SPARK_ROWS
 from airflow_provider_k2.reconciliation.sentences import describe_bucket, describe_difference
 from airflow_provider_k2.run_request import read_comparison
 
@@ -18,11 +19,15 @@ if TYPE_CHECKING:
 
     from airflow_provider_k2.offload import Offload
     from airflow_provider_k2.reconcile import Reconciler, TableVerdict
+    from airflow_provider_k2.reconciliation.spark_side import SparkReading
     from airflow_provider_k2.run_request import AskedComparison
     from airflow_provider_k2.tables import TableConfig
 
 DAYS = 3
 """Days that a run looks back by default: warm rows become visible late within hours, and cold files do not age."""
+
+
+READERS = ("auto", "arrow", "spark")
 
 
 @dataclass
@@ -51,12 +56,16 @@ class ReconcileOperator(TableOperator):
         buckets; None for everything. An integer column knows no days: everything is compared.
     :param bucket: ``day`` or ``hour``.
     :param repair: replace buckets that differ by what the warm tier holds, never by fewer rows, then compare again.
-    :param threads: cold files that are read side by side.
+    :param cold_reader: what reads the cold side: ``arrow`` in the worker, ``spark`` by spark-submit, or ``auto``: Spark
+        above ``spark_rows``.
+    :param spark_rows: rows of the cold files concerned above which ``auto`` takes Spark.
+    :param threads: cold files that Arrow reads side by side.
     :returns: what was compared, found and repaired, as XCom; also when the task fails.
     """
 
     ui_color = "#e4f3e1"
-    untouched = "Nothing was compared"
+    untouched = "Nothing was changed"
+    without_spark = 'use `cold_reader="arrow"` and `engine="direct"`'
 
     def __init__(
         self,
@@ -64,6 +73,8 @@ class ReconcileOperator(TableOperator):
         days: int | None = DAYS,
         bucket: str = "day",
         repair: bool = True,
+        cold_reader: str = "auto",
+        spark_rows: int = SPARK_ROWS,
         threads: int = 2,
         **kwargs: Any,
     ) -> None:
@@ -71,6 +82,8 @@ class ReconcileOperator(TableOperator):
         self.days = days
         self.bucket = bucket
         self.repair = repair
+        self.cold_reader = cold_reader
+        self.spark_rows = spark_rows
         self.threads = threads
 
     def _execute(self, context: Context) -> dict[str, Any]:
@@ -90,7 +103,7 @@ class ReconcileOperator(TableOperator):
             IcebergTableHook(self.iceberg_conn_id),
             WatermarkHook(self.watermark_conn_id),
         )
-        reconciler = Reconciler(*hooks, threads=self.threads)
+        reconciler = Reconciler(*hooks, threads=self.threads, spark=self._spark(context))
         offload = Offload(table, *hooks, lambda rows: self._choose_engine(table, rows, context), self.log)
         wanted = self.repair if asked.repair is None else asked.repair
         outcome = self._compare_and_repair(context, reconciler, offload, asked, wanted)
@@ -153,9 +166,9 @@ class ReconcileOperator(TableOperator):
         for bucket in verdict.divergent:
             self.log.warning("%s: warm and cold differ %s.", table.name, describe_bucket(bucket, verdict))
         self.log.info(
-            "%s: %s; %s warm rows and %s cold rows in %d bucket(s) by %s, %s pending, in %.1f seconds.",
+            "%s: %s; %s warm rows and %s cold rows in %d bucket(s) by %s, %s pending, read by %s in %.1f seconds.",
             table.name, verdict.verdict, f"{verdict.warm_rows:,}", f"{verdict.cold_rows:,}", len(verdict.compared),
-            verdict.column or "none", f"{verdict.pending:,}", verdict.seconds,
+            verdict.column or "none", f"{verdict.pending:,}", verdict.reader, verdict.seconds,
         )  # fmt: skip
         return verdict
 
@@ -171,9 +184,22 @@ class ReconcileOperator(TableOperator):
         self.log.info("%s: %s.", table.name, looks)
         return since
 
+    def _spark(self, context: Context) -> SparkReading | None:
+        from airflow_provider_k2.reconciliation.spark_side import SparkReading
+
+        if self.cold_reader == "arrow":
+            return None
+        # Without any cold row there is nothing that a JVM would be worth.
+        rows = 0 if self.cold_reader == "spark" else self.spark_rows
+        return SparkReading(lambda submission: self._submit(submission, context), rows)
+
     def _check_parameters(self) -> None:
         from airflow_provider_k2.reconcile import WIDTHS
 
+        if self.cold_reader not in READERS:
+            raise AirflowFailException(
+                f"{self.table_name}: cold reader {self.cold_reader!r} is not known. {self.untouched}; use {', '.join(READERS)}."
+            )
         if self.bucket not in WIDTHS:
             raise AirflowFailException(
                 f"{self.table_name}: bucket {self.bucket!r} is not known. {self.untouched}; use {' or '.join(WIDTHS)}."
@@ -197,6 +223,7 @@ def _xcom(outcome: _Outcome, seconds: float) -> dict[str, Any]:
         "warm_rows": verdict.warm_rows,
         "cold_rows": verdict.cold_rows,
         "pending": verdict.pending,
+        "reader": verdict.reader,
         "snapshot_id": None if verdict.snapshot_id is None else str(verdict.snapshot_id),
         "repaired_rows": outcome.repaired_rows,
         "refused": outcome.refused,

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_k2.engines import Engine
-    from airflow_provider_k2.engines.spark import SparkSubmission
+    from airflow_provider_k2.engines.spark_job import SparkSubmission
 
-_SUBMITTED = ("application", "application_args", "name", "env_vars", "files")
+_SUBMITTED = ("application", "application_args", "name", "env_vars", "files", "py_files")
 """Attributes that a submission sets for its own time."""
 
 _UNNAMED = "arrow-spark"
@@ -67,6 +67,7 @@ class TableOperator(SparkSubmitOperator):
     name: str
     env_vars: dict[str, Any] | None
     files: str | None
+    py_files: str | None
 
     def __init__(
         self,
@@ -157,7 +158,8 @@ class TableOperator(SparkSubmitOperator):
     def _submit(self, submission: SparkSubmission, context: Context) -> None:
         """Run spark-submit as SparkSubmitOperator does, with the user's own parameters beside the submission's.
 
-        :raises EngineError: when the Spark connection is missing (the hook would fall back to ``--master yarn`` silently).
+        :raises EngineError: when the Spark connection is missing (the hook would fall back to ``--master yarn`` silently), or
+            the driver would run where its answer cannot be read.
         """
         from airflow.providers.common.compat.sdk import BaseHook
 
@@ -168,12 +170,19 @@ class TableOperator(SparkSubmitOperator):
                 f"The Spark connection {self._conn_id!r} is missing. {self.untouched}; add it with `airflow connections add "
                 f"{self._conn_id}`, or {self.without_spark}."
             ) from error
+        on_cluster = (self._deploy_mode or connection.extra_dejson.get("deploy-mode")) == "cluster"
+        if on_cluster and submission.answers_here:
+            raise EngineError(
+                f"{self.table_name}: the Spark job leaves its answer on the worker's disk, but its driver would run on the "
+                f'cluster. {self.untouched}; give this task `deploy_mode="client"`, or {self.without_spark}.'
+            )
         own = {name: getattr(self, name) for name in _SUBMITTED}
         self.application = self.application or submission.application
         self.application_args = [*submission.application_args, *(self.application_args or [])]
         self.name = submission.name if self.name == _UNNAMED else self.name
         self.env_vars = {**submission.env, **(self.env_vars or {})}
-        if (self._deploy_mode or connection.extra_dejson.get("deploy-mode")) == "cluster":
+        self.py_files = ",".join([*submission.py_files, *([self.py_files] if self.py_files else [])])
+        if on_cluster:
             self.files = ",".join([*submission.files, *([self.files] if self.files else [])])
         try:
             # A hook keeps its command line; every submission gets its own.

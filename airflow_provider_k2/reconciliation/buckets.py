@@ -19,6 +19,9 @@ DAY = 24 * HOUR
 INTEGER_BUCKET = 1_000_000
 """Width of a bucket of an integer cursor, in cursor values."""
 
+SPARK_ROWS = 20_000_000
+"""Cold rows above which Spark reads them, where it may: below, Arrow has read them before a cluster has them in hand."""
+
 EARLIEST = -2_208_988_800_000_000
 """1900-01-01, where ClickHouse's DateTime64 begins, in epoch microseconds."""
 LATEST = 7_258_118_400_000_000
@@ -79,12 +82,14 @@ class Retention:
     :param column: column that a TTL counts from; None when rows never expire by TTL.
     :param edge: rows whose ``column`` is below it may be gone (epoch microseconds).
     :param dropped: rows whose bucket column is below it were deleted on purpose (the deletion gate's record), or None.
+    :param gone: ranges ``[lower, upper)`` above it of which rows were deleted on purpose.
     """
 
     known: bool = True
     column: str | None = None
     edge: int = EARLIEST
     dropped: int | None = None
+    gone: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,7 @@ class TableVerdict:
     :param column: the bucket column.
     :param is_time: whether its values are epoch microseconds.
     :param intact_from: bucket value from which on nothing has expired in the warm tier, as far as that is known.
+    :param reader: what read the cold side: ``arrow``, ``spark``, or ``none``.
     :param seconds: how long the comparison took.
     :param problem: why nothing could be compared, or None.
     :param notes: what a reader has to know besides.
@@ -191,6 +197,7 @@ class TableVerdict:
     column: str = ""
     is_time: bool = True
     intact_from: int = EARLIEST
+    reader: str = "none"
     seconds: float = 0.0
     problem: str | None = None
     notes: tuple[str, ...] = ()

@@ -141,6 +141,10 @@ def _expiring(warm: WarmTable, scope: Scope) -> str:
         parts.append(f"{_value(warm, retention.column)} < {int(retention.edge)}")
     if retention.dropped is not None:
         parts.append(f"{_value(warm, scope.column)} < {int(retention.dropped)}")
+    parts += [
+        f"({_value(warm, scope.column)} >= {int(lower)} AND {_value(warm, scope.column)} < {int(upper)})"
+        for lower, upper in retention.gone
+    ]
     return f"ifNull({' OR '.join(parts)}, 0)" if parts else "0"
 
 

@@ -9,6 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_provider_k2.dag_factory import to_entry
+from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.operators.reconcile import ReconcileOperator
 from airflow_provider_k2.windows import from_micros
 from tests.integration.pair import DAY, HOUR, Pair, day
@@ -174,3 +175,23 @@ def test_an_integer_cursor_has_no_days(make):
     pair.offload()
     found = TaskRun().of(task(pair, days=3))
     assert (found["equal"], found["buckets"], found["cold_rows"]) == (True, 3, 2500)
+
+
+@pytest.mark.parametrize(
+    ("connection", "said"),
+    [
+        ('{"conn_type": "spark", "host": "yarn", "extra": {"deploy-mode": "cluster"}}', r'deploy_mode="client"'),
+        (None, "The Spark connection 'elsewhere' is missing"),
+    ],
+)
+def test_a_spark_driver_elsewhere_is_refused_before_it_runs(make, monkeypatch, connection, said):
+    pair = make()
+    pair.insert(5, day(1))
+    pair.offload()
+    if connection:
+        monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", connection)
+    with pytest.raises(EngineError, match=said) as failure:
+        TaskRun().of(task(pair, cold_reader="spark", conn_id="elsewhere"))
+    assert "Nothing was changed" in str(failure.value)
+    assert TaskRun().of(task(pair, conn_id="elsewhere"))["reader"] == "arrow"
+    assert TaskRun().of(task(pair, cold_reader="spark", conn_id="elsewhere"), until=day(1))["cold_rows"] == 0
