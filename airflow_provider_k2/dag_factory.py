@@ -36,6 +36,14 @@ Each window is one atomic commit that replaces what the cold table holds for it;
 A range again: trigger with `{"lower": "2026-11-01T00:00:00+00:00", "upper": "2026-11-02T00:00:00+00:00"}`, optionally with
 `"tables": ["silver_trades"]`; or a backfill of this DAG, whose data intervals become cursor ranges.
 """
+RECONCILE_DOCS = """
+Compares the warm tier with the cold tier, row for row by day, and replaces what differs by what ClickHouse holds, never by
+fewer rows. What it finds is kept in `k2.reconciliations`. A red task names the buckets, both counts and what to do.
+
+A table whose cursor is its event time relies on this: rows that arrive late are found here only, as far back as `days`.
+A range: trigger with `{"since": "2026-11-01T00:00:00+00:00", "until": "2026-11-08T00:00:00+00:00"}`, optionally with
+`"tables": ["silver_trades"]` or `"repair": false`; or a backfill of this DAG, whose data intervals are compared.
+"""
 
 
 def build_dag(
@@ -60,7 +68,6 @@ def build_dag(
     :raises TableListError: listing every mistake of the table list.
     """
     from airflow.providers.common.compat.sdk import DAG, Param, TaskGroup
-    from airflow.timetables.interval import CronDataIntervalTimetable
 
     from airflow_provider_k2.operators.run_report import FailedTablesOperator, RunReportOperator
 
@@ -68,16 +75,9 @@ def build_dag(
     arguments = dict(operator_args or {})
     with DAG(
         **{
-            "dag_id": dag_id,
-            "schedule": CronDataIntervalTimetable(schedule, timezone="UTC") if schedule else None,
-            "start_date": start_date,
-            "catchup": False,
-            "max_active_runs": 1,
-            "default_args": DEFAULT_ARGS,
-            "tags": ["k2", "clickhouse", "iceberg"],
-            "doc_md": DOCS,
+            **_shared_args(dag_id, schedule, start_date, DOCS),
             "params": {
-                "tables": Param([], type=["array", "string"], description="Tables of this run; empty for all."),
+                "tables": _tables_param(),
                 "lower": Param(None, type=["null", "string", "integer"], description="Lower bound (ISO time, UTC)."),
                 "upper": Param(None, type=["null", "string", "integer"], description="Upper bound, exclusive."),
                 "force": Param(False, type="boolean", description="Replace cold rows even by fewer warm ones."),
@@ -108,6 +108,77 @@ def build_dag(
             mapped >> failed
         before >> report
     return dag
+
+
+def build_reconcile_dag(
+    tables: str | Path | TableList = STANDARD_TABLES,
+    *,
+    dag_id: str = "k2_reconcile",
+    schedule: str | None = "10 2 * * *",
+    start_date: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc),  # noqa: UP017 - as above
+    pool: str | None = None,
+    operator_args: Mapping[str, Any] | None = None,
+    **dag_args: Any,
+) -> DAG:
+    """Build the DAG that compares every table of a table list in both tiers, and repairs what differs.
+
+    One mapped task for each table; they do not depend on each other, and one that fails turns the run red.
+
+    :param tables: path of the table list, or the list itself.
+    :param dag_id: the DAG's id.
+    :param schedule: cron expression in UTC, or None for manual runs only (which cannot be backfilled).
+    :param start_date: first data interval; runs before it are not caught up.
+    :param pool: Airflow pool of the mapped tasks, to bound how many tables are compared at once; it must exist.
+    :param operator_args: arguments of :class:`ReconcileOperator` for every table: ``days``, ``repair``, connections, Spark.
+    :param dag_args: further arguments of ``DAG``; they overrule the defaults.
+    :raises TableListError: listing every mistake of the table list.
+    """
+    from airflow.providers.common.compat.sdk import DAG, Param
+
+    from airflow_provider_k2.operators.reconcile import ReconcileOperator
+
+    table_list = tables if isinstance(tables, TableList) else load_tables(tables)
+    with DAG(
+        **{
+            **_shared_args(dag_id, schedule, start_date, RECONCILE_DOCS),
+            "params": {
+                "tables": _tables_param(),
+                "since": Param(None, type=["null", "string", "integer"], description="Lower bound (ISO time, UTC)."),
+                "until": Param(None, type=["null", "string", "integer"], description="Upper bound, exclusive."),
+                "repair": Param(None, type=["null", "boolean"], description="Replace what differs; empty: as built."),
+                "force": Param(False, type="boolean", description="Repair even by fewer warm rows."),
+            },
+            **dag_args,
+        }
+    ) as dag:
+        ReconcileOperator.partial(
+            task_id="reconcile",
+            map_index_template="{{ task.table_name }}",
+            **{**(operator_args or {}), **({"pool": pool} if pool else {})},
+        ).expand_kwargs([{"table": to_entry(table)} for table in table_list.tables])
+    return dag
+
+
+def _shared_args(dag_id: str, schedule: str | None, start_date: datetime, docs: str) -> dict[str, Any]:
+    """Arguments that every DAG of a table list has."""
+    from airflow.timetables.interval import CronDataIntervalTimetable
+
+    return {
+        "dag_id": dag_id,
+        "schedule": CronDataIntervalTimetable(schedule, timezone="UTC") if schedule else None,
+        "start_date": start_date,
+        "catchup": False,
+        "max_active_runs": 1,
+        "default_args": DEFAULT_ARGS,
+        "tags": ["k2", "clickhouse", "iceberg"],
+        "doc_md": docs,
+    }
+
+
+def _tables_param() -> Any:
+    from airflow.providers.common.compat.sdk import Param
+
+    return Param([], type=["array", "string"], description="Tables of this run; empty for all.")
 
 
 def _map_layer(

@@ -43,6 +43,10 @@ class ProofError(K2Error):
     """What was written is not what was read: row count or content checksum differ."""
 
 
+class DifferenceError(K2Error):
+    """Warm and cold tier differ, and a repair was refused, did not help, or was not asked for."""
+
+
 class CommitUnknownError(K2Error):
     """The outcome of a commit could not be found out; the next run looks it up again."""
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook
+    from airflow_provider_k2.reconciliation.spark_side import SparkReading, SparkSide
     from airflow_provider_k2.tables import TableConfig
 
 __all__ = ["Bucket", "BucketKey", "Ends", "Facts", "Reconciler", "Status", "TableVerdict", "bucket_column"]
@@ -64,12 +65,31 @@ class Reconciler:
     :param iceberg: the cold tier.
     :param ledger: the ledger.
     :param threads: cold files that are read side by side.
+    :param spark: how Spark reads the cold side, and from how many rows on; None leaves all of it to Arrow.
     """
 
     def __init__(
-        self, clickhouse: ClickHouseHook, iceberg: IcebergTableHook, ledger: WatermarkHook, threads: int = 2
+        self,
+        clickhouse: ClickHouseHook,
+        iceberg: IcebergTableHook,
+        ledger: WatermarkHook,
+        threads: int = 2,
+        spark: SparkReading | None = None,
     ) -> None:
         self.clickhouse, self.iceberg, self.ledger, self.threads = clickhouse, iceberg, ledger, threads
+        self.spark = spark
+
+    def days_ago(self, table: TableConfig, days: int | None) -> int | None:
+        """Midnight (UTC) so many days ago, by the warm tier's clock: where a comparison of the last days begins.
+
+        :param days: whole days besides the present one; None for everything.
+        :returns: None for everything, and where the bucket column holds no time.
+        """
+        column = WarmTable(table, self.clickhouse).columns.get(bucket_column(table), "")
+        if days is None or not is_time_type(column):
+            return None
+        now = self.clickhouse.now()
+        return now - now % DAY - days * DAY
 
     def verify(
         self, table: TableConfig, *, since: int | None = None, until: int | None = None, bucket: str = "day"
@@ -112,8 +132,8 @@ class Reconciler:
         width = WIDTHS[bucket] if is_time else INTEGER_BUCKET
         scope = Scope(column, width, table.start, watermark, retention, since, until)
         measure = measure_warm(warm, plan, scope)
-        side = ColdSide(table, cold, plan.names, self.threads)
-        buckets = pair(measure.buckets, side.measure(scope, measure.floor, measure.pending_keys), width)
+        side = self._cold_side(table, cold, plan.names, scope, measure.floor)
+        buckets = pair(measure.buckets, side.measure(scope, measure.floor, measure.pending_keys), scope)
         nothing = state.head is None and stored is None and measure.pending > 0
         return replace(
             base,
@@ -122,9 +142,21 @@ class Reconciler:
             column=column,
             is_time=is_time,
             intact_from=scope.intact_from(measure.floor),
+            reader=side.name,
             problem=f"nothing has been offloaded yet, {measure.pending:,} rows are pending" if nothing else None,
             notes=(*notes, *((note,) if note else ())),
         )
+
+    def _cold_side(
+        self, table: TableConfig, cold: Table, columns: tuple[str, ...], scope: Scope, floor: int | None
+    ) -> ColdSide | SparkSide:
+        """Arrow reads the cold side, or Spark where there are more rows than a JVM's start is worth."""
+        arrow = ColdSide(table, cold, columns, self.threads)
+        if self.spark is None or arrow.estimate(scope, floor) <= self.spark.rows:
+            return arrow
+        from airflow_provider_k2.reconciliation.spark_side import SparkSide
+
+        return SparkSide(table, cold, self.iceberg.catalog, columns, self.spark.submit)
 
     def _check_identity(
         self, table: TableConfig, warm: WarmTable, state: ColdState, stored: StoredWatermark | None

@@ -37,6 +37,24 @@ class Asked:
     tables: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class AskedComparison:
+    """What a dag run asks of a comparison of every table.
+
+    :param since: inclusive lower bound by the bucket column, or None.
+    :param until: exclusive upper bound, or None.
+    :param repair: whether to repair, or None to leave that to the task.
+    :param force: repair even by fewer warm rows.
+    :param tables: the tables that are meant; empty for all.
+    """
+
+    since: int | None
+    until: int | None
+    repair: bool | None
+    force: bool
+    tables: tuple[str, ...]
+
+
 def read_request(conf: Mapping[str, Any], run_type: str, interval: tuple[datetime | None, datetime | None]) -> Asked:
     """Read a dag run.
 
@@ -45,9 +63,7 @@ def read_request(conf: Mapping[str, Any], run_type: str, interval: tuple[datetim
     :param interval: the data interval.
     :raises WatermarkError: when the bounds cannot be read.
     """
-    force = bool(conf.get("force"))
-    tables = conf.get("tables") or ()
-    tables = tuple(part.strip() for part in tables.split(",")) if isinstance(tables, str) else tuple(tables)
+    force, tables = bool(conf.get("force")), _tables(conf)
     lower, upper = conf.get("lower"), conf.get("upper")
     if (lower is None) != (upper is None):
         raise WatermarkError(
@@ -59,6 +75,35 @@ def read_request(conf: Mapping[str, Any], run_type: str, interval: tuple[datetim
     if run_type == "backfill" and start is not None and end is not None:
         return Asked(_window(to_micros(start), to_micros(end)), "backfill", force, tables)
     return Asked(None, "scheduled", force, tables)
+
+
+def read_comparison(
+    conf: Mapping[str, Any], run_type: str, interval: tuple[datetime | None, datetime | None]
+) -> AskedComparison:
+    """Read a dag run that compares.
+
+    :param conf: run conf or params: ``since``, ``until`` (ISO time with zone, or integer), ``repair``, ``force``, ``tables``.
+    :param run_type: Airflow's run type; ``backfill`` compares the data interval.
+    :param interval: the data interval.
+    :raises WatermarkError: when the bounds cannot be read.
+    """
+    since, until = (None if conf.get(name) is None else read_bound(conf[name]) for name in ("since", "until"))
+    start, end = interval
+    if since is None and until is None and run_type == "backfill" and start is not None and end is not None:
+        since, until = to_micros(start), to_micros(end)
+    if since is not None and until is not None and since >= until:
+        raise WatermarkError(
+            f"The asked range is empty: it begins at {since} and ends at {until}. Nothing was compared; swap the bounds."
+        )
+    repair = conf.get("repair")
+    return AskedComparison(
+        since, until, None if repair is None else bool(repair), bool(conf.get("force")), _tables(conf)
+    )
+
+
+def _tables(conf: Mapping[str, Any]) -> tuple[str, ...]:
+    tables = conf.get("tables") or ()
+    return tuple(part.strip() for part in tables.split(",")) if isinstance(tables, str) else tuple(tables)
 
 
 def _window(lower: int, upper: int) -> Window:

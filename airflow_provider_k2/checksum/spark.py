@@ -40,10 +40,15 @@ from airflow_provider_k2.checksum import (
 from airflow_provider_k2.sql import quote_identifier
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_provider_k2.type_plan import TypePlan
 
 SEED_TO_ZERO = -365884300664092260
 """Spark's ``xxhash64`` starts with seed 42 and takes each hash as the next value's seed: after this long it is 0."""
+
+
+_DAY = 86_400_000_000
 
 
 def checksum_query(plan: TypePlan, relation: str) -> str:
@@ -52,24 +57,47 @@ def checksum_query(plan: TypePlan, relation: str) -> str:
     :param plan: the columns; others of the relation do not count.
     :param relation: a table or view, as SQL.
     """
-    names = [f"w{number}" for number in range(len(plan.columns))]
-    words = ", ".join(
-        f"{word(quote_identifier(column.name), column.target)} ^ {_long(salt(column.name) ^ MIX_XOR)} AS {name}"
-        for name, column in zip(names, plan.columns, strict=True)
-    )
-    query = f"SELECT {words} FROM {relation}"
-    query = _step(query, names, MIX_MULTIPLY_1)
-    query = _step(query, names, MIX_MULTIPLY_2)
+    rows = row_query([(column.name, column.target) for column in plan.columns], relation, "row_hash")
+    return f"SELECT count(*) AS row_count, coalesce(sum(row_hash), 0L) AS checksum FROM ({rows})"
+
+
+def row_query(
+    columns: Sequence[tuple[str, IcebergType]], relation: str, hash_name: str, carried: Sequence[str] = ()
+) -> str:
+    """Query that yields the hash of every row of a relation, as a signed long.
+
+    :param columns: names and types of the columns that count.
+    :param relation: a table, view or sub-select, as SQL.
+    :param hash_name: name of the hash; no column of the relation.
+    :param carried: columns of the relation that the query yields besides.
+    """
+    beside = [quote_identifier(name) for name in carried]
+    names = [f"_k2_w{number}" for number in range(len(columns))]
+    words = [
+        f"{word(quote_identifier(column), kind)} ^ {_long(salt(column) ^ MIX_XOR)} AS {name}"
+        for name, (column, kind) in zip(names, columns, strict=True)
+    ]
+    query = f"SELECT {', '.join(beside + words)} FROM {relation}"
+    query = _step(query, names, MIX_MULTIPLY_1, beside)
+    query = _step(query, names, MIX_MULTIPLY_2, beside)
     row = " + ".join(map(_fold, names))
-    query = f"SELECT ({row}) ^ {_long(MIX_XOR)} AS w FROM ({query})"
-    query = _step(query, ["w"], MIX_MULTIPLY_1)
-    query = _step(query, ["w"], MIX_MULTIPLY_2)
-    return f"SELECT count(*) AS row_count, coalesce(sum({_fold('w')}), 0L) AS checksum FROM ({query})"
+    query = f"SELECT {', '.join([*beside, f'({row}) ^ {_long(MIX_XOR)} AS _k2_w'])} FROM ({query})"
+    query = _step(query, ["_k2_w"], MIX_MULTIPLY_1, beside)
+    query = _step(query, ["_k2_w"], MIX_MULTIPLY_2, beside)
+    return f"SELECT {', '.join([*beside, _fold('_k2_w') + f' AS {hash_name}'])} FROM ({query})"
 
 
-def _step(query: str, names: list[str], multiplier: int) -> str:
-    stepped = ", ".join(f"{_fold(name)} * {_long(multiplier)} AS {name}" for name in names)
-    return f"SELECT {stepped} FROM ({query})"
+def value_expression(column: str, kind: IcebergType) -> str:
+    """Integer value of a time, date or integer column (epoch microseconds, or the value itself), null for null."""
+    value = quote_identifier(column)
+    if isinstance(kind, DateType):
+        return f"(cast(unix_date({value}) AS bigint) * {_DAY}L)"
+    return f"if(isnull({value}), cast(NULL AS bigint), {_word(value, kind, 0)})"
+
+
+def _step(query: str, names: list[str], multiplier: int, beside: list[str]) -> str:
+    stepped = [f"{_fold(name)} * {_long(multiplier)} AS {name}" for name in names]
+    return f"SELECT {', '.join(beside + stepped)} FROM ({query})"
 
 
 def _fold(value: str) -> str:

@@ -9,17 +9,12 @@ in one catalog commit that asserts the parent.
 from __future__ import annotations
 
 import functools
-import json
-import os
 import secrets
-import tempfile
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyiceberg.types import DateType, DecimalType, TimestampType, TimestamptzType
+from pyiceberg.types import DateType, DecimalType, IcebergType, TimestampType, TimestamptzType
 
 from airflow_provider_k2.checksum.spark import checksum_query
 from airflow_provider_k2.commit.existing import find_range, range_filter
@@ -30,13 +25,13 @@ from airflow_provider_k2.engines import Moved, WindowJob
 from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.engines.spark_catalog import spark_catalog
 from airflow_provider_k2.engines.spark_columns import received, sent
-from airflow_provider_k2.exceptions import CommitConflictError, EngineError, ProofError
+from airflow_provider_k2.engines.spark_job import SparkSubmission, Words, run_job, written_job
+from airflow_provider_k2.exceptions import CommitConflictError, EngineError
 from airflow_provider_k2.failpoints import failpoint
-from airflow_provider_k2.resources import spark_dir
 from airflow_provider_k2.sql import cursor_condition, quote_identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
@@ -53,27 +48,11 @@ PIECE_ROWS = 500_000
 SUBMITS = 3
 """How often a job is submitted again because others changed the cold table while it ran."""
 
+__all__ = ["PROVEN", "STAGE", "SparkEngine", "SparkSubmission"]
+
 STAGE, PROVEN = "k2-stage", "k2-proven"
 _DAY = 86_400_000_000
 _PIECE = "_k2_piece"
-
-
-@dataclass(frozen=True)
-class SparkSubmission:
-    """What spark-submit has to run. Holds no secret: those are in the file that the job is given the path of.
-
-    :param application: path of the job.
-    :param application_args: its arguments.
-    :param name: name of the Spark application.
-    :param env: environment variables for client mode; the user's own go first.
-    :param files: files that a driver on another machine (cluster mode) needs beside it. They hold secrets.
-    """
-
-    application: str
-    application_args: tuple[str, ...]
-    name: str
-    env: dict[str, str] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,58 +123,21 @@ class SparkEngine:
         attempt = f"{pipeline}-{job.record.commit_id}-{secrets.token_hex(4)}"
         record = job.record.carried(state.watermark, state.high_water)
         spec = _spec(job, state, record, attempt, self.piece_rows)
-        with _private_folder() as folder:
-            path = folder / "job.json"
-            try:
-                _write_private(path, json.dumps(spec))
-            except OSError as error:
-                raise EngineError(
-                    f"{job.table.name}: the Spark job's description could not be written to {folder}: {error.strerror}. Nothing "
-                    "was committed and the watermark stands; make room on the worker's disk and run the task again."
-                ) from error
-            submission = SparkSubmission(
-                application=str(spark_dir() / "offload.py"),
-                application_args=(str(path),),
-                name=f"k2 {job.table.name}",
-                # Read by log4j itself: no -D option, which would take the place of the user's own.
-                env={"LOG4J_CONFIGURATION_FILE": str(spark_dir() / "log4j2.properties")},
-                files=(str(path),),
-            )
+        words = Words(
+            job.table.name,
+            f"window {job.window.describe(job.warm.is_time)}",
+            "Nothing was committed and the watermark stands",
+            "use `engine: direct` for this table",
+        )
+        job.log.info("%s: %s, %s rows, goes to Spark.", words.table, words.purpose, f"{job.facts.rows:,}")
+        with written_job("offload.py", spec, words) as (submission, result):
             failpoint("before_write")
-            said = self._run(job, submission, folder / "result.json")
+            said = run_job(self.submit, submission, result, words)
         failpoint("after_write")
         job.cold.refresh()
         staged = _read_staged(job, f"{PROVEN}-{attempt}", state.head, said.get("timings", {}))
         failpoint("after_proof")
         return staged
-
-    def _run(self, job: WindowJob, submission: SparkSubmission, result: Path) -> dict[str, Any]:
-        window = job.window.describe(job.warm.is_time)
-        untouched = "Nothing was committed and the watermark stands"
-        job.log.info("%s: window %s, %s rows, goes to Spark.", job.table.name, window, f"{job.facts.rows:,}")
-        failure: Exception | None = None
-        try:
-            self.submit(submission)
-        except FileNotFoundError as error:
-            raise EngineError(
-                f"{job.table.name}: spark-submit is not there ({error}). {untouched}; install Spark on the worker and put "
-                "spark-submit on its PATH, or use `engine: direct` for this table."
-            ) from error
-        except EngineError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever the caller's spark-submit raises becomes our one error below
-            failure = error
-        said: dict[str, Any] = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
-        message = said.get("error")
-        if said.get("kind") == "proof":
-            raise ProofError(f"{job.table.name}: window {window}: {message} {untouched}.") from failure
-        if failure is not None or message:
-            what = message or (f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}")
-            raise EngineError(
-                f"{job.table.name}: the Spark job for window {window} failed: {what} {untouched}; its output is above in this "
-                "task's log. Mend it and run the task again, or use `engine: direct` for this table."
-            ) from failure
-        return said
 
 
 class _PlanAgainError(Exception):
@@ -315,21 +257,27 @@ def _replace(job: WindowJob, state: ColdState) -> str:
 def range_sql(table: Table, column: str, window: Window) -> str:
     """Spark SQL for ``[lower, upper)`` of a column that holds a cursor: the bounds are epoch numbers."""
     kind = table.schema().find_type(column)
-    lower, upper = window.lower, window.upper
+    return f"{bound_sql(kind, column, '>=', window.lower)} AND {bound_sql(kind, column, '<', window.upper)}"
+
+
+def bound_sql(kind: IcebergType, column: str, sign: str, bound: int) -> str:
+    """Spark SQL that compares a column that holds a cursor with an epoch number.
+
+    :param sign: ``>=`` or ``<``.
+    """
     match kind:
         case TimestamptzType():
-            form = "timestamp_micros({})"
+            literal = f"timestamp_micros({bound})"
         case TimestampType():
-            form = "cast(timestamp_micros({}) AS timestamp_ntz)"
+            literal = f"cast(timestamp_micros({bound}) AS timestamp_ntz)"
         case DateType():
             # The first day that begins at or after the bound.
-            form, lower, upper = "date_from_unix_date({})", -(-lower // _DAY), -(-upper // _DAY)
+            literal = f"date_from_unix_date({-(-bound // _DAY)})"
         case DecimalType():
-            form = f"cast('{{}}' AS decimal({kind.precision}, {kind.scale}))"
+            literal = f"cast('{bound}' AS decimal({kind.precision}, {kind.scale}))"
         case _:
-            form = f"cast({{}}L AS {'int' if str(kind) == 'int' else 'bigint'})"
-    name = quote_identifier(column)
-    return f"{name} >= {form.format(lower)} AND {name} < {form.format(upper)}"
+            literal = f"cast({bound}L AS {'int' if str(kind) == 'int' else 'bigint'})"
+    return f"{quote_identifier(column)} {sign} {literal}"
 
 
 def _query(job: WindowJob, piece_rows: int) -> tuple[str, list[str]]:
@@ -370,15 +318,3 @@ def _jdbc_properties(endpoints: Endpoints) -> dict[str, str]:
         if endpoints.ca_certs:
             properties["sslrootcert"] = endpoints.ca_certs
     return properties
-
-
-@contextmanager
-def _private_folder() -> Iterator[Path]:
-    """Yield a folder that only this user can enter, gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="k2-spark-") as folder:
-        yield Path(folder)
-
-
-def _write_private(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)

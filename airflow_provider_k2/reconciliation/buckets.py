@@ -19,6 +19,9 @@ DAY = 24 * HOUR
 INTEGER_BUCKET = 1_000_000
 """Width of a bucket of an integer cursor, in cursor values."""
 
+SPARK_ROWS = 20_000_000
+"""Cold rows above which Spark reads them, where it may: below, Arrow has read them before a cluster has them in hand."""
+
 EARLIEST = -2_208_988_800_000_000
 """1900-01-01, where ClickHouse's DateTime64 begins, in epoch microseconds."""
 LATEST = 7_258_118_400_000_000
@@ -133,7 +136,8 @@ class Scope:
 class Bucket:
     """One bucket on both sides.
 
-    :param start: inclusive lower bound (epoch microseconds or cursor value); None when the bucket column is null.
+    :param start: inclusive lower bound (epoch microseconds or cursor value) of what was compared; None when the bucket
+        column is null.
     :param end: exclusive upper bound.
     :param expiring: whether the warm tier may have deleted rows of it.
     """
@@ -177,6 +181,7 @@ class TableVerdict:
     :param column: the bucket column.
     :param is_time: whether its values are epoch microseconds.
     :param intact_from: bucket value from which on nothing has expired in the warm tier, as far as that is known.
+    :param reader: what read the cold side: ``arrow``, ``spark``, or ``none``.
     :param seconds: how long the comparison took.
     :param problem: why nothing could be compared, or None.
     :param notes: what a reader has to know besides.
@@ -192,6 +197,7 @@ class TableVerdict:
     column: str = ""
     is_time: bool = True
     intact_from: int = EARLIEST
+    reader: str = "none"
     seconds: float = 0.0
     problem: str | None = None
     notes: tuple[str, ...] = ()
@@ -266,21 +272,25 @@ class TableVerdict:
         return "warm = cold"
 
 
-def pair(warm: Mapping[BucketKey, Facts], cold: Mapping[BucketKey, Facts], width: int) -> tuple[Bucket, ...]:
+def pair(warm: Mapping[BucketKey, Facts], cold: Mapping[BucketKey, Facts], scope: Scope) -> tuple[Bucket, ...]:
     """Put both sides' buckets side by side, oldest first; a bucket that one side lacks is empty there.
 
-    :param width: width of a bucket.
+    A bucket of which the scope holds only a part has that part's bounds: it is a proof of no more.
     """
     keys: Iterable[BucketKey] = sorted(
         warm.keys() | cold.keys(), key=lambda key: (key.number is not None, key.number or 0, not key.expiring)
     )
     return tuple(
-        Bucket(
-            None if key.number is None else key.number * width,
-            None if key.number is None else (key.number + 1) * width,
-            key.expiring,
-            warm.get(key, Facts()),
-            cold.get(key, Facts()),
-        )
+        Bucket(*_bounds(key.number, scope), key.expiring, warm.get(key, Facts()), cold.get(key, Facts()))
         for key in keys
+    )
+
+
+def _bounds(number: int | None, scope: Scope) -> tuple[int | None, int | None]:
+    if number is None:
+        return None, None
+    start, end = number * scope.width, (number + 1) * scope.width
+    return (
+        start if scope.since is None else max(start, scope.since),
+        end if scope.until is None else min(end, scope.until),
     )

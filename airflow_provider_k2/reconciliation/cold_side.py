@@ -8,6 +8,7 @@ through pyiceberg's own projection, one whole file at a time.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +40,7 @@ _DAY = 86_400_000_000
 
 
 class ColdSide:
-    """One table's cold side, at the snapshot that ``cold`` was loaded with.
+    """One table's cold side, read with Arrow, at the snapshot that ``cold`` was loaded with.
 
     :param table: its entry in the table list.
     :param cold: the cold table; it is not refreshed.
@@ -47,8 +48,11 @@ class ColdSide:
     :param threads: files that are read side by side.
     """
 
+    name = "arrow"
+
     def __init__(self, table: TableConfig, cold: Table, columns: tuple[str, ...], threads: int = 2) -> None:
         self.table, self.cold, self.columns, self.threads = table, cold, columns, threads
+        self._planned: dict[tuple[Scope, int | None], list[FileScanTask]] = {}
 
     def measure(
         self, scope: Scope, floor: int | None, pending_keys: np.ndarray[Any, np.dtype[np.uint64]]
@@ -60,35 +64,62 @@ class ColdSide:
         :raises EngineError: when the files cannot be read.
         """
         reader = _Reader(self, scope, floor, pending_keys)
+        total: dict[BucketKey, Facts] = {}
+        with (
+            self._readable(),
+            ThreadPoolExecutor(self.threads, thread_name_prefix="k2-verify") as pool,
+        ):
+            for buckets in pool.map(reader.sum_file, self._files(scope, floor)):
+                _merge(total, buckets)
+        return total
+
+    def estimate(self, scope: Scope, floor: int | None) -> int:
+        """Rows of the files that may hold rows of a scope, by the manifests: how much there is to read.
+
+        :raises EngineError: when the manifests cannot be read.
+        """
+        with self._readable():
+            return sum(task.file.record_count for task in self._files(scope, floor))
+
+    def _files(self, scope: Scope, floor: int | None) -> list[FileScanTask]:
+        """Files that may hold rows of a scope, planned once. The largest first: no thread is left with one at the end."""
+        if (scope, floor) not in self._planned:
+            tasks = self.cold.scan(row_filter=self._filter(scope, floor)).plan_files()
+            self._planned[scope, floor] = sorted(tasks, key=lambda task: -task.file.file_size_in_bytes)
+        return self._planned[scope, floor]
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
         try:
-            tasks = list(self.cold.scan(row_filter=self._filter(scope, floor)).plan_files())
-            # The largest first, so that no thread is left with one at the end.
-            tasks.sort(key=lambda task: -task.file.file_size_in_bytes)
-            total: dict[BucketKey, Facts] = {}
-            with ThreadPoolExecutor(self.threads, thread_name_prefix="k2-verify") as pool:
-                for buckets in pool.map(reader.sum_file, tasks):
-                    _merge(total, buckets)
+            yield
         except OSError as error:
             raise EngineError(
                 f"{self.table.name}: the cold table's files of snapshot {self.cold.metadata.current_snapshot_id} "
                 f"cannot be read: {error}. Nothing was changed; check the object store, and run it again if snapshots "
                 "were expired meanwhile."
             ) from error
-        return total
 
     def _filter(self, scope: Scope, floor: int | None) -> BooleanExpression:
         """Filter that rules files out by their statistics; rows are chosen exactly afterwards."""
         from pyiceberg.expressions import IsNull, Or, Reference
 
-        upper = LATEST if scope.until is None else scope.until
-        lower = EARLIEST if scope.since is None else scope.since
-        if self.table.mode == "append":
-            upper, lower = min(upper, scope.watermark), max(lower, scope.start)
-        kept = scope.intact_from(floor)
-        kept = kept if floor is None else min(kept, floor)
-        inside = range_filter(self.cold, scope.column, Window(min(max(lower, kept), upper), upper))
+        inside = range_filter(self.cold, scope.column, span(self.table, scope, floor))
         # Rows without a bucket value are in no range, but are compared too.
         return inside if scope.is_part else Or(inside, IsNull(term=Reference(scope.column)))
+
+
+def span(table: TableConfig, scope: Scope, floor: int | None) -> Window:
+    """Range of the bucket column in which every row of a scope lies that has a value there. Pure.
+
+    :param floor: smallest bucket value in the warm tier.
+    """
+    upper = LATEST if scope.until is None else scope.until
+    lower = EARLIEST if scope.since is None else scope.since
+    if table.mode == "append":
+        upper, lower = min(upper, scope.watermark), max(lower, scope.start)
+    kept = scope.intact_from(floor)
+    kept = kept if floor is None else min(kept, floor)
+    return Window(min(max(lower, kept), upper), upper)
 
 
 class _Reader:

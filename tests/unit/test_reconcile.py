@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -13,9 +15,11 @@ from airflow_provider_k2.reconciliation.buckets import DAY, EARLIEST, LATEST, Re
 from airflow_provider_k2.reconciliation.cold_side import micros
 from airflow_provider_k2.reconciliation.repair import plan_append
 from airflow_provider_k2.reconciliation.retention import Ttl, parse_ttl
+from airflow_provider_k2.reconciliation.sentences import describe_difference
 from airflow_provider_k2.windows import Window
 
 EQUAL = Facts(10, 5, 1, 9)
+SCOPE = Scope("c", 10, 0, 100, Retention())
 
 
 def bucket(warm=EQUAL, cold=EQUAL, start=0, expiring=False):
@@ -73,11 +77,58 @@ def test_facts_add_up_in_any_order(parts):
 def test_pairs_are_in_order_and_complete():
     warm = {BucketKey(2, False): EQUAL, BucketKey(1, False): EQUAL}
     cold = {BucketKey(1, True): EQUAL, BucketKey(None, False): EQUAL, BucketKey(1, False): EQUAL}
-    found = pair(warm, cold, 10)
+    found = pair(warm, cold, SCOPE)
     assert [(one.start, one.end, one.expiring) for one in found] == [
         (None, None, False), (10, 20, True), (10, 20, False), (20, 30, False),
     ]  # fmt: skip
     assert [one.status for one in found] == [Status.DIFFERS, Status.PARTLY_EXPIRED, Status.EQUAL, Status.DIFFERS]
+
+
+def test_a_bucket_proves_no_more_than_what_was_compared():
+    facts = {BucketKey(number, False): EQUAL for number in (1, 2, 3)}
+    found = pair(facts, facts, replace(SCOPE, since=15, until=33))
+    assert [(one.start, one.end) for one in found] == [(15, 20), (20, 30), (30, 33)]
+
+
+# What a failing task says ------------------------------------------------------------------------------------------------
+
+
+def said(found, **options):
+    return describe_difference(found, **{"refused": [], "repaired": False, "asked_to_repair": True, **options})
+
+
+def test_a_difference_names_buckets_counts_and_the_mend():
+    found = verdict(bucket(), bucket(Facts(9, 1), EQUAL, DAY), bucket(EQUAL, Facts(10, 6), 2 * DAY))
+    text = said(found, refused=["t: too few."], repaired=True)
+    assert text.startswith(
+        "t: warm and cold still differ after the repair in 2 buckets by c: from 1970-01-02 00:00:00 UTC: 9 warm rows, 10 cold "
+        "rows; from 1970-01-03 00:00:00 UTC: 10 rows on both sides, warm checksum 0000000000000005, cold 0000000000000006."
+    )
+    assert "Not repaired: t: too few. Only what was repaired has changed." in text
+    assert (
+        '{"tables": ["t"], "since": "1970-01-02T00:00:00+00:00", "until": "1970-01-04T00:00:00+00:00", "force": true}'
+        in text
+    )
+
+
+def test_without_a_repair_the_mend_is_the_repair():
+    text = said(verdict(bucket(Facts(), EQUAL, DAY), is_time=False), asked_to_repair=False)
+    assert "differ in 1 bucket by c: from 86400000000: 0 warm rows, 10 cold rows. Nothing was changed" in text
+    assert '{"tables": ["t"], "since": 86400000000, "until": 172800000000, "repair": true}' in text
+
+
+def test_many_buckets_are_counted():
+    found = verdict(*(bucket(EQUAL, Facts(), number * DAY) for number in range(7)), bucket(EQUAL, Facts(), None))
+    assert "in 8 buckets by c" in said(found)
+    assert "; and 3 more." in said(found)
+    assert "without a c: 10 warm rows" in said(verdict(bucket(EQUAL, Facts(), None)))
+
+
+def test_a_problem_is_said_once():
+    text = said(verdict(problem="t: the source was dropped."))
+    assert text.startswith(
+        "t: warm and cold cannot be compared: the source was dropped. Nothing was compared or changed"
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from airflow_provider_k2.exceptions import WatermarkError
-from airflow_provider_k2.run_request import read_bound, read_request
+from airflow_provider_k2.run_request import read_bound, read_comparison, read_request
 from airflow_provider_k2.windows import Window, to_micros
 
 START, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
@@ -83,3 +83,26 @@ def test_contradictions_are_refused():
 def test_an_interval_in_another_zone_is_the_same_range():
     zone = timezone(timedelta(hours=-5))
     assert read(run_type="backfill", interval=(START.astimezone(zone), END.astimezone(zone))).window == DAY
+
+
+def compare(conf=None, run_type="scheduled", interval=(START, END)):
+    return read_comparison(conf or {}, run_type, interval)
+
+
+@pytest.mark.parametrize("run_type", ["scheduled", "manual"])
+def test_a_comparison_leaves_the_range_to_the_task(run_type):
+    asked = compare(run_type=run_type)
+    assert (asked.since, asked.until, asked.repair, asked.force, asked.tables) == (None, None, None, False, ())
+
+
+def test_a_comparison_reads_the_conf_before_a_backfills_interval():
+    asked = compare(run_type="backfill")
+    assert (asked.since, asked.until) == (DAY.lower, DAY.upper)
+    asked = compare({"since": "2026-11-01", "repair": False, "force": True, "tables": "a, b"}, "backfill")
+    assert (asked.since, asked.until) == (DAY.lower, None)
+    assert (asked.repair, asked.force, asked.tables) == (False, True, ("a", "b"))
+
+
+def test_an_empty_range_is_no_comparison():
+    with pytest.raises(WatermarkError, match="Nothing was compared"):
+        compare({"since": 5, "until": 5})

@@ -1,0 +1,231 @@
+"""The operator that compares warm and cold, repairs what differs, and fails when a difference remains."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_k2.exceptions import DifferenceError
+from airflow_provider_k2.operators.table_task import TableOperator
+from airflow_provider_k2.reconciliation.buckets import SPARK_ROWS
+from airflow_provider_k2.reconciliation.sentences import describe_bucket, describe_difference
+from airflow_provider_k2.run_request import read_comparison
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_k2.offload import Offload
+    from airflow_provider_k2.reconcile import Reconciler, TableVerdict
+    from airflow_provider_k2.reconciliation.spark_side import SparkReading
+    from airflow_provider_k2.run_request import AskedComparison
+    from airflow_provider_k2.tables import TableConfig
+
+DAYS = 3
+"""Days that a run looks back by default: warm rows become visible late within hours, and cold files do not age."""
+
+
+READERS = ("auto", "arrow", "spark")
+
+
+@dataclass
+class _Outcome:
+    """What a run has found and done so far."""
+
+    verdict: TableVerdict
+    found: int
+    repaired_rows: int = 0
+    repaired_ranges: int = 0
+    refused: list[str] = field(default_factory=list)
+
+
+class ReconcileOperator(TableOperator):
+    """Compare one table in both tiers bucket by bucket, replace what differs, and compare again.
+
+    Both sides are counted and summed by code of their own (see :mod:`airflow_provider_k2.reconcile`). Every bucket's
+    figures are kept in ``k2.reconciliations``, those before a repair and those after it. The task fails when a difference
+    remains, or was not repaired for a reason that a person has to look at.
+
+    Which range: ``since`` and ``until`` of the run conf, the data interval of a backfill run, or the last days.
+
+    Table, connections and Spark's parameters are those of :class:`.TableOperator`; ``engine`` is the one that repairs.
+
+    :param days: how many days back, whole ones in UTC, besides the present one, by the column that puts rows into
+        buckets; None for everything. An integer column knows no days: everything is compared.
+    :param bucket: ``day`` or ``hour``.
+    :param repair: replace buckets that differ by what the warm tier holds, never by fewer rows, then compare again.
+    :param cold_reader: what reads the cold side: ``arrow`` in the worker, ``spark`` by spark-submit, or ``auto``: Spark
+        above ``spark_rows``.
+    :param spark_rows: rows of the cold files concerned above which ``auto`` takes Spark.
+    :param threads: cold files that Arrow reads side by side.
+    :returns: what was compared, found and repaired, as XCom; also when the task fails.
+    """
+
+    ui_color = "#e4f3e1"
+    untouched = "Nothing was changed"
+    without_spark = 'use `cold_reader="arrow"` and `engine="direct"`'
+
+    def __init__(
+        self,
+        *,
+        days: int | None = DAYS,
+        bucket: str = "day",
+        repair: bool = True,
+        cold_reader: str = "auto",
+        spark_rows: int = SPARK_ROWS,
+        threads: int = 2,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.days = days
+        self.bucket = bucket
+        self.repair = repair
+        self.cold_reader = cold_reader
+        self.spark_rows = spark_rows
+        self.threads = threads
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+        from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+        from airflow_provider_k2.hooks.watermark import WatermarkHook
+        from airflow_provider_k2.offload import Offload
+        from airflow_provider_k2.reconcile import Reconciler
+
+        started = time.monotonic()
+        table = self.table_config
+        self._check_parameters()
+        asked = read_comparison(*self._asked_by(context))
+        self._skip_unless_asked(asked.tables)
+        hooks = (
+            ClickHouseHook(self.clickhouse_conn_id),
+            IcebergTableHook(self.iceberg_conn_id),
+            WatermarkHook(self.watermark_conn_id),
+        )
+        reconciler = Reconciler(*hooks, threads=self.threads, spark=self._spark(context))
+        offload = Offload(table, *hooks, lambda rows: self._choose_engine(table, rows, context), self.log)
+        wanted = self.repair if asked.repair is None else asked.repair
+        outcome = self._compare_and_repair(context, reconciler, offload, asked, wanted)
+        answer = _xcom(outcome, time.monotonic() - started)
+        if not outcome.verdict.equal:
+            # A failing task's return value is not kept by itself.
+            context["ti"].xcom_push(key="return_value", value=answer)
+            raise DifferenceError(
+                describe_difference(
+                    outcome.verdict,
+                    refused=outcome.refused,
+                    repaired=outcome.repaired_ranges > 0,
+                    asked_to_repair=wanted,
+                )
+            )
+        return answer
+
+    def _compare_and_repair(
+        self, context: Context, reconciler: Reconciler, offload: Offload, asked: AskedComparison, wanted: bool
+    ) -> _Outcome:
+        from airflow_provider_k2.reconciliation.repair import repair
+
+        run_id = context["dag_run"].run_id
+        since = self._since(reconciler, offload.table, asked)
+        verdict = self._compare(reconciler, offload.table, since, asked.until, run_id)
+        outcome = _Outcome(verdict, len(verdict.divergent))
+        if not (wanted and verdict.divergent):
+            return outcome
+        done = repair(
+            offload,
+            verdict,
+            run_id=run_id,
+            holder=self._holder(context),
+            force=asked.force,
+            wait=self.lease_seconds + 30,
+        )
+        outcome.refused = done.refused
+        outcome.repaired_ranges = len(done.reports)
+        outcome.repaired_rows = sum(report.rows for report in done.reports)
+        for reason in done.refused:
+            self.log.warning("Not repaired: %s", reason)
+        if done.reports:
+            self.log.info(
+                "%s: repaired, %s rows were replaced in %d range(s); both sides are compared again.",
+                verdict.table, f"{outcome.repaired_rows:,}", len(done.reports),
+            )  # fmt: skip
+            outcome.verdict = self._compare(reconciler, offload.table, since, asked.until, run_id)
+        return outcome
+
+    def _compare(
+        self, reconciler: Reconciler, table: TableConfig, since: int | None, until: int | None, run_id: str
+    ) -> TableVerdict:
+        """Compare once, keep every bucket's figures, and say what was found."""
+        from airflow_provider_k2.reconciliation.results import store
+
+        verdict = reconciler.verify(table, since=since, until=until, bucket=self.bucket)
+        store(reconciler.ledger, table, verdict, run_id)
+        for note in verdict.notes:
+            self.log.info("%s: %s.", table.name, note)
+        for bucket in verdict.divergent:
+            self.log.warning("%s: warm and cold differ %s.", table.name, describe_bucket(bucket, verdict))
+        self.log.info(
+            "%s: %s; %s warm rows and %s cold rows in %d bucket(s) by %s, %s pending, read by %s in %.1f seconds.",
+            table.name, verdict.verdict, f"{verdict.warm_rows:,}", f"{verdict.cold_rows:,}", len(verdict.compared),
+            verdict.column or "none", f"{verdict.pending:,}", verdict.reader, verdict.seconds,
+        )  # fmt: skip
+        return verdict
+
+    def _since(self, reconciler: Reconciler, table: TableConfig, asked: AskedComparison) -> int | None:
+        if asked.since is not None or asked.until is not None:
+            return asked.since
+        since = reconciler.days_ago(table, self.days)
+        looks = "everything is compared" if since is None else f"the last {self.days} days are compared"
+        if table.cursor_is_event_time:
+            looks += "; the cursor is the event time, so rows that arrive late are found here only" + (
+                "" if since is None else " (rows that come later still need a larger `days`)"
+            )
+        self.log.info("%s: %s.", table.name, looks)
+        return since
+
+    def _spark(self, context: Context) -> SparkReading | None:
+        from airflow_provider_k2.reconciliation.spark_side import SparkReading
+
+        if self.cold_reader == "arrow":
+            return None
+        # Without any cold row there is nothing that a JVM would be worth.
+        rows = 0 if self.cold_reader == "spark" else self.spark_rows
+        return SparkReading(lambda submission: self._submit(submission, context), rows)
+
+    def _check_parameters(self) -> None:
+        from airflow_provider_k2.reconcile import WIDTHS
+
+        if self.cold_reader not in READERS:
+            raise AirflowFailException(
+                f"{self.table_name}: cold reader {self.cold_reader!r} is not known. {self.untouched}; use {', '.join(READERS)}."
+            )
+        if self.bucket not in WIDTHS:
+            raise AirflowFailException(
+                f"{self.table_name}: bucket {self.bucket!r} is not known. {self.untouched}; use {' or '.join(WIDTHS)}."
+            )
+        if self.days is not None and self.days < 0:
+            raise AirflowFailException(
+                f"{self.table_name}: {self.days} days cannot be looked back. {self.untouched}; use 0 or more, or None."
+            )
+
+
+def _xcom(outcome: _Outcome, seconds: float) -> dict[str, Any]:
+    """Outcome in a form that every XCom backend and browser keeps exactly."""
+    verdict = outcome.verdict
+    return {
+        "table": verdict.table,
+        "layer": verdict.layer,
+        "equal": verdict.equal,
+        "verdict": verdict.verdict,
+        "buckets": len(verdict.compared),
+        "divergent": outcome.found,
+        "warm_rows": verdict.warm_rows,
+        "cold_rows": verdict.cold_rows,
+        "pending": verdict.pending,
+        "reader": verdict.reader,
+        "snapshot_id": None if verdict.snapshot_id is None else str(verdict.snapshot_id),
+        "repaired_rows": outcome.repaired_rows,
+        "refused": outcome.refused,
+        "seconds": round(seconds, 3),
+    }

@@ -1,0 +1,75 @@
+"""What reconciliation says about a difference, in sentences. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.windows import describe_cursor, from_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
+
+SHOWN = 5
+"""Buckets that an error names; all of them are in the log and in ``k2.reconciliations``."""
+
+
+def describe_bucket(bucket: Bucket, verdict: TableVerdict) -> str:
+    """One bucket with both sides' figures."""
+    warm, cold = bucket.warm, bucket.cold
+    where = f"without a {verdict.column}" if bucket.start is None else f"from {_moment(bucket.start, verdict)}"
+    if warm.rows == cold.rows:
+        return (
+            f"{where}: {warm.rows:,} rows on both sides, warm checksum {warm.checksum:016x}, cold {cold.checksum:016x}"
+        )
+    return f"{where}: {warm.rows:,} warm rows, {cold.rows:,} cold rows"
+
+
+def describe_difference(verdict: TableVerdict, *, refused: Sequence[str], repaired: bool, asked_to_repair: bool) -> str:
+    """Why a comparison fails its task: table, buckets, both counts, what was left untouched, and the mend.
+
+    :param refused: why buckets were not repaired.
+    :param repaired: whether something was replaced before this comparison.
+    :param asked_to_repair: whether a repair was wanted.
+    """
+    name = verdict.table
+    if verdict.problem is not None:
+        problem = verdict.problem.removeprefix(f"{name}: ").rstrip(".")
+        return (
+            f"{name}: warm and cold cannot be compared: {problem}. Nothing was compared or changed; look at `k2 watermarks "
+            f"history {name}`, mend that or let the offload run, then compare again."
+        )
+    divergent = verdict.divergent
+    named = "; ".join(describe_bucket(bucket, verdict) for bucket in divergent[:SHOWN])
+    more = f"; and {len(divergent) - SHOWN} more" if len(divergent) > SHOWN else ""
+    when = "still differ after the repair" if repaired else "differ"
+    buckets = f"{len(divergent)} bucket{'s' if len(divergent) > 1 else ''} by {verdict.column}"
+    said = f"{name}: warm and cold {when} in {buckets}: {named}{more}."
+    left = "Only what was repaired has changed" if repaired else "Nothing was changed"
+    if not asked_to_repair:
+        return f"{said} {left}; the mend: `k2 verify {name} --repair`, or a run with {_conf(verdict, repair=True)}."
+    reasons = "".join(f" Not repaired: {reason}" for reason in refused)
+    return (
+        f"{said}{reasons} {left}. Look at the rows first (`k2 verify {name} --buckets`). Is the warm tier right? Then run "
+        f"this DAG with {_conf(verdict, force=True)}, or `k2 verify {name} --repair --force`."
+    )
+
+
+def _moment(value: int, verdict: TableVerdict) -> str:
+    return describe_cursor(value, verdict.is_time)
+
+
+def _conf(verdict: TableVerdict, **more: bool) -> str:
+    """Run conf for the divergent buckets alone."""
+    conf: dict[str, object] = {"tables": [verdict.table]}
+    bounds = [(bucket.start, bucket.end) for bucket in verdict.divergent if bucket.start is not None]
+    if bounds:
+        ends = {"since": bounds[0][0], "until": bounds[-1][1]}
+        conf |= {
+            name: from_micros(value).isoformat() if verdict.is_time else value
+            for name, value in ends.items()
+            if value is not None
+        }
+    return json.dumps({**conf, **more})

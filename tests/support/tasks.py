@@ -1,0 +1,38 @@
+"""What a task run hands to an operator, without a scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from airflow_provider_k2.windows import from_micros
+
+
+@dataclass
+class TaskRun:
+    """One try of one task: ``run.of(operator)`` executes it and returns its XCom."""
+
+    run_id: str = "test"
+    run_type: str = "manual"
+    interval: tuple[int, int] | None = None
+    xcom: dict[str, Any] = field(default_factory=dict)
+
+    def of(self, operator: Any, params: dict[str, Any] | None = None, **conf: Any) -> Any:
+        start, end = (from_micros(bound) for bound in self.interval) if self.interval else (None, None)
+        context = {
+            "dag_run": SimpleNamespace(
+                run_id=self.run_id, run_type=self.run_type, conf=conf, data_interval_start=start, data_interval_end=end
+            ),
+            "ti": SimpleNamespace(
+                dag_id="test",
+                task_id=operator.task_id,
+                map_index=0,
+                xcom_push=self._push,
+            ),
+            "params": params or {},
+        }
+        return operator.execute(context)
+
+    def _push(self, key: str, value: Any) -> None:
+        self.xcom[key] = value
