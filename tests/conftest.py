@@ -20,6 +20,20 @@ if TYPE_CHECKING:
     from airflow_provider_k2.local import LocalSystem
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse to run groups apart: their tests share an Airflow, a laboratory, an empty warm tier.
+
+    pytest-xdist writes the group into a test's id; with a pytest that it does not know that is lost without a word.
+    """
+    if getattr(config.option, "loadgroup", False):
+        for item in items:
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+                raise pytest.UsageError(
+                    f"pytest-xdist does not group {item.nodeid}: pytest {pytest.__version__} is too new"
+                )
+
+
 @pytest.fixture(scope="session")
 def system() -> Iterator[LocalSystem]:
     """ClickHouse, PostgreSQL and SeaweedFS; its connections are in ``os.environ`` meanwhile."""

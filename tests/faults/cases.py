@@ -203,9 +203,8 @@ def two_same_task(subject: Subject, step: str) -> dict[str, Any]:
 def again(subject: Subject, step: str) -> dict[str, Any]:
     """Duplicate run: a range that is cold already is asked for again, cut differently."""
     assert subject.run()["ok"]
-    bounds = [
-        (window[1], window[2]) for window in subject.windows() if window[3] == "committed" and window[2] > window[1]
-    ]
+    # Windows with rows: a range of none would show nothing.
+    bounds = [(window[1], window[2]) for window in subject.windows() if window[3] == "committed" and window[5]]
     lower, upper = subject.lane.random.choice(bounds)[0], subject.lane.random.choice(bounds)[1]
     lower, upper = min(lower, upper), max(lower, upper)
     said = subject.run(window=[max(lower, 1), upper], kind="backfill")
