@@ -25,6 +25,16 @@ dag = build_dag(
 )
 """
 
+RECONCILE_DAG = """
+from pathlib import Path
+from airflow_provider_k2.dag_factory import build_reconcile_dag
+
+dag = build_reconcile_dag(
+    Path(__file__).with_name("tables.yaml"), dag_id="{dag_id}",
+    default_args={{"owner": "k2", "retries": 0}},
+)
+"""
+
 TABLES = """
 defaults: {safety_lag: 0s, window_rows: 2000}
 tables:
@@ -47,6 +57,7 @@ def airflow_system() -> Iterator[LocalSystem]:
         dags.mkdir()
         (dags / "tables.yaml").write_text(TABLES)
         (dags / "system_dag.py").write_text(DAG.format(dag_id="system"))
+        (dags / "reconcile_dag.py").write_text(RECONCILE_DAG.format(dag_id="system_reconcile"))
         with LocalSystem(Path(folder) / "home", ALL_SERVICES, default_ports=False, dags=dags) as system:
             os.environ.update(system.env())
             yield system
