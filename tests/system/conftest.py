@@ -78,6 +78,16 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_DETECTION_INTERVAL": "5",
 }
 
+RECONCILE_DAG = """
+from pathlib import Path
+from airflow_provider_k2.dag_factory import build_reconcile_dag
+
+dag = build_reconcile_dag(
+    Path(__file__).with_name("tables.yaml"), dag_id="{dag_id}",
+    default_args={{"owner": "k2", "retries": 0}},
+)
+"""
+
 TABLES = """
 defaults: {safety_lag: 0s, window_rows: 2000}
 tables:
@@ -108,6 +118,7 @@ def airflow_system() -> Iterator[LocalSystem]:
         (dags / "killed_dag.py").write_text(KILLED)
         (dags / "gate.yaml").write_text(GATE_TABLES)
         (dags / "gate_dag.py").write_text(GATE)
+        (dags / "reconcile_dag.py").write_text(RECONCILE_DAG.format(dag_id="system_reconcile"))
         ensure_spark(spark)
         with LocalSystem(
             Path(folder) / "home", ALL_SERVICES, default_ports=False, dags=dags, spark=spark, settings=SETTINGS

@@ -58,6 +58,10 @@ def test_the_demos_dag(system: LocalSystem, clickhouse: ClickHouseHook, tmp_path
     assert all(verdict.equal for verdict in verdicts.values()), verdicts
     assert verdicts["silver_trades"].cold_rows == 2000
     assert verdicts["gold_ohlcv_1m"].cold_rows > 0
+    # The other DAG, over a row that became visible below the watermark.
+    clickhouse.execute("INSERT INTO k2.bronze_trades_kraken SELECT * FROM k2.bronze_trades_kraken LIMIT 1")
+    airflow(env, "dags", "test", "k2_reconcile")
+    assert reconciler.verify(load_tables(tables).get("bronze_trades_kraken")).cold_rows == 1001
 
 
 def airflow(env: dict[str, str], *arguments: str) -> str:

@@ -152,3 +152,22 @@ def _wait_for_backfill(api: AirflowApi) -> list[dict[str, Any]]:
             return runs
         time.sleep(1)
     raise AssertionError("the backfill did not end within 180 seconds")
+
+
+def test_reconciliation_repairs_late_rows_and_one_table_fails_alone(
+    run: dict[str, Any], api: AirflowApi, warm: ClickHouseHook
+) -> None:
+    """Last in this module: it adds rows. They lie far below the watermark, where no offload looks."""
+    warm.execute("INSERT INTO sys.good SELECT now64(6) - 4000 - number, number FROM numbers(3)")
+    assert api.run_dag("system_reconcile", 240, {"tables": ["sys_good", "sys_candles", "sys_bad"]}) == "failed"
+    newest = api.runs("system_reconcile")[0]
+    tasks = api.task_instances("system_reconcile", newest["dag_run_id"])
+    assert states({"tasks": tasks}) == {
+        "sys_good": "success", "sys_candles": "success", "sys_bad": "failed", "sys_quiet": "skipped", "sys_child": "skipped",
+    }  # fmt: skip
+    assert IcebergTableHook().load("cold.sys_good").scan().count() == 5003
+    found = WatermarkHook().get_records(
+        "SELECT target, status, warm_rows - cold_rows FROM k2.reconciliations WHERE run_id = %s AND warm_rows > cold_rows",
+        parameters=(newest["dag_run_id"],),
+    )
+    assert [tuple(row) for row in found] == [("cold.sys_good", "differs", 3)]

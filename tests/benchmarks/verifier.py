@@ -1,0 +1,55 @@
+"""One comparison in a process of its own, so that its peak memory is its own:
+`python -m tests.benchmarks.verifier ENTRY THREADS READER`.
+
+ENTRY is a table list entry as JSON, READER `arrow` or `spark`. Prints one JSON line: rows, seconds, peak memory in bytes,
+whether both sides are equal, and the first bound of each bucket that differs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+from airflow_provider_k2.hooks.watermark import WatermarkHook
+from airflow_provider_k2.reconcile import Reconciler
+from airflow_provider_k2.reconciliation.spark_side import SparkReading
+from airflow_provider_k2.tables import parse_tables
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.engines.spark_job import SparkSubmission
+
+
+def submit(submission: SparkSubmission) -> None:
+    command = ["spark-submit", "--master", "local[2]", "--name", submission.name, submission.application]
+    subprocess.run(
+        [*command, *submission.application_args], env={**os.environ, **submission.env}, check=True, stdout=sys.stderr
+    )
+
+
+def main(entry: str, threads: str, reader: str) -> None:
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    table = parse_tables({"tables": [json.loads(entry)]}, "benchmark").tables[0]
+    spark = SparkReading(submit, rows=0) if reader == "spark" else None
+    verdict = Reconciler(ClickHouseHook(), IcebergTableHook(), WatermarkHook(), int(threads), spark).verify(table)
+    print(
+        json.dumps(
+            {
+                "rows": verdict.cold_rows,
+                "seconds": verdict.seconds,
+                "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "equal": verdict.equal,
+                "divergent": [bucket.start for bucket in verdict.divergent],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
