@@ -25,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("airflow")
 @pytest.fixture(scope="module")
 def warm(airflow_system: LocalSystem) -> Iterator[ClickHouseHook]:
     hook = ClickHouseHook()
-    hook.execute("CREATE DATABASE sys")
+    hook.execute("CREATE DATABASE IF NOT EXISTS sys")
     columns = "at DateTime64(6, 'UTC'), number UInt64"
     for name in ("good", "quiet", "child"):
         hook.execute(f"CREATE TABLE sys.{name} ({columns}) ENGINE = MergeTree ORDER BY at")
