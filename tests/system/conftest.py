@@ -83,7 +83,7 @@ from pathlib import Path
 from airflow_provider_k2.dag_factory import build_reconcile_dag
 
 dag = build_reconcile_dag(
-    Path(__file__).with_name("tables.yaml"), dag_id="{dag_id}",
+    Path(__file__).with_name("tables.yaml"), dag_id="{dag_id}", schedule=None,
     default_args={{"owner": "k2", "retries": 0}},
 )
 """

@@ -37,6 +37,7 @@ def warm(airflow_system: LocalSystem) -> Iterator[ClickHouseHook]:
     )
     for name in ("good", "child"):
         hook.execute(f"INSERT INTO sys.{name} SELECT now64(6) - number, number FROM numbers(5000)")
+    hook.execute("INSERT INTO sys.bad SELECT now64(6), 1, 1")
     hook.execute("INSERT INTO sys.candles SELECT 'BTC', now64(6) - number, number, now64(6) FROM numbers(100)")
     return hook
 
