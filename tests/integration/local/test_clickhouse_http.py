@@ -130,14 +130,14 @@ def test_every_format_comes_out_whole(curl: Curl, output: str) -> None:
 
 
 def test_a_parquet_export_streams(curl: Curl) -> None:
-    sql = "SELECT number, randomPrintableASCII(200) FROM numbers(500000) FORMAT Parquet"  # 90 MB
+    sql = "SELECT number, randomPrintableASCII(200) FROM numbers(1000000) FORMAT Parquet"  # 180 MB, more than all sockets hold
     pieces = curl(sql, output_format_parquet_row_group_size="50000").iter_content(1 << 20)
     data = next(pieces)
     # Most of it is not written yet: the engine waits for us to read.
     time.sleep(0.5)
     assert curl("SELECT count() FROM system.processes WHERE query LIKE '%randomPrintable%'").text == "2\n"
     data += b"".join(pieces)
-    assert pq.read_table(io.BytesIO(data)).num_rows == 500_000
+    assert pq.read_table(io.BytesIO(data)).num_rows == 1_000_000
 
 
 def test_formats_of_an_insert(curl: Curl) -> None:
