@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+
 from tests.faults.lab import Subject
 
 Fault = Callable[[Subject, str], dict[str, Any]]
@@ -114,7 +116,7 @@ def orphan_driver(subject: Subject, step: str) -> dict[str, Any]:
     time.sleep(subject.lane.random.random() * 6)
     worker.signal(signal.SIGKILL)
     worker.wait()
-    subject.lane.orphans.append(driver)
+    subject.lane.orphans.append(psutil.Process(driver))
     return _next(subject, {})
 
 

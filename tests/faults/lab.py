@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -22,6 +21,8 @@ from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from tests.faults.proxy import CatalogProxy, TcpProxy
 
@@ -221,7 +222,7 @@ class Lane:
             "catalog": (self.catalog,),
             "object store": (self.s3,),
         }
-        self.orphans: list[int] = []
+        self.orphans: list[psutil.Process] = []
         self.env = self._env()
 
     def _env(self) -> dict[str, str]:
@@ -248,8 +249,9 @@ class Lane:
     def close(self) -> None:
         self.heal()
         for driver in self.orphans:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(driver, signal.SIGKILL)
+            # By its start time, too: another program may have the number by now.
+            if driver.is_running():
+                os.killpg(driver.pid, signal.SIGKILL)
         for proxies in self.services.values():
             for proxy in proxies:
                 proxy.close()
