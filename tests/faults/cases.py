@@ -116,7 +116,8 @@ def orphan_driver(subject: Subject, step: str) -> dict[str, Any]:
     time.sleep(subject.lane.random.random() * 6)
     worker.signal(signal.SIGKILL)
     worker.wait()
-    subject.lane.orphans.append(psutil.Process(driver))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        subject.lane.orphans.append(psutil.Process(driver))
     return _next(subject, {})
 
 
