@@ -75,9 +75,9 @@ def build_dag(
     arguments = dict(operator_args or {})
     with DAG(
         **{
-            **_shared_args(dag_id, schedule, start_date, DOCS),
+            **shared_args(dag_id, schedule, start_date, DOCS),
             "params": {
-                "tables": _tables_param(),
+                "tables": tables_param(),
                 "lower": Param(None, type=["null", "string", "integer"], description="Lower bound (ISO time, UTC)."),
                 "upper": Param(None, type=["null", "string", "integer"], description="Upper bound, exclusive."),
                 "force": Param(False, type="boolean", description="Replace cold rows even by fewer warm ones."),
@@ -140,9 +140,9 @@ def build_reconcile_dag(
     table_list = tables if isinstance(tables, TableList) else load_tables(tables)
     with DAG(
         **{
-            **_shared_args(dag_id, schedule, start_date, RECONCILE_DOCS),
+            **shared_args(dag_id, schedule, start_date, RECONCILE_DOCS),
             "params": {
-                "tables": _tables_param(),
+                "tables": tables_param(),
                 "since": Param(None, type=["null", "string", "integer"], description="Lower bound (ISO time, UTC)."),
                 "until": Param(None, type=["null", "string", "integer"], description="Upper bound, exclusive."),
                 "repair": Param(None, type=["null", "boolean"], description="Replace what differs; empty: as built."),
@@ -159,7 +159,7 @@ def build_reconcile_dag(
     return dag
 
 
-def _shared_args(dag_id: str, schedule: str | None, start_date: datetime, docs: str) -> dict[str, Any]:
+def shared_args(dag_id: str, schedule: str | None, start_date: datetime, docs: str) -> dict[str, Any]:
     """Arguments that every DAG of a table list has."""
     from airflow.timetables.interval import CronDataIntervalTimetable
 
@@ -175,7 +175,8 @@ def _shared_args(dag_id: str, schedule: str | None, start_date: datetime, docs: 
     }
 
 
-def _tables_param() -> Any:
+def tables_param() -> Any:
+    """Param that names the tables of a run."""
     from airflow.providers.common.compat.sdk import Param
 
     return Param([], type=["array", "string"], description="Tables of this run; empty for all.")

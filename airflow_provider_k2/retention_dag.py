@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_k2.dag_factory import DEFAULT_ARGS, to_entry
+from airflow_provider_k2.dag_factory import shared_args, tables_param, to_entry
 from airflow_provider_k2.tables import STANDARD_TABLES, TableList, load_tables
 
 if TYPE_CHECKING:
@@ -57,16 +57,10 @@ def build_retention_dag(
     table_list = tables if isinstance(tables, TableList) else load_tables(tables)
     with DAG(
         **{
-            "dag_id": dag_id,
+            **shared_args(dag_id, schedule, start_date, DOCS),
             "schedule": CronTriggerTimetable(schedule, timezone="UTC") if schedule else None,
-            "start_date": start_date,
-            "catchup": False,
-            "max_active_runs": 1,
-            "default_args": DEFAULT_ARGS,
-            "tags": ["k2", "clickhouse", "iceberg"],
-            "doc_md": DOCS,
             "params": {
-                "tables": Param([], type=["array", "string"], description="Tables of this run; empty for all."),
+                "tables": tables_param(),
                 "dry_run": Param(False, type="boolean", description="Change nothing, only say what would be done."),
             },
             **dag_args,
