@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import os
 import tempfile
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.environments import environment_of, switch_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,21 +35,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Several systems may run in one worker, their tests mixed: each test sees the connections of its own."""
+    used = getattr(item, "fixturenames", ())
+    # The more special first: a test that asks for two means it.
+    switch_to(next((name for name in ("airflow_system", "world", "system") if name in used), None))
+
+
 @pytest.fixture(scope="session")
 def system() -> Iterator[LocalSystem]:
     """ClickHouse, PostgreSQL and SeaweedFS; its connections are in ``os.environ`` meanwhile."""
     from airflow_provider_k2.local import LocalSystem
 
-    before = dict(os.environ)
     # Not below pytest's own directory: it closes that to all other accounts, PostgreSQL's among them.
     with (
         tempfile.TemporaryDirectory(prefix="k2-test-") as home,
         LocalSystem(Path(home), default_ports=False) as started,
+        environment_of("system", started.env()),
     ):
-        os.environ.update(started.env())
         yield started
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture

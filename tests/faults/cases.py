@@ -208,8 +208,9 @@ def again(subject: Subject, step: str) -> dict[str, Any]:
     assert subject.run()["ok"]
     # Windows with rows: a range of none would show nothing.
     bounds = [(window[1], window[2]) for window in subject.windows() if window[3] == "committed" and window[5]]
-    lower, upper = subject.lane.random.choice(bounds)[0], subject.lane.random.choice(bounds)[1]
-    lower, upper = min(lower, upper), max(lower, upper)
+    # The hull of two of them: the second's upper bound to the first's lower bound may hold no rows.
+    some = [subject.lane.random.choice(bounds) for _ in range(2)]
+    lower, upper = min(low for low, _ in some), max(high for _, high in some)
     said = subject.run(window=[max(lower, 1), upper], kind="backfill")
     assert said["ok"], said
     return {}

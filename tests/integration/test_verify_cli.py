@@ -147,7 +147,7 @@ def test_connections_of_the_running_local_system(pair, system, tmp_path):
     environment |= {"K2_HOME": str(system.home.path), "PYTHONPATH": ROOT}
     command = [*K2, "verify", "--json", "--tables", str(tmp_path / "one.yaml")]
     result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0, result.stderr + result.stdout
     assert json.loads(result.stdout)["equal"] is True
     assert f"using the local system of {system.home.env_file}" in result.stderr
 

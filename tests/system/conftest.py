@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.environments import environment_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -106,7 +108,6 @@ def airflow_system() -> Iterator[LocalSystem]:
     from airflow_provider_k2.local.system import ALL_SERVICES, LocalSystem
 
     spark = Path(os.environ.get("K2_TEST_SPARK", Path(__file__).parents[2] / ".k2" / "spark"))
-    before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="k2-system-") as folder:
         dags = Path(folder) / "dags"
         dags.mkdir()
@@ -120,13 +121,13 @@ def airflow_system() -> Iterator[LocalSystem]:
         (dags / "gate_dag.py").write_text(GATE)
         (dags / "reconcile_dag.py").write_text(RECONCILE_DAG.format(dag_id="system_reconcile"))
         ensure_spark(spark)
-        with LocalSystem(
-            Path(folder) / "home", ALL_SERVICES, default_ports=False, dags=dags, spark=spark, settings=SETTINGS
-        ) as system:
-            os.environ.update(system.env())
+        with (
+            LocalSystem(
+                Path(folder) / "home", ALL_SERVICES, default_ports=False, dags=dags, spark=spark, settings=SETTINGS
+            ) as system,
+            environment_of("airflow_system", system.env()),
+        ):
             yield system
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

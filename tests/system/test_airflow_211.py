@@ -41,7 +41,8 @@ def test_the_demos_dag(system: LocalSystem, clickhouse: ClickHouseHook, tmp_path
     tables = tmp_path / "tables.yaml"
     tables.write_text(STANDARD_TABLES.read_text().replace("safety_lag: 30s", "safety_lag: 0s"))
     env = {
-        **os.environ,
+        # Not the settings of an Airflow that another test has started.
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")},
         "AIRFLOW_HOME": str(tmp_path / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(Path("dags").absolute()),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

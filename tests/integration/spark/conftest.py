@@ -13,6 +13,7 @@ from airflow_provider_k2.engines.spark import SparkEngine, SparkSubmission
 from airflow_provider_k2.local import LocalSystem, ensure_spark
 from airflow_provider_k2.offload import Offload, Report, Request
 from airflow_provider_k2.tables import TableConfig, parse_tables
+from tests.environments import environment_of
 
 
 @dataclass
@@ -65,11 +66,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     shared = Path(os.environ.get("K2_TEST_SPARK", Path(__file__).parents[3] / ".k2" / "spark"))
     submit = ensure_spark(shared)
     with (
-        pytest.MonkeyPatch.context() as patch,
         LocalSystem(tmp_path_factory.mktemp("k2"), default_ports=False) as system,
+        environment_of("world", system.env()),
     ):
-        for name, value in system.env().items():
-            patch.setenv(name, value)
         world = World(Submit(submit))
         world.clickhouse.execute("CREATE DATABASE t")
         yield world
