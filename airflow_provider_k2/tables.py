@@ -108,7 +108,7 @@ class TableConfig:
     partition: tuple[PartitionField, ...] = ()
     engine: str = "auto"
     safety_lag: int = 30
-    window_rows: int = 1_000_000
+    window_rows: int = 4_000_000
     spark_rows: int = 5_000_000
     columns: tuple[str, ...] = ()
     types: Mapping[str, str] = field(default_factory=dict)
