@@ -130,7 +130,7 @@ def test_backfill_command(run: dict[str, Any], api: AirflowApi, airflow_system: 
     done = subprocess.run(
         [
             sys.executable, "-m", "airflow", "backfill", "create", "--dag-id", "system",
-            "--from-date", "2026-01-02T00:00:00", "--to-date", "2026-01-02T00:15:00",
+            "--from-date", "2025-01-01T00:00:00", "--to-date", "2026-01-01T00:00:00",
             "--dag-run-conf", '{"tables": ["sys_good"]}', "--reprocess-behavior", "completed",
         ],
         capture_output=True, text=True, check=False,
