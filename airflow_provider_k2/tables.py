@@ -95,6 +95,8 @@ class TableConfig:
     :param event_time: column that buckets rows for reconciliation; needed where the cursor does not go cold.
     :param identity: warm object whose UUID is the source's identity; for a view, the table below it.
     :param changes: for a view in mode ``upsert``, another view that names every key whose cursor lies in a range.
+    :param grows: for mode ``upsert``, a column that never falls for a key, such as a count; a row that has less of it than
+        the cold row it would replace is refused.
     :param cursor_is_event_time: the cursor is the event time: late rows are found by reconciliation only.
     :param pipeline: name of the pipeline that owns the watermark.
     """
@@ -119,6 +121,7 @@ class TableConfig:
     event_time: str | None = None
     identity: str | None = None
     changes: str | None = None
+    grows: str | None = None
     cursor_is_event_time: bool = False
     pipeline: str = "k2"
 
@@ -288,6 +291,12 @@ class _Reader:
             self.mistake(where, "mode append has a `key`", "remove it, or use mode upsert")
         if table.changes and table.mode != "upsert":
             self.mistake(where, "mode append has `changes`", "remove it: the cursor alone finds a window's rows")
+        if table.grows and table.mode != "upsert":
+            self.mistake(where, "mode append has `grows`", "remove it: rows of a range are counted there")
+        if table.grows and table.grows in table.exclude:
+            self.mistake(
+                where, f"grows column `{table.grows}` is excluded", "both tiers are compared by it: keep the column"
+            )
         if table.columns:
             self.listed(where, table)
         if table.mode == "append" and table.cursor in table.exclude:
@@ -312,6 +321,7 @@ class _Reader:
         needed = [("key", column) for column in table.key]
         needed += [("partition", part.column) for part in table.partition]
         needed += [("event_time", table.event_time)] if table.event_time else []
+        needed += [("grows", table.grows)] if table.grows else []
         if table.mode == "append":
             needed.append(("cursor", table.cursor))
         elif table.event_time is None and table.cursor not in table.columns:
@@ -499,6 +509,7 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "event_time": _identifier,
     "identity": _qualified,
     "changes": _qualified,
+    "grows": _identifier,
     "cursor_is_event_time": _boolean,
 }
 _DEFAULTABLE = {"engine", "safety_lag", "window_rows", "spark_rows"}

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.tables import PartitionField, TableConfig
 
+_GROWING = frozenset({"Int32", "Int64", "Decimal", "Date32", "DateTime64"})
+"""Names of the types that a column may have in the cold tier by which "less" is told exactly."""
+
 
 @dataclass(frozen=True)
 class WarmPart:
@@ -100,6 +103,7 @@ class WarmTable:
         table = self.table
         roles = [("key", name) for name in table.key] + [("partition", part.column) for part in table.partition]
         roles += [("event_time", table.event_time)] if table.event_time else []
+        roles += [("grows", table.grows)] if table.grows else []
         problems = [
             f"{role} column {name} is not among the columns that go cold; correct `{role}` in the table list"
             for role, name in roles
@@ -111,6 +115,11 @@ class WarmTable:
             for name in table.key
             if name in plan.names and plan[name].cast.name == "Nullable"
         ]
+        if table.grows in plan.names and plan[table.grows].cast.name not in _GROWING:
+            problems.append(
+                f"grows column {table.grows} is {plan[table.grows].source}; name one that holds an integer, a decimal or a time "
+                "and is never null"
+            )
         if problems:
             raise TypePlanError(f"{table.name}: {'; '.join(problems)}. Nothing was moved.")
 

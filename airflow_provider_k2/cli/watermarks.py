@@ -197,7 +197,7 @@ def _show(
             print_json({"version": 1, "tables": [_line(line) for line in lines]}, out)
         else:
             _print_table(
-                out, None,
+                out, "watermarks",
                 ["table", "layer", "watermark (UTC)", "cold watermark", ">lag", ">last rows", "state", "engine",
                  "snapshot"],
                 [_row(line) for line in lines],
@@ -345,10 +345,13 @@ def _number(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 
-def _print_table(out: Any, title: str | None, headings: list[str], rows: list[list[str]]) -> None:
-    """Print a table; a heading that begins with > is a column of numbers."""
+def _print_table(out: Any, title: str, headings: list[str], rows: list[list[str]]) -> None:
+    """Print a table, or that it has no rows; a heading that begins with > is a column of numbers."""
     from rich.table import Table
 
+    if not rows:
+        print(f"{title}: none", file=out)
+        return
     table = Table(title=title)
     for heading in headings:
         table.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")

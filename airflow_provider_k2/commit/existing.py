@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -28,17 +28,33 @@ _DAY = 86_400_000_000
 
 
 @dataclass(frozen=True)
+class Shrunk:
+    """A cold row of which the row that would replace it has less.
+
+    :param key: values of its key columns.
+    :param held: what the cold row has of the column that grows.
+    :param offered: what the warm row has of it.
+    """
+
+    key: tuple[Any, ...]
+    held: Any
+    offered: Any
+
+
+@dataclass(frozen=True)
 class Existing:
     """The cold rows that a window replaces.
 
     :param rows: how many they are.
     :param removed: files that hold some of them.
     :param survivors: new files with the rows of those files that stay.
+    :param shrunk: those that would be replaced by less.
     """
 
     rows: int
     removed: tuple[DataFile, ...]
     survivors: tuple[DataFile, ...]
+    shrunk: tuple[Shrunk, ...] = ()
 
 
 def range_filter(table: Table, column: str, window: Window) -> BooleanExpression:
@@ -98,18 +114,40 @@ def find_range(table: Table, row_filter: BooleanExpression, commit_id: str) -> E
     return _take_out(table, row_filter, commit_id, lambda rows: rows.filter(keep))
 
 
-def find_keys(table: Table, boxes: list[BooleanExpression], keys: pa.Table, commit_id: str) -> Existing:
-    """Find the rows whose key is among ``keys``.
+def find_keys(
+    table: Table, boxes: list[BooleanExpression], rows: pa.Table, commit_id: str, grows: str | None = None
+) -> Existing:
+    """Find the rows whose key is among those of ``rows``.
 
     :param boxes: filters that together cover every key; they rule files out by their statistics.
-    :param keys: the key columns of a window's rows.
+    :param rows: the key columns of a window's rows, and the column that grows, where the table has one.
     :param commit_id: goes into the names of the files that are written.
+    :param grows: that column: cold rows that have more of it are told.
     """
     if not boxes:
         return Existing(0, (), ())
-    names = keys.column_names
+    names = [name for name in rows.column_names if name != grows]
+    keys = rows.select(names)
     row_filter = Or(*boxes) if len(boxes) > 1 else boxes[0]
-    return _take_out(table, row_filter, commit_id, lambda rows: _without(rows, keys, names))
+    shrunk: list[Shrunk] = []
+
+    def without(held: pa.Table) -> pa.Table:
+        if grows:
+            shrunk.extend(_shrunk(held, rows, names, grows))
+        return _without(held, keys, names)
+
+    return replace(_take_out(table, row_filter, commit_id, without), shrunk=tuple(shrunk))
+
+
+def _shrunk(held: pa.Table, rows: pa.Table, names: list[str], grows: str) -> Iterator[Shrunk]:
+    """Pairs of rows with one key of which the held one has more."""
+    import pyarrow.compute as pc
+
+    before = _storage(held.select([*names, grows]))
+    after = _storage(rows.select([*names, grows])).cast(before.schema)
+    both = before.join(after, keys=names, join_type="inner", right_suffix="_offered")
+    for row in both.filter(pc.greater(both[grows], both[f"{grows}_offered"])).to_pylist():
+        yield Shrunk(tuple(row[name] for name in names), row[grows], row[f"{grows}_offered"])
 
 
 def _without(rows: pa.Table, keys: pa.Table, names: list[str]) -> pa.Table:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.checksum.cold import checksum
 from airflow_provider_k2.commit.existing import Existing, box_filter, find_keys, find_range, range_filter
-from airflow_provider_k2.commit.refusal import refuse_less
+from airflow_provider_k2.commit.refusal import refuse_less, refuse_shrunk
 from airflow_provider_k2.commit.replace import Replacement, commit_replacement
 from airflow_provider_k2.commit.window import commit_window
 from airflow_provider_k2.engines import Moved, WindowJob
@@ -163,6 +163,7 @@ class DirectEngine:
         def commit(state: ColdState) -> int:
             existing = self._existing(job, written, fresh=state.is_fresh(job.window))
             refuse_less(job, existing.rows)
+            refuse_shrunk(job, existing.shrunk)
             replacement = Replacement((*(file.data_file for file in written), *existing.survivors), existing.removed)
             return commit_replacement(job.cold, replacement, job.record.carried(state.watermark, state.high_water))
 
@@ -181,11 +182,11 @@ class DirectEngine:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        names = list(job.table.key)
-        keys, boxes = [], []
+        names, grows = list(job.table.key), job.table.grows
+        rows, boxes = [], []
         for file in written:
-            held = pa.Table.from_batches(list(_read_back(job, file.path, names)))
-            keys.append(held)
+            held = pa.Table.from_batches(list(_read_back(job, file.path, [*names, *([grows] if grows else [])])))
+            rows.append(held)
             bounds = []
             for name in names:
                 if isinstance(held[name].type, pa.BaseExtensionType):
@@ -194,7 +195,7 @@ class DirectEngine:
                 span = pc.min_max(held[name])
                 bounds.append((name, _as_literal(span["min"]), _as_literal(span["max"])))
             boxes.append(box_filter(bounds))
-        return find_keys(job.cold, boxes, pa.concat_tables(keys), job.record.commit_id)
+        return find_keys(job.cold, boxes, pa.concat_tables(rows), job.record.commit_id, grows)
 
 
 class _Progress:

@@ -18,7 +18,7 @@ from pyiceberg.types import DateType, DecimalType, IcebergType, TimestampType, T
 
 from airflow_provider_k2.checksum.spark import checksum_query
 from airflow_provider_k2.commit.existing import find_range, range_filter
-from airflow_provider_k2.commit.refusal import refuse_less
+from airflow_provider_k2.commit.refusal import refuse_less, refuse_shrunk_key
 from airflow_provider_k2.commit.replace import Replacement, commit_replacement, commit_staged, drop_branches
 from airflow_provider_k2.commit.window import commit_window, newest_state
 from airflow_provider_k2.engines import Moved, WindowJob
@@ -134,6 +134,8 @@ class SparkEngine:
             failpoint("before_write")
             said = run_job(self.submit, submission, result, words)
         failpoint("after_write")
+        if "shrunk" in said:
+            refuse_shrunk_key(job, **said["shrunk"])
         job.cold.refresh()
         staged = _read_staged(job, f"{PROVEN}-{attempt}", state.head, said.get("timings", {}))
         failpoint("after_proof")
@@ -225,6 +227,8 @@ def _spec(job: WindowJob, state: ColdState, record: CommitRecord, attempt: str, 
         "replace": _replace(job, state),
         "filter": range_sql(job.cold, job.table.cursor, job.window) if job.table.mode == "append" else None,
         "key": list(job.table.key),
+        "grows": job.table.grows,
+        "force": job.force,
         "snapshot_properties": record.properties(),
         "proof": checksum_query(plan, "k2_staged"),
         "rows": job.facts.rows,

@@ -30,6 +30,10 @@ def offload(spark: SparkSession, spec: Spec, timings: dict[str, float]) -> dict[
     branch = f"{target}.`branch_{stage}`"
     step("branch")
     rows = read_window(spark, spec)
+    shrunk = find_shrunk(spark, spec, branch, rows)
+    if shrunk and not spec["force"]:
+        print(f"k2: refused, rows would be replaced by less: {shrunk}")
+        return {"shrunk": shrunk}
     before = take_out(spark, spec, branch, rows, table)
     step("take_out")
     write(spec, branch, rows)
@@ -49,7 +53,7 @@ def offload(spark: SparkSession, spec: Spec, timings: dict[str, float]) -> dict[
     table.manageSnapshots().renameBranch(stage, spec["proven"]).commit()
     step("proof")
     print(f"k2: {spec['rows']:,} rows are staged and proven: {timings}")
-    return {}
+    return {"shrunk": shrunk} if shrunk else {}
 
 
 def read_window(spark: SparkSession, spec: Spec) -> DataFrame:
@@ -60,6 +64,21 @@ def read_window(spark: SparkSession, spec: Spec) -> DataFrame:
     rows = sent.selectExpr(*spec["columns"])
     # Taking out by key reads the window's keys first: what is deleted and what is added must be the same rows.
     return rows.persist(StorageLevel.DISK_ONLY) if spec["replace"] == "keys" else rows
+
+
+def find_shrunk(spark: SparkSession, spec: Spec, branch: str, rows: DataFrame) -> dict[str, Any] | None:
+    """The first key of which the branch has more of the column that grows than the window, and how many such keys are."""
+    grows = spec["grows"]
+    if spec["replace"] != "keys" or not grows:
+        return None
+    rows.select(*spec["key"], grows).createOrReplaceTempView("k2_offered")
+    same = " AND ".join([f"t.`{name}` <=> s.`{name}`" for name in spec["key"]] + bounds(rows, spec["key"]))
+    listed = ", ".join(f"t.`{name}`" for name in spec["key"])
+    first = spark.sql(
+        f"SELECT concat_ws(', ', {listed}) AS key, string(t.`{grows}`) AS held, string(s.`{grows}`) AS offered, "
+        f"count(*) OVER () AS keys FROM {branch} t JOIN k2_offered s ON {same} WHERE t.`{grows}` > s.`{grows}` LIMIT 1"
+    ).first()
+    return first.asDict() if first else None
 
 
 def take_out(spark: SparkSession, spec: Spec, branch: str, rows: DataFrame, table: Any) -> int:

@@ -304,7 +304,7 @@ class Subject:
             )
             self.table = {
                 "cursor": "updated", "mode": "upsert", "key": ["symbol", "ts"], "event_time": "ts",
-                "exclude": ["updated"], "partition": ["month(ts)"],
+                "exclude": ["updated"], "partition": ["month(ts)"], "grows": "n",
             }  # fmt: skip
         self.table |= {
             "source": self.source, "target": self.target, "layer": "bronze", "safety_lag": 0, "window_rows": window_rows,
@@ -344,7 +344,8 @@ class Subject:
                 key = (rng.choice(SYMBOLS), first // DAY * DAY - rng.randrange(400) * 60_000_000)
                 if key not in keys:
                     keys.add(key)
-                    rows.append((*key, Decimal(rng.randrange(10**15)).scaleb(-8), rng.randrange(10**6), cursor))
+                    self.ids += 1
+                    rows.append((*key, Decimal(rng.randrange(10**15)).scaleb(-8), self.ids, cursor))
         self._insert(rows)
 
     def _insert(self, rows: list[tuple[Any, ...]]) -> None:

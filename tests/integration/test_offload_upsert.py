@@ -90,6 +90,56 @@ def test_an_upsert_backfill_is_not_replaced_by_less(candles):
     assert len(held(candles)) == 5
 
 
+@pytest.fixture
+def counts(tiers):
+    """Rows whose count only grows."""
+    return tiers(
+        "(id UUID, name String, trades UInt64, n Int64) ENGINE = MergeTree ORDER BY n",
+        mode="upsert", key=["id", "name"], event_time="n", grows="trades",
+    )  # fmt: skip
+
+
+def test_a_row_is_not_replaced_by_one_that_has_less(counts):
+    """What it was made of is gone from the warm tier, and it starts anew there."""
+    ids = [str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))) for number in range(3)]
+
+    def insert(n: int, *trades: int) -> None:
+        listed = ", ".join(f"('{one}', 'x', {count}, {n})" for one, count in zip(ids, trades, strict=False))
+        counts.sql(f"INSERT INTO {{t}} VALUES {listed}")
+
+    insert(1, 1000, 18_446_744_073_709_551_615, 5)
+    assert counts.offload().rows == 3
+    # As many as before are no less: a window that is done again.
+    insert(2, 1000, 18_446_744_073_709_551_615, 7)
+    assert counts.offload().rows == 3
+    insert(3, 1, 2, 8)
+    before = counts.untouched()
+    with pytest.raises(ReplacedByLessError) as refused:
+        counts.offload()
+    assert counts.untouched() == before
+    assert "1 more keys like it" in str(refused.value)
+    assert "force" in str(refused.value)
+    told = "trades 1 in the warm tier, but 1000 in", "trades 2 in the warm tier, but 18446744073709551615 in"
+    assert any(words in str(refused.value) for words in told)
+    assert counts.offload(force=True).rows == 3
+    assert sorted(row["trades"] for row in counts.cold.scan().to_arrow().to_pylist()) == [1, 2, 8]
+
+
+@pytest.mark.parametrize("kind", ["String", "Nullable(UInt32)", "Float64"])
+def test_a_column_that_cannot_grow_is_refused(tiers, kind):
+    table = tiers(
+        f"(k Int32, v {kind}, n Int64) ENGINE = MergeTree ORDER BY n",
+        mode="upsert",
+        key=["k"],
+        event_time="n",
+        grows="v",
+    )
+    table.sql("INSERT INTO {t} VALUES (1, 1, 1)")
+    with pytest.raises(TypePlanError, match=r"grows column v is .*Nothing was moved"):
+        table.offload()
+    assert table.iceberg.load(f"cold.{table.name}") is None
+
+
 def test_an_upsert_table_with_a_time_cursor_is_not_replaced_by_less(tiers):
     table = tiers(
         "(k Int32, n DateTime64(6, 'UTC'), v Int32) ENGINE = MergeTree ORDER BY n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ import pytest
 
 from airflow_provider_k2.deletion_gate import DeletionGate, GateReport
 from airflow_provider_k2.engines.direct import DirectEngine
+from airflow_provider_k2.exceptions import ReplacedByLessError
 from airflow_provider_k2.feed.client import clickhouse_client
 from airflow_provider_k2.feed.warm_tier import apply_warm_tier
 from airflow_provider_k2.offload import Offload, Request
@@ -119,7 +121,8 @@ def test_the_gate_drops_all_nine_once_they_are_cold(
 ) -> None:
     """With an age of a second instead of days; before the offload everything is kept."""
     client = clickhouse_client()
-    send(client, "binance", generated("binance", 1_000, seed=7))
+    sent = generated("binance", 1_000, seed=7)
+    send(client, "binance", sent)
     send(client, "kraken", generated("kraken", 300, seed=8))
     time.sleep(1.5)
     gate = DeletionGate(clickhouse, iceberg, ledger)
@@ -144,3 +147,17 @@ def test_the_gate_drops_all_nine_once_they_are_cold(
         assert clickhouse.execute(f"SELECT count() FROM {table.identity_source}") == [(0,)]
         assert len(cold(iceberg, table.name)) == expected[table.name] > 0
         assert Reconciler(clickhouse, iceberg, ledger).verify(table).equal
+    # A trade of a candle that has left the warm tier starts one of that trade alone there.
+    whole = {name: sorted(cold(iceberg, name)) for name in expected if name.startswith("gold_")}
+    minutes = [(message["s"], message["T"] // 60_000) for message in map(json.loads, sent)]
+    send(
+        client, "binance", [next(text for text, minute in zip(sent, minutes, strict=True) if minutes.count(minute) > 1)]
+    )
+    for table in tables.tables:
+        run_one = Offload(table, clickhouse, iceberg, ledger, lambda rows: DirectEngine()).run
+        if table.layer == "gold":
+            with pytest.raises(ReplacedByLessError, match=r"trade_count 1 in the warm tier, but \d+ in the cold tier"):
+                run_one(Request(run_id="test", holder="test"))
+        else:
+            assert run_one(Request(run_id="test", holder="test")).rows == (table.name != "bronze_trades_kraken")
+    assert {name: sorted(cold(iceberg, name)) for name in whole} == whole

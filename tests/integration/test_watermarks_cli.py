@@ -69,6 +69,7 @@ def test_show_without_the_cold_tier_still_shows_the_ledger(pair, monkeypatch):
 
 
 def test_history(pair):
+    assert "changes by hand or by repair: none" in k2("history", pair.name).stdout
     k2("rebuild", pair.name, "--reason", "an audit")
     result = k2("history", pair.name)
     assert result.exit_code == 0

@@ -167,6 +167,30 @@ def test_upsert_replaces_by_key(world):
     assert branches(table) == []
 
 
+def test_a_key_is_not_replaced_by_less(world):
+    world.clickhouse.execute(
+        "CREATE TABLE t.counts (symbol String, start DateTime64(6, 'UTC'), trades UInt64, upd DateTime64(6, 'UTC')) "
+        "ENGINE = MergeTree ORDER BY upd"
+    )
+    entry = world.table(
+        source="t.counts", target="cold.counts", layer="gold", cursor="upd", mode="upsert", key=["symbol", "start"],
+        exclude=["upd"], event_time="start", grows="trades",
+    )  # fmt: skip
+    insert = "INSERT INTO t.counts SELECT toString(number), toDateTime('2026-10-01 00:00:00', 'UTC'), {}, now64(6) FROM numbers({})"
+    world.clickhouse.execute(insert.format("100", 10))
+    assert world.run(entry).rows == 10
+    world.clickhouse.execute(insert.format("if(number < 8, 101, 7)", 10))
+    head = cold(world, "counts").metadata.current_snapshot_id
+    with pytest.raises(
+        ReplacedByLessError, match=r"the key \([89], 2026-10-01 .*trades 7 in the warm tier, but 100 .*1 more keys"
+    ):
+        world.run(entry)
+    assert cold(world, "counts").metadata.current_snapshot_id == head
+    assert world.run(entry, force=True).rows == 10
+    assert sorted(cold(world, "counts").scan().to_arrow()["trades"].to_pylist()) == [7, 7, *[101] * 8]
+    assert branches(cold(world, "counts")) == []
+
+
 def test_a_conflict_is_planned_again_and_a_dead_runs_branch_is_dropped(world):
     world.clickhouse.execute(
         "CREATE TABLE t.rival (seen DateTime64(6, 'UTC'), price Decimal(18, 8)) ENGINE = MergeTree ORDER BY seen"
