@@ -94,7 +94,7 @@ def _words(array: pa.Array) -> Words:
     if pa.types.is_date32(kind):
         return array.cast(pa.int32()).to_numpy(zero_copy_only=False).astype(np.int64).view(np.uint64)
     if pa.types.is_decimal(kind):
-        return _decimals(array.cast(pa.decimal128(38, kind.scale)))
+        return _decimals(array if pa.types.is_decimal128(kind) else array.cast(pa.decimal128(38, kind.scale)))
     if pa.types.is_dictionary(kind):
         return words(array.dictionary)[array.indices.to_numpy(zero_copy_only=False)]
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_bytes(kind):

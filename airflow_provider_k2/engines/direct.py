@@ -23,7 +23,10 @@ from airflow_provider_k2.exceptions import EngineError, K2Error, ProofError
 from airflow_provider_k2.failpoints import failpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
+    from clickhouse_connect.driver.client import Client
     from pyiceberg.manifest import DataFile
 
     from airflow_provider_k2.commit.cold_state import ColdState
@@ -111,9 +114,12 @@ class DirectEngine:
         ]
         paths = [_path(job, number, part) for number, (part, _) in enumerate(pieces)]
         progress = _Progress(job)
-        with ThreadPoolExecutor(self.parallel, thread_name_prefix="k2-direct") as pool:
+        with (
+            job.warm.hook.http() as client,
+            ThreadPoolExecutor(self.parallel, thread_name_prefix="k2-direct") as pool,
+        ):
             futures = [
-                pool.submit(self._write_one, job, part, piece, path, progress)
+                pool.submit(self._write_one, job, client, job.warm.select(piece, job.partition, part), path, progress)
                 for (part, piece), path in zip(pieces, paths, strict=True)
             ]
             try:
@@ -126,7 +132,7 @@ class DirectEngine:
                 raise
 
     def _write_one(
-        self, job: WindowJob, part: WarmPart, piece: Window, path: str, progress: _Progress
+        self, job: WindowJob, client: Client, select: str, path: str, progress: _Progress
     ) -> _Written | None:
         from pyiceberg.io.pyarrow import parquet_file_to_data_file
 
@@ -135,16 +141,14 @@ class DirectEngine:
         failpoint("before_write")
         try:
             with (
-                job.warm.hook.stream(
-                    job.warm.select(piece, job.partition, part), "Parquet", PARQUET_SETTINGS
-                ) as source,
+                job.warm.hook.stream(select, "Parquet", PARQUET_SETTINGS, client) as source,
                 job.cold.io.new_output(path).create(overwrite=True) as target,
             ):
                 shutil.copyfileobj(source, target, 1 << 20)
                 failpoint("in_write")
             uploaded = time.monotonic()
             failpoint("after_write")
-            rows, total = checksum(_read_back(job, path))
+            rows, total = checksum(_read_back(job, path, dictionaries=_dictionaries(job)))
             if rows == 0:
                 _remove(job, [path])
                 return None
@@ -240,11 +244,28 @@ def _path(job: WindowJob, number: int, part: WarmPart) -> str:
     return job.cold.location_provider().new_data_location(name)
 
 
-def _read_back(job: WindowJob, path: str, columns: list[str] | None = None) -> Any:
+def _read_back(
+    job: WindowJob, path: str, columns: list[str] | None = None, dictionaries: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Read a file in batches.
+
+    :param columns: all of them by default.
+    :param dictionaries: columns of text that stay encoded.
+    """
     import pyarrow.parquet as pq
 
     with job.cold.io.new_input(path).open() as stream:
-        yield from pq.ParquetFile(stream, pre_buffer=True).iter_batches(BATCH_ROWS, columns=columns)
+        file = pq.ParquetFile(stream, pre_buffer=True, read_dictionary=dictionaries)
+        # Files are read side by side; threads of Arrow's own would only wait for each other.
+        yield from file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
+
+
+def _dictionaries(job: WindowJob) -> list[str]:
+    """Columns of which few different values are known beforehand, so that each of those is decoded and hashed once."""
+    few = ("LowCardinality", "Enum8", "Enum16")
+    return [
+        column.name for column in job.warm.plan.columns if column.source.name in few and column.cast.name == "String"
+    ]
 
 
 def _as_literal(scalar: pa.Scalar) -> Any:

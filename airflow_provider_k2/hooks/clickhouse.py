@@ -10,7 +10,7 @@ port differently; this hook reads both forms: port 8123 or 8443 is HTTP's, any o
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -210,20 +210,28 @@ class ClickHouseHook(BaseHook):
         )
 
     @contextmanager
-    def stream(self, sql: str, output_format: str, settings: dict[str, Any] | None = None) -> Iterator[BinaryIO]:
+    def stream(
+        self, sql: str, output_format: str, settings: dict[str, Any] | None = None, client: Client | None = None
+    ) -> Iterator[BinaryIO]:
         """Yield a query's answer as a stream of bytes in one of ClickHouse's formats.
 
         :param sql: the query, without FORMAT.
         :param output_format: for example ``Parquet``.
         :param settings: ClickHouse settings of the query.
+        :param client: what :meth:`http` yields, for several streams, also side by side; one of its own by default.
         :raises EngineError: when the server cannot be reached, refuses, or breaks off.
         """
-        with self.http() as client:
-            stream = client.raw_stream(sql, fmt=output_format, settings=settings)
+        from clickhouse_connect.driver.exceptions import ClickHouseError
+
+        with nullcontext(client) if client else self.http() as used:
             try:
-                yield stream
-            finally:
-                stream.close()
+                stream = used.raw_stream(sql, fmt=output_format, settings=settings)
+                try:
+                    yield stream
+                finally:
+                    stream.close()
+            except ClickHouseError as error:
+                raise EngineError(self._http_failure(error)) from error
 
     def columns(self, source: str) -> list[tuple[str, str]]:
         """Names and types of a table's or view's columns, in order.
