@@ -180,7 +180,11 @@ class Reconciler:
 
 
 def _without_target(table: TableConfig, warm: WarmTable, stored: StoredWatermark | None) -> TableVerdict:
-    """Verdict for a table whose cold table does not exist."""
+    """Verdict for a table whose cold table does not exist.
+
+    :raises TypePlanError: when it could not even be made.
+    """
+    _ = warm.plan
     pending = warm.count(Window(table.start, 2**62 if not warm.is_time else warm.hook.now()))
     verdict = TableVerdict(table.name, table.layer, table.mode, stored.watermark if stored else None, None, pending)
     if stored is not None:

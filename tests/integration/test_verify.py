@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from airflow_provider_k2.exceptions import TypePlanError
 from airflow_provider_k2.reconcile import Status
 from tests.integration.pair import DAY, HOUR, Pair, day
 
@@ -295,6 +296,13 @@ def test_nothing_offloaded_yet_is_not_equal(make):
     verdict = pair.verify()
     assert not verdict.equal
     assert "nothing has been offloaded yet, 5 rows" in verdict.verdict
+
+
+def test_a_table_that_could_never_go_cold_is_not_equal_though_it_is_empty(make):
+    pair = make()
+    pair.sql("ALTER TABLE {t} ADD COLUMN huge UInt256")
+    with pytest.raises(TypePlanError, match="huge"):
+        pair.verify()
 
 
 def test_a_recreated_source_is_not_equal(pair):
