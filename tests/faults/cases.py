@@ -158,7 +158,7 @@ def restart(service: str) -> Fault:
             go()
             worker.done.wait(0.3)
             server.start()
-            said = worker.wait(60)
+            said = worker.wait()
         return _next(subject, said)
 
     return broken
@@ -176,7 +176,7 @@ def zombie(subject: Subject, step: str) -> dict[str, Any]:
         assert rows == (0, 0), f"after the second run, rows lost and duplicated: {rows}"
         go()
         sleeper.signal(signal.SIGCONT)
-        woken = sleeper.wait(60)
+        woken = sleeper.wait()
         rows = subject.check_rows()
         assert rows == (0, 0), f"after the zombie has woken, rows lost and duplicated: {rows}"
         if step != "after_record":
@@ -187,7 +187,7 @@ def zombie(subject: Subject, step: str) -> dict[str, Any]:
 def two_at_once(subject: Subject, step: str) -> dict[str, Any]:
     """Two schedulers start the same table's run at once."""
     runs = [subject.start(wait=30), subject.start(wait=30)]
-    said = [run.wait(90) for run in runs]
+    said = [run.wait() for run in runs]
     assert all(one["ok"] or one["error"] == "LeaseHeldError" for one in said), said
     return {}
 
@@ -198,8 +198,8 @@ def two_same_task(subject: Subject, step: str) -> dict[str, Any]:
         second = subject.start(holder="twin", wait=30)
         time.sleep(subject.lane.random.random() * 0.4)
         go()
-        worker.wait(60)
-        second.wait(60)
+        worker.wait()
+        second.wait()
     return {"holder": "twin"}
 
 
@@ -229,7 +229,7 @@ def ledger_dropped(subject: Subject, step: str) -> dict[str, Any]:
     with subject.held(step) as (worker, go):
         subject.lab.system.postgres.psql("DROP DATABASE k2 WITH (FORCE);\nCREATE DATABASE k2 OWNER k2;")
         go()
-        worker.wait(60)
+        worker.wait()
     subject.ledger_lost = True
     return {}
 
@@ -240,7 +240,7 @@ def ledger_emptied(subject: Subject, step: str) -> dict[str, Any]:
         for table in ("watermarks", "leases", "windows"):
             subject.lab.sql(f"DELETE FROM k2.{table} WHERE target = %s", [subject.target])
         go()
-        worker.wait(60)
+        worker.wait()
     subject.ledger_lost = True
     return {}
 
@@ -263,7 +263,7 @@ def ledger_restored(subject: Subject, step: str) -> dict[str, Any]:
                     f"INSERT INTO k2.{table} SELECT * FROM json_populate_record(NULL::k2.{table}, %s::json)", [row]
                 )
         go()
-        worker.wait(60)
+        worker.wait()
     subject.insert(10)
     return {}
 
@@ -312,7 +312,7 @@ def foreign_append(subject: Subject, step: str) -> dict[str, Any]:
     with subject.held(step) as (worker, go):
         subject.append_foreign()
         go()
-        said = worker.wait(60)
+        said = worker.wait()
     assert said["ok"], said
     return {}
 
@@ -322,7 +322,7 @@ def compaction(subject: Subject, step: str) -> dict[str, Any]:
     with subject.held(step) as (worker, go):
         subject.compact()
         go()
-        said = worker.wait(60)
+        said = worker.wait()
     assert said["ok"], said
     return {}
 
@@ -339,7 +339,7 @@ def insert_meanwhile(subject: Subject, step: str) -> dict[str, Any]:
     with subject.held(step) as (worker, go):
         subject.insert(40)
         go()
-        said = worker.wait(60)
+        said = worker.wait()
     assert said["ok"], said
     return {}
 
@@ -351,7 +351,7 @@ def lease_jump(subject: Subject, step: str) -> dict[str, Any]:
         thread = threading.Timer(0.05, go)
         thread.start()
         said = subject.run(wait=30)
-        worker.wait(60)
+        worker.wait()
         assert said["ok"], said
     return {}
 
