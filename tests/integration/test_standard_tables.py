@@ -16,12 +16,12 @@ from airflow_provider_k2.deletion_gate import DeletionGate, GateReport
 from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.exceptions import ReplacedByLessError
 from airflow_provider_k2.feed.client import clickhouse_client
-from airflow_provider_k2.feed.warm_tier import apply_warm_tier
 from airflow_provider_k2.offload import Offload, Request
 from airflow_provider_k2.reconcile import Reconciler
-from airflow_provider_k2.tables import TableList, load_tables, parse_tables
+from airflow_provider_k2.tables import TableList, parse_tables
 from tests.integration.warm.support import check_everything, generated, optimize, recordings, send
 from tests.support.recompute import INTERVALS, candles
+from tests.support.standard import empty_standard_tables
 
 if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
@@ -38,15 +38,7 @@ def tables(tmp_path: Path, clickhouse: ClickHouseHook, iceberg: IcebergTableHook
 
     from airflow_provider_k2.tables import STANDARD_TABLES
 
-    apply_warm_tier(clickhouse.execute)
-    for (name,) in clickhouse.execute(
-        "SELECT name FROM system.tables WHERE database = 'k2' AND engine LIKE '%MergeTree'"
-    ):
-        clickhouse.execute(f"TRUNCATE TABLE k2.{name}")
-    for table in load_tables().tables:
-        if iceberg.load(table.target) is not None:
-            iceberg.catalog.drop_table(table.target)
-        ledger.set_watermark(table, None, ("", ""), who="test", action="reset", reason="an empty system")
+    empty_standard_tables(clickhouse, iceberg, ledger)
     document = yaml.safe_load(STANDARD_TABLES.read_text())
     document["defaults"]["safety_lag"] = 0
     return parse_tables(document, "test")

@@ -9,37 +9,36 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.standard import empty_standard_tables
+
 if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-    from airflow_provider_k2.local import LocalSystem
+    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
 
 PYTHON = os.environ.get("K2_AIRFLOW_211", "")
 
-pytestmark = pytest.mark.skipif(
-    not Path(PYTHON).is_file(),
-    reason="no Airflow 2.11 environment: `make test` makes it where Python 3.11 or 3.12 is there",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not Path(PYTHON).is_file(),
+        reason="no Airflow 2.11 environment: `make test` makes it where Python 3.11 or 3.12 is there",
+    ),
+    pytest.mark.xdist_group("standard-tables"),
+]
 
 
-def test_the_demos_dag(system: LocalSystem, clickhouse: ClickHouseHook, tmp_path: Path) -> None:
+def test_the_demos_dag(
+    clickhouse: ClickHouseHook, iceberg: IcebergTableHook, ledger: WatermarkHook, tmp_path: Path
+) -> None:
     from airflow_provider_k2.feed.client import clickhouse_client
     from airflow_provider_k2.feed.generate import FORMS, FeedPlan, default_symbols, generate
     from airflow_provider_k2.feed.replay import Feeder
     from airflow_provider_k2.feed.times import parse_time
-    from airflow_provider_k2.feed.warm_tier import apply_warm_tier
-    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.reconcile import Reconciler
     from airflow_provider_k2.tables import STANDARD_TABLES, load_tables
 
     client = clickhouse_client()
-    apply_warm_tier(client.command)
-
-    def warm_rows(table: str) -> int:
-        return int(clickhouse.execute(f"SELECT count() FROM k2.{table}")[0][0])
-
-    # Other tests of the same worker may have left trades in the same tables.
-    silver_before, kraken_before = warm_rows("silver_trades"), warm_rows("bronze_trades_kraken")
+    empty_standard_tables(clickhouse, iceberg, ledger)
     end = parse_time("now")
     for exchange in ("binance", "kraken"):
         plan = FeedPlan(exchange, default_symbols(exchange), 1000, end - 86_400_000_000, end, 1, FORMS[exchange][0])
@@ -60,15 +59,15 @@ def test_the_demos_dag(system: LocalSystem, clickhouse: ClickHouseHook, tmp_path
     assert "Windows of this run:" in out
     out = airflow(env, "dags", "test", "k2_retention")
     assert "0 rows in 0 partition(s) past 7.0 days were dropped" in out
-    reconciler = Reconciler(clickhouse, IcebergTableHook(), WatermarkHook())
+    reconciler = Reconciler(clickhouse, iceberg, ledger)
     verdicts = {table.name: reconciler.verify(table) for table in load_tables(tables).tables}
     assert all(verdict.equal for verdict in verdicts.values()), verdicts
-    assert verdicts["silver_trades"].cold_rows == silver_before + 2000
+    assert verdicts["silver_trades"].cold_rows == 2000
     assert verdicts["gold_ohlcv_1m"].cold_rows > 0
     # The other DAG, over a row that became visible below the watermark.
     clickhouse.execute("INSERT INTO k2.bronze_trades_kraken SELECT * FROM k2.bronze_trades_kraken LIMIT 1")
     airflow(env, "dags", "test", "k2_reconcile")
-    assert reconciler.verify(load_tables(tables).get("bronze_trades_kraken")).cold_rows == kraken_before + 1001
+    assert reconciler.verify(load_tables(tables).get("bronze_trades_kraken")).cold_rows == 1001
 
 
 def airflow(env: dict[str, str], *arguments: str) -> str:
