@@ -63,7 +63,7 @@ def read_request(conf: Mapping[str, Any], run_type: str, interval: tuple[datetim
     :param interval: the data interval.
     :raises WatermarkError: when the bounds cannot be read.
     """
-    force, tables = bool(conf.get("force")), _tables(conf)
+    force, tables = bool(conf.get("force")), asked_tables(conf)
     lower, upper = conf.get("lower"), conf.get("upper")
     if (lower is None) != (upper is None):
         raise WatermarkError(
@@ -97,11 +97,12 @@ def read_comparison(
         )
     repair = conf.get("repair")
     return AskedComparison(
-        since, until, None if repair is None else bool(repair), bool(conf.get("force")), _tables(conf)
+        since, until, None if repair is None else bool(repair), bool(conf.get("force")), asked_tables(conf)
     )
 
 
-def _tables(conf: Mapping[str, Any]) -> tuple[str, ...]:
+def asked_tables(conf: Mapping[str, Any]) -> tuple[str, ...]:
+    """Read ``tables`` of a run conf, a list or names with commas between them; empty for all tables."""
     tables = conf.get("tables") or ()
     return tuple(part.strip() for part in tables.split(",")) if isinstance(tables, str) else tuple(tables)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_k2.exceptions import DifferenceError
-from airflow_provider_k2.operators.table_task import TableOperator
+from airflow_provider_k2.operators.table_operator import TableOperator
 from airflow_provider_k2.reconciliation.buckets import SPARK_ROWS
 from airflow_provider_k2.reconciliation.sentences import describe_bucket, describe_difference
 from airflow_provider_k2.run_request import read_comparison

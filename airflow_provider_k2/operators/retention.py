@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
-    AirflowNotFoundException,
-    AirflowSkipException,
-    BaseOperator,
-)
+from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_k2.exceptions import (
     IdentityError,
@@ -21,18 +14,19 @@ from airflow_provider_k2.exceptions import (
     WatermarkError,
 )
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
-from airflow_provider_k2.tables import TableConfig, read_entry
+from airflow_provider_k2.operators.table_task import TableTask
+from airflow_provider_k2.run_request import asked_tables
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from airflow.providers.common.compat.sdk import Context
 
-PERMANENT = (RetentionError, TableListError, TypePlanError, IdentityError, WatermarkError)
-"""What no retry mends: a person has to look. The task fails at once."""
+    from airflow_provider_k2.tables import TableConfig
 
 
-class RetentionOperator(BaseOperator):
+class RetentionOperator(TableTask, BaseOperator):
     """Drop the warm partitions of one table that are past their age, each only when it is proven to be cold.
 
     It also looks at what the warm table's own TTL is about to delete: what is not proven is saved (``ttl: hold``) or told
@@ -52,6 +46,8 @@ class RetentionOperator(BaseOperator):
     """
 
     ui_color = "#f7e3dc"
+    permanent = (RetentionError, TableListError, TypePlanError, IdentityError, WatermarkError)
+    untouched = "Nothing was dropped"
 
     def __init__(
         self,
@@ -76,32 +72,10 @@ class RetentionOperator(BaseOperator):
         self.lease_seconds = lease_seconds
         self.threads = threads
 
-    @property
-    def table_name(self) -> str:
-        """Short name of the table: names the mapped task in Airflow's UI."""
-        if isinstance(self.table, Mapping):
-            return str(self.table.get("target", "")).rpartition(".")[2]
-        return self.table.name if isinstance(self.table, TableConfig) else self.table
-
-    @cached_property
-    def table_config(self) -> TableConfig:
-        """The table's validated entry.
-
-        :raises TableListError: when it has a mistake or does not exist.
-        """
-        return read_entry(self.table, self.table_list, f"task {self.task_id}")
-
     def execute(self, context: Context) -> dict[str, Any]:
         """Guard the TTL, drop what is proven; see the class."""
-        try:
+        with self._failing_at_once():
             return self._execute(context)
-        except PERMANENT as error:
-            raise AirflowFailException(str(error)) from error
-        except AirflowNotFoundException as error:
-            raise AirflowFailException(
-                f"{self.table_name}: a connection is missing: {error}. Nothing was dropped; add it with `airflow connections "
-                "add` or in the UI under Admin, Connections."
-            ) from error
 
     def _execute(self, context: Context) -> dict[str, Any]:
         from airflow_provider_k2.deletion_gate import DeletionGate
@@ -109,13 +83,8 @@ class RetentionOperator(BaseOperator):
         from airflow_provider_k2.hooks.iceberg import IcebergTableHook
         from airflow_provider_k2.hooks.watermark import WatermarkHook
 
-        table = self.table_config
-        dag_run, ti = context["dag_run"], context["ti"]
-        conf = {**dict(context.get("params") or {}), **dict(dag_run.conf or {})}
-        asked = conf.get("tables") or ()
-        asked = [part.strip() for part in asked.split(",")] if isinstance(asked, str) else list(asked)
-        if asked and not {table.name, table.target, table.source} & set(asked):
-            raise AirflowSkipException(f"{table.name} is not among the tables of this run: {', '.join(asked)}.")
+        conf = self._conf(context)
+        self._skip_unless_asked(asked_tables(conf))
         gate = DeletionGate(
             ClickHouseHook(self.clickhouse_conn_id),
             IcebergTableHook(self.iceberg_conn_id),
@@ -124,9 +93,9 @@ class RetentionOperator(BaseOperator):
             self.threads,
         )
         report = gate.run(
-            table,
-            run_id=dag_run.run_id,
-            holder=f"{ti.dag_id}/{dag_run.run_id}/{ti.task_id}/{ti.map_index}",
+            self.table_config,
+            run_id=context["dag_run"].run_id,
+            holder=self._holder(context),
             dry_run=self.only_look or bool(conf.get("dry_run")),
             wait=self.lease_seconds + 30,
             lease_seconds=self.lease_seconds,
@@ -134,6 +103,6 @@ class RetentionOperator(BaseOperator):
         document = report.document()
         if report.failed:
             # A task that fails returns nothing; what it did has to be found all the same.
-            ti.xcom_push(key="return_value", value=document)
+            context["ti"].xcom_push(key="return_value", value=document)
         report.raise_if_failed()
         return document

@@ -1,96 +1,34 @@
-"""What the operators of one table share: its entry, the connections, which engine moves rows, a Spark submission."""
+"""What every task of one table does alike: reads the table's entry and the run conf, names its lease, fails for good."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
-from airflow_provider_k2.exceptions import (
-    DifferenceError,
-    EngineError,
-    IdentityError,
-    ReplacedByLessError,
-    TableListError,
-    TypePlanError,
-    WatermarkError,
-)
-from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
-from airflow_provider_k2.tables import ENGINES, TableConfig, read_entry
+from airflow_provider_k2.tables import TableConfig, read_entry
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Iterator
     from pathlib import Path
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_k2.engines import Engine
-    from airflow_provider_k2.engines.spark_job import SparkSubmission
 
-_SUBMITTED = ("application", "application_args", "name", "env_vars", "files", "py_files")
-"""Attributes that a submission sets for its own time."""
+class TableTask:
+    """Mixin of the operators that work on one table of the table list; it has no ``__init__``, which Airflow wraps."""
 
-_UNNAMED = "arrow-spark"
-"""SparkSubmitOperator's default name."""
+    table: str | Mapping[str, Any] | TableConfig
+    table_list: str | Path | None
+    task_id: str
 
-PERMANENT = (TableListError, TypePlanError, IdentityError, WatermarkError, ReplacedByLessError, DifferenceError)
-"""What no retry mends: a person has to decide. The task fails at once."""
-
-
-class TableOperator(SparkSubmitOperator):
-    """Base of the operators that work on one table of the table list.
-
-    Every parameter of :class:`~airflow.providers.apache.spark.operators.spark_submit.SparkSubmitOperator` works as there;
-    they matter when the work goes to Spark.
-
-    :param table: name of a table of the table list, one entry of such a list as a mapping, or a ``TableConfig``.
-    :param table_list: path of the table list (YAML); the nine standard tables when not given.
-    :param clickhouse_conn_id: connection of the warm tier.
-    :param iceberg_conn_id: connection of the cold tier's catalog.
-    :param watermark_conn_id: connection of the ledger's PostgreSQL.
-    :param engine: ``auto``, ``direct`` or ``spark``, instead of the entry's own.
-    :param lease_seconds: how long a dead holder's lease outlives it.
-    :param parallel_files: files that the direct engine writes side by side.
-    """
-
-    untouched = "Nothing was moved"
+    untouched = "Nothing was changed"
     """What a message says of the state that an error leaves."""
-    without_spark = "use `engine: direct`"
-    """How to do without Spark, for messages."""
-
-    # SparkSubmitOperator's, set for the time of a submission.
-    application: str
-    application_args: list[Any] | None
-    name: str
-    env_vars: dict[str, Any] | None
-    files: str | None
-    py_files: str | None
-
-    def __init__(
-        self,
-        *,
-        table: str | Mapping[str, Any] | TableConfig,
-        table_list: str | Path | None = None,
-        clickhouse_conn_id: str = "clickhouse_default",
-        iceberg_conn_id: str = "iceberg_default",
-        watermark_conn_id: str = "postgres_default",
-        engine: str | None = None,
-        lease_seconds: int = LEASE_SECONDS,
-        parallel_files: int = 2,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.table = table
-        self.table_list = table_list
-        self.clickhouse_conn_id = clickhouse_conn_id
-        self.iceberg_conn_id = iceberg_conn_id
-        self.watermark_conn_id = watermark_conn_id
-        self.engine = engine
-        self.lease_seconds = lease_seconds
-        self.parallel_files = parallel_files
+    permanent: tuple[type[Exception], ...] = ()
+    """What no retry mends: a person has to decide. The task fails at once."""
 
     @property
     def table_name(self) -> str:
@@ -107,13 +45,15 @@ class TableOperator(SparkSubmitOperator):
         """
         return read_entry(self.table, self.table_list, f"task {self.task_id}")
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Do the work; see the class."""
+    @contextmanager
+    def _failing_at_once(self) -> Iterator[None]:
+        """Fail the task without a retry where none would help.
+
+        :raises AirflowFailException: for an error of ``permanent``, and for a missing connection.
+        """
         try:
-            if self.engine is not None and self.engine not in ENGINES:
-                raise TableListError(f"Engine {self.engine!r} is not known: use {', '.join(ENGINES)}.")
-            return self._execute(context)
-        except PERMANENT as error:
+            yield
+        except self.permanent as error:
             raise AirflowFailException(str(error)) from error
         except AirflowNotFoundException as error:
             raise AirflowFailException(
@@ -121,16 +61,10 @@ class TableOperator(SparkSubmitOperator):
                 "or in the UI under Admin, Connections."
             ) from error
 
-    def _execute(self, context: Context) -> dict[str, Any]:
-        raise NotImplementedError
-
     @staticmethod
-    def _asked_by(context: Context) -> tuple[dict[str, Any], str, tuple[datetime | None, datetime | None]]:
-        """Conf (over the params), run type and data interval of the dag run."""
-        dag_run = context["dag_run"]
-        conf = {**dict(context.get("params") or {}), **dict(dag_run.conf or {})}
-        run_type = str(getattr(dag_run.run_type, "value", dag_run.run_type))
-        return conf, run_type, (dag_run.data_interval_start, dag_run.data_interval_end)
+    def _conf(context: Context) -> dict[str, Any]:
+        """Conf of the dag run, over the DAG's params."""
+        return {**dict(context.get("params") or {}), **dict(context["dag_run"].conf or {})}
 
     def _skip_unless_asked(self, tables: tuple[str, ...]) -> None:
         """Skip when the run conf names tables, and this one is not among them."""
@@ -138,61 +72,8 @@ class TableOperator(SparkSubmitOperator):
         if tables and not {table.name, table.target, table.source} & set(tables):
             raise AirflowSkipException(f"{table.name} is not among the tables of this run: {', '.join(tables)}.")
 
-    def _holder(self, context: Context) -> str:
+    @staticmethod
+    def _holder(context: Context) -> str:
         """Identity for the lease: the same for every try of one task."""
         ti = context["ti"]
         return f"{ti.dag_id}/{context['dag_run'].run_id}/{ti.task_id}/{ti.map_index}"
-
-    # Spark ------------------------------------------------------------------------------------------------------------
-
-    def _choose_engine(self, table: TableConfig, rows: int, context: Context) -> Engine:
-        wish = self.engine or table.engine
-        if wish == "spark" or (wish == "auto" and rows > table.spark_rows):
-            from airflow_provider_k2.engines.spark import SparkEngine
-
-            return SparkEngine(lambda submission: self._submit(submission, context))
-        from airflow_provider_k2.engines.direct import DirectEngine
-
-        return DirectEngine(self.parallel_files)
-
-    def _submit(self, submission: SparkSubmission, context: Context) -> None:
-        """Run spark-submit as SparkSubmitOperator does, with the user's own parameters beside the submission's.
-
-        :raises EngineError: when the Spark connection is missing (the hook would fall back to ``--master yarn`` silently), or
-            the driver would run where its answer cannot be read.
-        """
-        from airflow.providers.common.compat.sdk import BaseHook
-
-        try:
-            connection = BaseHook.get_connection(self._conn_id)
-        except AirflowNotFoundException as error:
-            raise EngineError(
-                f"The Spark connection {self._conn_id!r} is missing. {self.untouched}; add it with `airflow connections add "
-                f"{self._conn_id}`, or {self.without_spark}."
-            ) from error
-        on_cluster = (self._deploy_mode or connection.extra_dejson.get("deploy-mode")) == "cluster"
-        if on_cluster and submission.answers_here:
-            raise EngineError(
-                f"{self.table_name}: the Spark job leaves its answer on the worker's disk, but its driver would run on the "
-                f'cluster. {self.untouched}; give this task `deploy_mode="client"`, or {self.without_spark}.'
-            )
-        own = {name: getattr(self, name) for name in _SUBMITTED}
-        self.application = self.application or submission.application
-        self.application_args = [*submission.application_args, *(self.application_args or [])]
-        self.name = submission.name if self.name == _UNNAMED else self.name
-        self.env_vars = {**submission.env, **(self.env_vars or {})}
-        self.py_files = ",".join([*submission.py_files, *([self.py_files] if self.py_files else [])])
-        if on_cluster:
-            self.files = ",".join([*submission.files, *([self.files] if self.files else [])])
-        try:
-            # A hook keeps its command line; every submission gets its own.
-            self._hook = None
-            super().execute(context)
-        finally:
-            for name, value in own.items():
-                setattr(self, name, value)
-
-    def on_kill(self) -> None:
-        """Stop a running spark-submit; all else ends with the process."""
-        if self._hook is not None:
-            super().on_kill()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
-from airflow_provider_k2.operators.table_task import TableOperator
+from airflow_provider_k2.operators.table_operator import TableOperator
 from airflow_provider_k2.run_request import read_request
 from airflow_provider_k2.windows import describe_cursor, from_micros
 
