@@ -318,6 +318,7 @@ class _Run:
                 planned = time.monotonic()
                 moved = engine.move(job)
             except ProofError as error:
+                self.warm.refuse_unholdable(window)
                 if attempt == PROOF_TRIES:
                     raise
                 self.log.warning("%s Rows may have become visible meanwhile; it is read again.", error)

@@ -82,7 +82,7 @@ class TableConfig:
     :param mode: ``append`` (each row is a fact) or ``upsert`` (a row replaces the row with the same key).
     :param key: key columns, for ``upsert``.
     :param partition: partition spec of the cold table.
-    :param engine: ``auto`` takes ``direct`` up to ``spark_rows`` and ``spark`` above.
+    :param engine: ``auto`` takes ``direct`` up to ``spark_rows``, ``spark`` above and for columns that keep bytes.
     :param safety_lag: seconds before the warm tier's now at which windows end.
     :param window_rows: rows after which a backlog is cut into another window.
     :param spark_rows: rows of a window from which ``engine: auto`` takes Spark.
@@ -134,6 +134,17 @@ class TableConfig:
     def identity_source(self) -> str:
         """The warm object whose UUID identifies the source."""
         return self.identity or self.source
+
+    def takes_spark(self, rows: int, engine: str | None = None) -> bool:
+        """Whether Spark moves a range.
+
+        :param rows: rows of the range.
+        :param engine: what a task asks for instead of the entry's own engine.
+        """
+        wish = engine or self.engine
+        # The direct engine cannot write bytes, see DirectEngine.
+        keeps_bytes = any(kind.strip().lower() == "binary" for kind in self.types.values())
+        return wish == "spark" or (wish == "auto" and (rows > self.spark_rows or keeps_bytes))
 
     @property
     def bucket_column(self) -> str:

@@ -19,6 +19,7 @@ from airflow_provider_k2.sql import (
     quote_string,
 )
 from airflow_provider_k2.type_plan import TypePlan, plan_types
+from airflow_provider_k2.value_check import unholdable
 from airflow_provider_k2.windows import Window, horizon
 
 if TYPE_CHECKING:
@@ -206,6 +207,26 @@ class WarmTable:
             if row[-4]
         )
         return WarmFacts(tuple(sorted(parts, key=lambda part: tuple(value or "" for value in part.values))))
+
+    def refuse_unholdable(self, window: Window) -> None:
+        """Refuse a window for its values: those that no type plan can see beforehand.
+
+        :raises TypePlanError: naming the columns, how many rows have such a value, and the mend.
+        """
+        checks = unholdable(self.plan)
+        if not checks:
+            return
+        counts = self.hook.execute(f"SELECT {', '.join(check[0] for check in checks)} FROM {self.rows_of(window)}")[0]
+        problems = [
+            f"{count} row{'s hold' if count > 1 else ' holds'} {what}; {mend}"
+            for count, (_, what, mend) in zip(counts, checks, strict=True)
+            if count
+        ]
+        if problems:
+            raise TypePlanError(
+                f"{self.table.name}: window {window.describe(self.is_time)} cannot be held exactly: {'; '.join(problems)}. "
+                "Nothing was committed and the watermark stands."
+            )
 
     def partition_text(self, part: PartitionField) -> str:
         """Text of a partition value, null for null."""

@@ -13,14 +13,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pyiceberg.types import BinaryType, DecimalType, StringType
+
 from airflow_provider_k2.checksum.cold import checksum
 from airflow_provider_k2.commit.existing import Existing, box_filter, find_keys, find_range, range_filter
 from airflow_provider_k2.commit.refusal import refuse_less, refuse_shrunk
 from airflow_provider_k2.commit.replace import Replacement, commit_replacement
 from airflow_provider_k2.commit.window import commit_window
 from airflow_provider_k2.engines import Moved, WindowJob
-from airflow_provider_k2.exceptions import EngineError, K2Error, ProofError
+from airflow_provider_k2.exceptions import EngineError, K2Error, ProofError, TypePlanError
 from airflow_provider_k2.failpoints import failpoint
+from airflow_provider_k2.value_check import holds_any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,6 +82,7 @@ class DirectEngine:
     def move(self, job: WindowJob) -> Moved:
         """Write, prove and commit a window; see :class:`airflow_provider_k2.engines.Engine`."""
         started = time.monotonic()
+        _refuse_bytes(job)
         written = self._write(job)
         rows, total = sum(file.rows for file in written), sum(file.checksum for file in written) % 2**64
         if (rows, total) != (job.facts.rows, job.facts.checksum):
@@ -148,7 +152,7 @@ class DirectEngine:
                 failpoint("in_write")
             uploaded = time.monotonic()
             failpoint("after_write")
-            rows, total = checksum(_read_back(job, path, dictionaries=_dictionaries(job)))
+            rows, total = checksum(_valid(job, _read_back(job, path, dictionaries=_dictionaries(job))))
             if rows == 0:
                 _remove(job, [path])
                 return None
@@ -205,6 +209,19 @@ class DirectEngine:
         return find_keys(job.cold, boxes, pa.concat_tables(rows), job.record.commit_id, grows)
 
 
+def _refuse_bytes(job: WindowJob) -> None:
+    """Refuse columns that are held as bytes: ClickHouse marks all String columns of a Parquet file as text, or none.
+
+    :raises TypePlanError: naming them.
+    """
+    names = [column.name for column in job.warm.plan.columns if isinstance(column.target, BinaryType)]
+    if names:
+        raise TypePlanError(
+            f"{job.table.name}: column {', '.join(names)} is held as binary, which the direct engine cannot write. Nothing was "
+            "moved; use `engine: spark` (`auto` takes it where `types` says binary; a repair then runs in the DAG)."
+        )
+
+
 class _Progress:
     """Says how far a long window is, at most every ten seconds."""
 
@@ -258,6 +275,27 @@ def _read_back(
         file = pq.ParquetFile(stream, pre_buffer=True, read_dictionary=dictionaries)
         # Files are read side by side; threads of Arrow's own would only wait for each other.
         yield from file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
+
+
+def _valid(job: WindowJob, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Pass batches on whose text is UTF-8 and whose decimals have no more digits than declared: readers rely on it.
+
+    :raises ProofError: for any other.
+    """
+    import pyarrow as pa
+
+    names = [column.name for column in job.warm.plan.columns if holds_any(column.target, StringType, DecimalType)]
+    for batch in batches:
+        for name in names:
+            try:
+                batch[name].validate(full=True)
+            except pa.ArrowInvalid as error:
+                raise ProofError(
+                    f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds a value in column {name} that its "
+                    f"cold type {job.warm.plan[name].target} does not allow: {error}. Nothing was committed and the watermark "
+                    "stands."
+                ) from error
+        yield batch
 
 
 def _dictionaries(job: WindowJob) -> list[str]:

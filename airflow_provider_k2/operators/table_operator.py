@@ -109,8 +109,7 @@ class TableOperator(TableTask, SparkSubmitOperator):
     # Spark ------------------------------------------------------------------------------------------------------------
 
     def _choose_engine(self, table: TableConfig, rows: int, context: Context) -> Engine:
-        wish = self.engine or table.engine
-        if wish == "spark" or (wish == "auto" and rows > table.spark_rows):
+        if table.takes_spark(rows, self.engine):
             from airflow_provider_k2.engines.spark import SparkEngine
 
             return SparkEngine(lambda submission: self._submit(submission, context))

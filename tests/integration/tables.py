@@ -120,6 +120,7 @@ def _plain(rows: list[Any]) -> list[str]:
             return value.timestamp()
         if isinstance(value, Decimal):
             return int(value) if value == value.to_integral_value() else value.normalize()
-        return value
+        # Arrow gives a map as pairs.
+        return list(value.items()) if isinstance(value, dict) else value
 
     return sorted(repr(tuple(map(plain, row))) for row in rows)

@@ -10,7 +10,7 @@ from pyiceberg.expressions import EqualTo
 from airflow_provider_k2.checksum.cold import checksum
 from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.engines.spark import PROVEN, STAGE, SparkEngine
-from airflow_provider_k2.exceptions import EngineError, ProofError, ReplacedByLessError
+from airflow_provider_k2.exceptions import EngineError, ProofError, ReplacedByLessError, TypePlanError
 from airflow_provider_k2.windows import Window
 
 START = 1_763_700_000_000_000
@@ -104,6 +104,23 @@ def test_every_type_is_exact_and_both_engines_leave_the_same(world):
     assert summary["k2.engine"] == "spark"
     assert summary["k2.rows"] == "60"
     assert branches(tables[0]) == []
+
+
+def test_bytes_are_kept_and_no_text_is_made_of_them(world):
+    world.clickhouse.execute(
+        "CREATE TABLE t.bytes (seen DateTime64(6, 'UTC'), c Nullable(String)) ENGINE = MergeTree ORDER BY seen"
+    )
+    world.clickhouse.execute(
+        f"INSERT INTO t.bytes SELECT fromUnixTimestamp64Micro({START} + number, 'UTC'), [NULL, unhex('61FF62'), 'text'][number] "
+        "FROM numbers(1, 3)"
+    )
+    kept = world.table(source="t.bytes", target="cold.bytes", cursor="seen", types={"c": "binary"})
+    assert world.run(kept).rows == 3
+    assert cold(world, "bytes").scan().to_arrow().sort_by("seen")["c"].to_pylist() == [None, b"a\xffb", b"text"]
+    text = world.table(source="t.bytes", target="cold.text", cursor="seen")
+    with pytest.raises(TypePlanError, match="1 row holds text in column c that is not UTF-8"):
+        world.run(text)
+    assert cold(world, "text").metadata.current_snapshot_id is None
 
 
 def test_a_window_is_replaced_also_where_files_match_in_part(world):
