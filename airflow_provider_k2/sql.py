@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from airflow_provider_k2.tables import PartitionField
     from airflow_provider_k2.windows import Window
 
+RESERVED = "_k2_"
+"""How names begin that queries make besides the source's columns; the type plan refuses a source that has one."""
+
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -29,6 +32,11 @@ def quote_identifier(name: str) -> str:
 def quote_qualified(name: str) -> str:
     """Quote ``database.table``."""
     return ".".join(quote_identifier(part) for part in name.split("."))
+
+
+def travelling(column: str) -> str:
+    """Quoted name of a column in its cold type, where its own name still means the source's value."""
+    return quote_identifier(f"{RESERVED}c_{column}")
 
 
 def cursor_expression(cursor: str, cursor_type: str) -> str:

@@ -33,7 +33,7 @@ from pyiceberg.types import (
 
 from airflow_provider_k2.clickhouse_types import ClickHouseType, parse_type
 from airflow_provider_k2.exceptions import TypePlanError
-from airflow_provider_k2.sql import quote_identifier
+from airflow_provider_k2.sql import RESERVED, quote_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -164,6 +164,11 @@ def plan_types(
         f"column {name} is not in the source (it has {', '.join(known)}); correct the table list"
         for name in [*wanted, *sorted(excluded), *types]
         if name not in known
+    ]
+    problems += [
+        f"column {name} begins like the names that queries make for themselves ({RESERVED}); rename it in a view"
+        for name in known
+        if name.startswith(RESERVED)
     ]
     plans = []
     for name in wanted:

@@ -17,6 +17,7 @@ from airflow_provider_k2.sql import (
     quote_identifier,
     quote_qualified,
     quote_string,
+    travelling,
 )
 from airflow_provider_k2.type_plan import TypePlan, plan_types
 from airflow_provider_k2.value_check import unholdable
@@ -194,9 +195,9 @@ class WarmTable:
     def facts(self, window: Window, partition: Sequence[PartitionField]) -> WarmFacts:
         """Count and sum a window in ClickHouse, by cold partition, in one pass."""
         expressions = [self.partition_text(part) for part in partition]
-        listed = "".join(f"{text} AS `_p{number}`, " for number, text in enumerate(expressions))
+        listed = "".join(f"{text} AS `_k2_p{number}`, " for number, text in enumerate(expressions))
         # GROUP BY () of an empty window still yields one row; it is dropped below.
-        group = f" GROUP BY {', '.join(f'`_p{n}`' for n in range(len(expressions)))}" if expressions else ""
+        group = f" GROUP BY {', '.join(f'`_k2_p{n}`' for n in range(len(expressions)))}" if expressions else ""
         rows = self.hook.execute(
             f"SELECT {listed}count(), {checksum_expression(self.plan)}, min({self._cursor}), max({self._cursor}) "
             f"FROM {self.rows_of(window)}{group}"
@@ -250,10 +251,8 @@ class WarmTable:
 
     def select(self, window: Window, partition: Sequence[PartitionField] = (), part: WarmPart | None = None) -> str:
         """The SELECT that yields a window's rows in the types of the plan; of one partition when ``part`` is given."""
-        listed = ", ".join(
-            f"{column.expression} AS {quote_identifier('k2_' + column.name)}" for column in self.plan.columns
-        )
-        renamed = ", ".join(f"{quote_identifier('k2_' + name)} AS {quote_identifier(name)}" for name in self.plan.names)
+        listed = ", ".join(f"{column.expression} AS {travelling(column.name)}" for column in self.plan.columns)
+        renamed = ", ".join(f"{travelling(name)} AS {quote_identifier(name)}" for name in self.plan.names)
         conditions = [
             self._in_partition(field, value)
             for field, value in zip(partition, part.values if part else (), strict=False)

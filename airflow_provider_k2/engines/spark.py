@@ -28,7 +28,7 @@ from airflow_provider_k2.engines.spark_columns import received, sent
 from airflow_provider_k2.engines.spark_job import SparkSubmission, Words, run_job, written_job
 from airflow_provider_k2.exceptions import CommitConflictError, EngineError
 from airflow_provider_k2.failpoints import failpoint
-from airflow_provider_k2.sql import cursor_condition, quote_identifier
+from airflow_provider_k2.sql import cursor_condition, quote_identifier, travelling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,8 +218,7 @@ def _spec(job: WindowJob, state: ColdState, record: CommitRecord, attempt: str, 
         "query": query,
         "predicates": predicates,
         "columns": [
-            f"{received(column, quote_identifier('k2_' + column.name))} AS {quote_identifier(column.name)}"
-            for column in plan.columns
+            f"{received(column, travelling(column.name))} AS {quote_identifier(column.name)}" for column in plan.columns
         ],
         "stage": f"{STAGE}-{attempt}",
         "proven": f"{PROVEN}-{attempt}",
@@ -288,7 +287,7 @@ def _query(job: WindowJob, piece_rows: int) -> tuple[str, list[str]]:
     """The window's SELECT, and the conditions that cut it into pieces, one connection each."""
     warm, table = job.warm, job.table
     pieces = -(-job.facts.rows // piece_rows)
-    listed = ", ".join(f"{sent(column)} AS {quote_identifier('k2_' + column.name)}" for column in warm.plan.columns)
+    listed = ", ".join(f"{sent(column)} AS {travelling(column.name)}" for column in warm.plan.columns)
     if table.mode == "append":
         piece = quote_identifier(table.cursor)
         predicates = [cursor_condition(_PIECE, warm.cursor_type, part) for part in warm.split(job.window, pieces)]

@@ -125,15 +125,15 @@ def _warm_rows(warm: WarmTable, plan: TypePlan, column: str, span: Window, below
     table = warm.table
     inside = cursor_condition(column, warm.columns[column], span)
     settled = cursor_condition(table.cursor, warm.cursor_type, below)
-    rows = f"SELECT *, {row_expression(plan)} AS `k2_hash` FROM {quote_qualified(table.source)} WHERE {inside}"
+    rows = f"SELECT *, {row_expression(plan)} AS `_k2_hash` FROM {quote_qualified(table.source)} WHERE {inside}"
     if table.mode == "upsert":
         keys = ", ".join(map(quote_identifier, table.key))
-        rows += f" ORDER BY {quote_identifier(table.cursor)} DESC, `k2_hash` DESC LIMIT 1 BY {keys}"
+        rows += f" ORDER BY {quote_identifier(table.cursor)} DESC, `_k2_hash` DESC LIMIT 1 BY {keys}"
     value = cursor_expression(column, warm.columns[column])
-    sql = f"SELECT toUInt64(`k2_hash`) AS hash, toInt64({value}) AS value FROM ({rows}) WHERE {settled}"
+    sql = f"SELECT toUInt64(`_k2_hash`) AS `_k2_h`, toInt64({value}) AS `_k2_v` FROM ({rows}) WHERE {settled}"
     with warm.hook.stream(sql, "ArrowStream") as stream, pa.ipc.open_stream(stream) as reader:
         answer = reader.read_all()
-    hashes, values = ([chunk.to_numpy() for chunk in answer[name].chunks] for name in ("hash", "value"))
+    hashes, values = ([chunk.to_numpy() for chunk in answer[name].chunks] for name in ("_k2_h", "_k2_v"))
     return np.concatenate([np.empty(0, np.uint64), *hashes]), np.concatenate([np.empty(0, np.int64), *values])
 
 

@@ -46,9 +46,9 @@ def measure_warm(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
     conditions = [_at(warm, warm.table.cursor, ">=", scope.start), *_range(warm, scope)]
     below = [*conditions, _at(warm, warm.table.cursor, "<", scope.watermark)]
     rows = warm.hook.execute(
-        f"SELECT {_bucket(scope)} AS _b, _x, count(), sum(_h), min(_m), max(_m) FROM ("
-        f"SELECT {_value(warm, scope.column)} AS _m, {_expiring(warm, scope)} AS _x, {row_expression(plan)} AS _h "
-        f"FROM {quote_qualified(warm.table.source)} WHERE {' AND '.join(below)}) GROUP BY _b, _x"
+        f"SELECT {_bucket(scope)} AS _k2_b, _k2_x, count(), sum(_k2_h), min(_k2_m), max(_k2_m) FROM ("
+        f"SELECT {_value(warm, scope.column)} AS _k2_m, {_expiring(warm, scope)} AS _k2_x, {row_expression(plan)} AS _k2_h "
+        f"FROM {quote_qualified(warm.table.source)} WHERE {' AND '.join(below)}) GROUP BY _k2_b, _k2_x"
     )
     pending = warm.hook.execute(
         f"SELECT count() FROM {quote_qualified(warm.table.source)} "
@@ -78,20 +78,22 @@ def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
             f"r.2 {sign} {bound}" for sign, bound in ((">=", scope.since), ("<", scope.until)) if bound is not None
         ]
     inner = (
-        f"SELECT {row_expression(key)} AS _k, {_value(warm, table.cursor)} AS _c, {row_expression(plan)} AS _h, "
-        f"{_value(warm, scope.column)} AS _m, {_expiring(warm, scope)} AS _x "
+        f"SELECT {row_expression(key)} AS _k2_k, {_value(warm, table.cursor)} AS _k2_c, {row_expression(plan)} AS _k2_h, "
+        f"{_value(warm, scope.column)} AS _k2_m, {_expiring(warm, scope)} AS _k2_x "
         f"FROM {quote_qualified(table.source)} WHERE {' AND '.join(where)}"
     )
     # A tuple, because argMax alone would pass over a row whose value is null.
-    last = f"SELECT _k, max(_c) AS _last, argMax((_h, _m, _x), _c) AS r FROM ({inner}) GROUP BY _k"
-    settled = f"_last < {int(scope.watermark)}"
+    last = (
+        f"SELECT _k2_k, max(_k2_c) AS _k2_last, argMax((_k2_h, _k2_m, _k2_x), _k2_c) AS r FROM ({inner}) GROUP BY _k2_k"
+    )
+    settled = f"_k2_last < {int(scope.watermark)}"
     sql = (
-        f"SELECT toInt64({_bucket(scope)}) AS bucket, toUInt8(_x) AS expiring, "
+        f"SELECT toInt64({_bucket(scope)}) AS bucket, toUInt8(_k2_x) AS expiring, "
         f"toUInt64(countIf({settled})) AS settled_rows, "
-        f"toUInt64(sumIf(_h, {settled})) AS checksum, toInt64(minIf(_m, {settled})) AS first, "
-        f"toInt64(maxIf(_m, {settled})) AS last, "
-        f"groupArrayIf(_k, NOT ({settled})) AS pending FROM ("
-        f"SELECT _k, _last, r.1 AS _h, r.2 AS _m, r.3 AS _x FROM ({last}){_where(having)}) GROUP BY bucket, expiring"
+        f"toUInt64(sumIf(_k2_h, {settled})) AS checksum, toInt64(minIf(_k2_m, {settled})) AS first, "
+        f"toInt64(maxIf(_k2_m, {settled})) AS last, "
+        f"groupArrayIf(_k2_k, NOT ({settled})) AS pending FROM ("
+        f"SELECT _k2_k, _k2_last, r.1 AS _k2_h, r.2 AS _k2_m, r.3 AS _k2_x FROM ({last}){_where(having)}) GROUP BY bucket, expiring"
     )
     with warm.hook.stream(sql, "ArrowStream") as stream, pa.ipc.open_stream(stream) as reader:
         answer = reader.read_all()
@@ -150,7 +152,7 @@ def _expiring(warm: WarmTable, scope: Scope) -> str:
 
 def _bucket(scope: Scope) -> str:
     # intDiv rounds towards zero; a bucket before 1970 has to round down.
-    return f"intDiv(_m - if(_m < 0, {scope.width - 1}, 0), {scope.width})"
+    return f"intDiv(_k2_m - if(_k2_m < 0, {scope.width - 1}, 0), {scope.width})"
 
 
 def _where(conditions: list[str]) -> str:
