@@ -104,7 +104,7 @@ class ColumnPlan:
         column = quote_identifier(self.name)
         if str(self.source) == str(self.cast):
             return column
-        if _unwrap(self.source)[0].name == "UInt64" and isinstance(self.target, LongType):
+        if unwrap(self.source)[0].name == "UInt64" and isinstance(self.target, LongType):
             # Checked, not wrapped around: a value above 2^63-1 fails the query and nothing moves.
             return f"accurateCast({column}, '{self.cast}')"
         text = str(self.cast).replace("\\", "\\\\").replace("'", "\\'")
@@ -196,7 +196,7 @@ def plan_types(
     return TypePlan(tuple(plans))
 
 
-def _unwrap(parsed: ClickHouseType) -> tuple[ClickHouseType, bool]:
+def unwrap(parsed: ClickHouseType) -> tuple[ClickHouseType, bool]:
     """Take LowCardinality, SimpleAggregateFunction and Nullable off; tell whether the value may be null."""
     nullable = False
     while parsed.name in ("LowCardinality", "Nullable", "SimpleAggregateFunction"):
@@ -207,7 +207,7 @@ def _unwrap(parsed: ClickHouseType) -> tuple[ClickHouseType, bool]:
 
 def _plan(parsed: ClickHouseType) -> tuple[IcebergType, str]:
     """Iceberg type of a ClickHouse type, and the ClickHouse type to cast to."""
-    base, nullable = _unwrap(parsed)
+    base, nullable = unwrap(parsed)
     if base.name in ("Array", "Map"):
         return _plan_nested(base)
     target, cast = _plan_scalar(base)
@@ -248,7 +248,7 @@ def _plan_scalar(base: ClickHouseType) -> tuple[IcebergType, str]:
 
 def _override(parsed: ClickHouseType, target: IcebergType, cast: str, wish: str) -> tuple[IcebergType, str]:
     """Cold type that the table list asks for, where it holds every value too."""
-    base, nullable = _unwrap(parsed)
+    base, nullable = unwrap(parsed)
     wrapped = "Nullable({})".format if nullable else "{}".format
     compact = wish.replace(" ", "").lower()
     if compact == str(target).replace(" ", "").lower():

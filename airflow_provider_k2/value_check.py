@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pyiceberg.types import DecimalType, ListType, MapType, StringType
 
 from airflow_provider_k2.sql import quote_identifier
+from airflow_provider_k2.type_plan import unwrap
 
 if TYPE_CHECKING:
     from pyiceberg.types import IcebergType
@@ -18,13 +19,29 @@ if TYPE_CHECKING:
     from airflow_provider_k2.type_plan import ColumnPlan, TypePlan
 
 
-def holds_any(target: IcebergType, *kinds: type[IcebergType]) -> bool:
+def is_suspect(column: ColumnPlan) -> bool:
+    """Whether the column's ClickHouse type lets such values in."""
+    if isinstance(column.target, DecimalType):
+        return _lets_digits_in(column, column.target)
+    return _holds_any(column.target, StringType, DecimalType)
+
+
+def _holds_any(target: IcebergType, *kinds: type[IcebergType]) -> bool:
     """Whether a cold type is one of these kinds, or has an element of one."""
     if isinstance(target, ListType):
-        return holds_any(target.element_type, *kinds)
+        return _holds_any(target.element_type, *kinds)
     if isinstance(target, MapType):
-        return holds_any(target.key_type, *kinds) or holds_any(target.value_type, *kinds)
+        return _holds_any(target.key_type, *kinds) or _holds_any(target.value_type, *kinds)
     return isinstance(target, kinds)
+
+
+def _lets_digits_in(column: ColumnPlan, target: DecimalType) -> bool:
+    """Whether ClickHouse's integer behind a Decimal reaches beyond the target; it checks no digits itself."""
+    source, _ = unwrap(column.source)
+    if source.name != "Decimal":
+        return False
+    digits = next(most for most in (10, 19, 39) if source.number(0) < most)
+    return target.precision - target.scale < digits - source.number(1, default=0)
 
 
 def unholdable(plan: TypePlan) -> list[tuple[str, str, str]]:
@@ -37,7 +54,7 @@ def unholdable(plan: TypePlan) -> list[tuple[str, str, str]]:
 
 def _of(column: ColumnPlan) -> list[tuple[str, str, str]]:
     name, found = quote_identifier(column.name), []
-    if holds_any(column.target, StringType):
+    if _holds_any(column.target, StringType):
         found.append(
             (
                 f"countIf(NOT isValidUTF8(toString({name})))",
@@ -46,7 +63,7 @@ def _of(column: ColumnPlan) -> list[tuple[str, str, str]]:
                 f"(`types: {{{column.name}: binary}}`)",
             )
         )
-    if isinstance(column.target, DecimalType) and column.source.name != "UInt64":
+    if isinstance(column.target, DecimalType) and _lets_digits_in(column, column.target):
         digits, scale = column.target.precision, column.target.scale
         largest = f"{'9' * (digits - scale) or '0'}.{'9' * scale}".rstrip(".")
         value = f"toDecimal256({column.expression}, {scale})"

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyiceberg.types import BinaryType, DecimalType, StringType
+from pyiceberg.types import BinaryType
 
 from airflow_provider_k2.checksum.cold import checksum
 from airflow_provider_k2.commit.existing import Existing, box_filter, find_keys, find_range, range_filter
@@ -23,7 +23,7 @@ from airflow_provider_k2.commit.window import commit_window
 from airflow_provider_k2.engines import Moved, WindowJob
 from airflow_provider_k2.exceptions import EngineError, K2Error, ProofError, TypePlanError
 from airflow_provider_k2.failpoints import failpoint
-from airflow_provider_k2.value_check import holds_any
+from airflow_provider_k2.value_check import is_suspect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -284,7 +284,7 @@ def _valid(job: WindowJob, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Rec
     """
     import pyarrow as pa
 
-    names = [column.name for column in job.warm.plan.columns if holds_any(column.target, StringType, DecimalType)]
+    names = [column.name for column in job.warm.plan.columns if is_suspect(column)]
     for batch in batches:
         for name in names:
             try:
