@@ -36,6 +36,8 @@ SETTINGS = {
     # The checksum's arithmetic wraps around.
     "spark.sql.ansi.enabled": "false",
     "spark.sql.session.timeZone": "UTC",
+    # As in ClickHouse and Iceberg, `t` and `T` are two columns.
+    "spark.sql.caseSensitive": "true",
     # A map that holds a key twice has no exact form in Spark: it fails, it does not lose an entry.
     "spark.sql.mapKeyDedupPolicy": "EXCEPTION",
     "spark.sql.storeAssignmentPolicy": "ANSI",

@@ -52,6 +52,8 @@ TYPES = {
         "if(n % 3 = 0, NULL, fromUnixTimestamp64Milli(toInt64(n) - 12345))",
     ),
     "text": ("String", "['', 'a', 'ä€😀', 'quote\\'\"\\\\', 'tab\\tline\\n', repeat('x', 100)][n % 6 + 1]"),
+    "TEXT": ("Int8", "n % 3"),
+    "k2_text": ("Int8", "n % 5"),
     "maybe": ("Nullable(String)", "if(n % 2 = 0, NULL, toString(n))"),
     "dict": ("LowCardinality(Nullable(String))", "if(n % 4 = 0, NULL, 'BTCUSDT')"),
     "side": ("Enum8('BUY' = 1, 'SELL' = 2)", "if(n % 2 = 0, 'BUY', 'SELL')"),
