@@ -33,6 +33,10 @@ _GROWING = frozenset({"Int32", "Int64", "Decimal", "Date32", "DateTime64"})
 """Names of the types that a column may have in the cold tier by which "less" is told exactly."""
 
 
+_LAST_CURSOR = 2**63 - 2
+"""Largest integer cursor: the window's upper bound, one more, is a signed integer of 64 bits."""
+
+
 @dataclass(frozen=True)
 class WarmPart:
     """The rows of a window that share one cold partition.
@@ -168,11 +172,22 @@ class WarmTable:
         return end - end % cursor_step(self.cursor_type)
 
     def latest(self) -> int:
-        """The warm tier's clock; one past the largest integer cursor."""
+        """The warm tier's clock; one past the largest integer cursor.
+
+        :raises TypePlanError: when a cursor lies beyond the bounds that windows and the ledger can have.
+        """
         if self.is_time:
             return self.hook.now()
-        highest = self.hook.execute(f"SELECT max({self._cursor}), count() FROM {self._source}")[0]
-        return int(highest[0]) + 1 if highest[1] else self.table.start
+        cursor = quote_identifier(self.table.cursor)
+        highest, rows = self.hook.execute(f"SELECT max({cursor}), count() FROM {self._source}")[0]
+        if not rows:
+            return self.table.start
+        if int(highest) > _LAST_CURSOR:
+            raise TypePlanError(
+                f"{self.table.name}: the cursor column {self.table.cursor} reaches {highest}, but bounds of windows are signed "
+                f"integers of 64 bits. Nothing was moved; use a cursor up to {_LAST_CURSOR}, such as the time of arrival."
+            )
+        return int(highest) + 1
 
     def count(self, window: Window) -> int:
         """Rows of a window."""

@@ -21,6 +21,7 @@ from airflow_provider_k2.exceptions import (
     LeaseLostError,
     ProofError,
     ReplacedByLessError,
+    TypePlanError,
     WatermarkError,
 )
 from airflow_provider_k2.offload import _HeldLease
@@ -168,6 +169,22 @@ def test_cursors_of_every_kind(tiers, kind, values):
     if kind != "UInt64":
         assert table.offload(kind="backfill", window=Window(lower, upper)).rows == len(values)
         table.assert_same()
+
+
+def test_an_integer_cursor_has_an_end(tiers):
+    """A UInt64 may lie beyond it, where it would wrap around and never be moved."""
+    table = tiers("(n UInt64, v Int32) ENGINE = MergeTree ORDER BY n")
+    table.sql("INSERT INTO {t} VALUES (1, 1), (9223372036854775806, 2)")
+    assert table.offload().rows == 2
+    assert table.watermark == 2**63 - 1
+    before = table.untouched()
+    for beyond in (2**63 - 1, 2**64 - 1):
+        table.sql(f"INSERT INTO {{t}} VALUES ({beyond}, 3)")
+        with pytest.raises(
+            TypePlanError, match=f"cursor column n reaches {beyond}, .*use a cursor up to 9223372036854775806"
+        ):
+            table.offload()
+        assert table.untouched() == before
 
 
 def test_a_day_that_is_not_over_stays_warm_with_a_date_cursor(tiers):
