@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.checksum.warm import checksum_expression, row_expression
+from airflow_provider_k2.column_roles import check_roles
 from airflow_provider_k2.exceptions import TypePlanError
 from airflow_provider_k2.sql import (
     cursor_condition,
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.tables import PartitionField, TableConfig
-
-_GROWING = frozenset({"Int32", "Int64", "Decimal", "Date32", "DateTime64"})
-"""Names of the types that a column may have in the cold tier by which "less" is told exactly."""
-
 
 _LAST_CURSOR = 2**63 - 2
 """Largest integer cursor: the window's upper bound, one more, is a signed integer of 64 bits."""
@@ -98,36 +95,8 @@ class WarmTable:
         """
         table = self.table
         plan = plan_types(table.name, list(self.columns.items()), table.columns, table.exclude, table.types, self.held)
-        self._check_roles(plan)
+        check_roles(table, plan)
         return plan
-
-    def _check_roles(self, plan: TypePlan) -> None:
-        """Check the columns that the entry gives a role.
-
-        :raises TypePlanError: naming them.
-        """
-        table = self.table
-        roles = [("key", name) for name in table.key] + [("partition", part.column) for part in table.partition]
-        roles += [("event_time", table.event_time)] if table.event_time else []
-        roles += [("grows", table.grows)] if table.grows else []
-        problems = [
-            f"{role} column {name} is not among the columns that go cold; correct `{role}` in the table list"
-            for role, name in roles
-            if name not in plan.names
-        ]
-        problems += [
-            f"key column {name} is {plan[name].source}, and null equals no other key, so such rows would come twice; give "
-            "null a value in a view"
-            for name in table.key
-            if name in plan.names and plan[name].cast.name == "Nullable"
-        ]
-        if table.grows in plan.names and plan[table.grows].cast.name not in _GROWING:
-            problems.append(
-                f"grows column {table.grows} is {plan[table.grows].source}; name one that holds an integer, a decimal or a time "
-                "and is never null"
-            )
-        if problems:
-            raise TypePlanError(f"{table.name}: {'; '.join(problems)}. Nothing was moved.")
 
     @cached_property
     def cursor_type(self) -> str:
