@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.exceptions import TypePlanError
+from airflow_provider_k2.type_plan import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,7 @@ def _keys(table: TableConfig, plan: TypePlan) -> Iterator[str]:
 def _partition(table: TableConfig, plan: TypePlan) -> Iterator[str]:
     for part in (part for part in table.partition if part.column in plan.names):
         column = plan[part.column]
-        cast = column.cast.inner() if column.cast.name == "Nullable" else column.cast
+        cast, _ = unwrap(column.cast)
         takes = _TRANSFORMED.get(part.transform)
         if cast.name in _NESTED or (takes is not None and cast.name not in takes):
             yield f"partition {part} cannot be made of {column.source}; correct `partition` in the table list"

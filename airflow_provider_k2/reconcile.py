@@ -182,10 +182,10 @@ class Reconciler:
 def _without_target(table: TableConfig, warm: WarmTable, stored: StoredWatermark | None) -> TableVerdict:
     """Verdict for a table whose cold table does not exist.
 
-    :raises TypePlanError: when it could not even be made.
+    :raises TypePlanError: when it could not even be made, or a cursor lies beyond what windows can have.
     """
     _ = warm.plan
-    pending = warm.count(Window(table.start, 2**62 if not warm.is_time else warm.hook.now()))
+    pending = warm.count(Window(table.start, max(table.start, warm.latest())))
     verdict = TableVerdict(table.name, table.layer, table.mode, stored.watermark if stored else None, None, pending)
     if stored is not None:
         problem = f"the cold table {table.target} does not exist, but the ledger has a watermark"

@@ -22,16 +22,13 @@ from airflow_provider_k2.sql import (
 )
 from airflow_provider_k2.type_plan import TypePlan, plan_types
 from airflow_provider_k2.value_check import unholdable
-from airflow_provider_k2.windows import Window, horizon
+from airflow_provider_k2.windows import LAST_CURSOR, Window, horizon
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.tables import PartitionField, TableConfig
-
-_LAST_CURSOR = 2**63 - 2
-"""Largest integer cursor: the window's upper bound, one more, is a signed integer of 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -151,10 +148,10 @@ class WarmTable:
         highest, rows = self.hook.execute(f"SELECT max({cursor}), count() FROM {self._source}")[0]
         if not rows:
             return self.table.start
-        if int(highest) > _LAST_CURSOR:
+        if int(highest) > LAST_CURSOR:
             raise TypePlanError(
                 f"{self.table.name}: the cursor column {self.table.cursor} reaches {highest}, but bounds of windows are signed "
-                f"integers of 64 bits. Nothing was moved; use a cursor up to {_LAST_CURSOR}, such as the time of arrival."
+                f"integers of 64 bits. Nothing was moved; use a cursor up to {LAST_CURSOR}, such as the time of arrival."
             )
         return int(highest) + 1
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 SECOND = 1_000_000
 """Microseconds in a second."""
 
+LAST_CURSOR = 2**63 - 2
+"""Largest cursor: a window's upper bound, one more, is a signed integer of 64 bits."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

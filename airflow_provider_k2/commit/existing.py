@@ -14,7 +14,7 @@ from pyiceberg.conversions import from_bytes
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, LessThan, LessThanOrEqual, Or
 from pyiceberg.types import DateType, DecimalType, PrimitiveType, TimestampType
 
-from airflow_provider_k2.windows import Window, from_micros
+from airflow_provider_k2.windows import LAST_CURSOR, Window, from_micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +79,7 @@ def _literal(kind: Any, bound: int) -> Any:
 def cursor_ceiling(table: Table, column: str) -> int:
     """Cursor value at or above which no file of the current snapshot holds a row, by the files' statistics.
 
-    :returns: 2^62 when a file has none.
+    :returns: one past the largest possible cursor when a file has none.
     """
     field = table.schema().find_field(column)
     kind = field.field_type
@@ -90,7 +90,7 @@ def cursor_ceiling(table: Table, column: str) -> int:
         if encoded is None:
             if (task.file.null_value_counts or {}).get(field.field_id) == task.file.record_count:
                 continue
-            return 2**62
+            return LAST_CURSOR + 1
         value = int(from_bytes(kind, encoded))
         highest = max(highest, value * _DAY if isinstance(kind, DateType) else value)
     return highest + 1

@@ -194,11 +194,19 @@ class ClickHouseHook(BaseHook):
         except (ClickHouseError, OSError) as error:
             raise EngineError(self._http_failure(error)) from error
         try:
-            yield client
-        except ClickHouseError as error:
-            raise EngineError(self._http_failure(error)) from error
+            with self._http_errors():
+                yield client
         finally:
             client.close()
+
+    @contextmanager
+    def _http_errors(self) -> Iterator[None]:
+        from clickhouse_connect.driver.exceptions import ClickHouseError
+
+        try:
+            yield
+        except ClickHouseError as error:
+            raise EngineError(self._http_failure(error)) from error
 
     def _http_failure(self, error: Exception) -> str:
         what = str(error).split("Stack trace:")[0].strip()
@@ -221,17 +229,12 @@ class ClickHouseHook(BaseHook):
         :param client: what :meth:`http` yields, for several streams, also side by side; one of its own by default.
         :raises EngineError: when the server cannot be reached, refuses, or breaks off.
         """
-        from clickhouse_connect.driver.exceptions import ClickHouseError
-
-        with nullcontext(client) if client else self.http() as used:
+        with nullcontext(client) if client else self.http() as used, self._http_errors():
+            stream = used.raw_stream(sql, fmt=output_format, settings=settings)
             try:
-                stream = used.raw_stream(sql, fmt=output_format, settings=settings)
-                try:
-                    yield stream
-                finally:
-                    stream.close()
-            except ClickHouseError as error:
-                raise EngineError(self._http_failure(error)) from error
+                yield stream
+            finally:
+                stream.close()
 
     def columns(self, source: str) -> list[tuple[str, str]]:
         """Names and types of a table's or view's columns, in order.

@@ -25,6 +25,7 @@ from airflow_provider_k2.exceptions import (
     WatermarkError,
 )
 from airflow_provider_k2.offload import _HeldLease
+from airflow_provider_k2.reconcile import Reconciler
 from airflow_provider_k2.windows import Window, to_micros
 
 MINUTE = 60_000_000
@@ -185,6 +186,17 @@ def test_an_integer_cursor_has_an_end(tiers):
         ):
             table.offload()
         assert table.untouched() == before
+
+
+def test_a_cursor_near_the_end_is_pending_before_the_first_offload(tiers):
+    table = tiers("(n UInt64, v Int32) ENGINE = MergeTree ORDER BY n")
+    table.sql("INSERT INTO {t} VALUES (9223372036854775806, 1)")
+    verdict = Reconciler(table.clickhouse, table.iceberg, table.ledger).verify(table.config)
+    assert not verdict.equal
+    assert verdict.pending == 1
+    table.sql("INSERT INTO {t} VALUES (9223372036854775807, 2)")
+    with pytest.raises(TypePlanError, match="cursor column n reaches 9223372036854775807"):
+        Reconciler(table.clickhouse, table.iceberg, table.ledger).verify(table.config)
 
 
 def test_a_day_that_is_not_over_stays_warm_with_a_date_cursor(tiers):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_k2.exceptions import TypePlanError
+from airflow_provider_k2.exceptions import ProofError, TypePlanError
 from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
 from airflow_provider_k2.warm import WarmTable
 from airflow_provider_k2.windows import Window
@@ -70,6 +70,19 @@ def test_a_decimal_with_more_digits_than_declared(tiers: Callable[..., Tiers]) -
     assert table.untouched() == before
     table.sql("ALTER TABLE {t} DELETE WHERE n > 3 SETTINGS mutations_sync = 2")
     table.assert_same()
+
+
+def test_an_element_with_more_digits_than_declared_fails_the_proof(tiers: Callable[..., Tiers]) -> None:
+    table = tiers(columns="(n Int64, c Array(Decimal(5, 2))) ENGINE = MergeTree ORDER BY n")
+    table.sql("INSERT INTO {t} VALUES (1, [-999.99, 999.99])")
+    assert table.offload().rows == 1
+    table.sql(f"INSERT INTO {{t}} SELECT 2, [{TOO_LARGE}]")
+    before = table.untouched()
+    with pytest.raises(
+        ProofError, match=r"a value in column c that its cold type list<decimal\(5, 2\)> does not allow"
+    ):
+        table.offload()
+    assert table.untouched() == before
 
 
 def test_without_such_values_nothing_is_refused(tiers: Callable[..., Tiers], clickhouse: ClickHouseHook) -> None:

@@ -125,6 +125,18 @@ def test_bytes_are_kept_and_no_text_is_made_of_them(world):
     assert cold(world, "text").metadata.current_snapshot_id is None
 
 
+def test_a_decimal_with_more_digits_than_declared_fails_the_job(world):
+    world.clickhouse.execute(
+        "CREATE TABLE t.digits (seen DateTime64(6, 'UTC'), c Decimal(5, 2)) ENGINE = MergeTree ORDER BY seen"
+    )
+    world.clickhouse.execute(
+        f"INSERT INTO t.digits SELECT fromUnixTimestamp64Micro({START}, 'UTC'), reinterpret(toInt64(1234567), 'Decimal(5, 2)')"
+    )
+    with pytest.raises(EngineError, match=r"digits.*Nothing was committed"):
+        world.run(world.table(source="t.digits", target="cold.digits", cursor="seen"))
+    assert cold(world, "digits").metadata.current_snapshot_id is None
+
+
 def test_a_window_is_replaced_also_where_files_match_in_part(world):
     world.clickhouse.execute(
         "CREATE TABLE t.facts (seen DateTime64(6, 'UTC'), symbol String, price Decimal(18, 8)) ENGINE = MergeTree ORDER BY seen"
