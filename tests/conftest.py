@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
 import tempfile
 import uuid
 from pathlib import Path
@@ -19,6 +21,29 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.local import LocalSystem
+
+
+ROOM = 6 * 2**30
+"""Bytes that the systems of a run in parallel may take, with what the object store leaves free of a large disk."""
+MEMORY = Path("/dev/shm")
+
+
+def pytest_configure() -> None:
+    """Put the tests' systems in memory where the disk is nearly full and memory is not; workers inherit the choice."""
+    if (
+        "TMPDIR" not in os.environ
+        and shutil.disk_usage(tempfile.gettempdir()).free < ROOM
+        and MEMORY.is_dir()
+        and shutil.disk_usage(MEMORY).free >= ROOM
+    ):
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None
+
+
+def pytest_report_header() -> str:
+    """Say where the tests' systems are."""
+    folder = tempfile.gettempdir()
+    return f"systems: below {folder}, {shutil.disk_usage(folder).free / 1e9:.1f} GB free"
 
 
 @pytest.hookimpl(trylast=True)

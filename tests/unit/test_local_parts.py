@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from airflow_provider_k2.local import spark
 from airflow_provider_k2.local.clickhouse_server.engine import _Wake
 from airflow_provider_k2.local.home import LocalSystemError
+from airflow_provider_k2.local.services import seaweedfs
 
 
 def test_the_end_of_a_query_is_written_into_no_other_file(tmp_path: Path) -> None:
@@ -55,3 +57,19 @@ def test_jars_that_cannot_be_had_say_why_for_each_way(tmp_path: Path, monkeypatc
     monkeypatch.setattr(spark, "_fetch_by_spark", fails)
     with pytest.raises(LocalSystemError, match="no network"):
         spark._fetch_jars(tmp_path, Path("spark-submit"))
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "starts"), [(250, 3.4, False), (250, 3.7, True), (10, 1.0, False), (10, 1.2, True)]
+)
+def test_a_disk_that_is_nearly_full_is_named_before_the_object_store_starts(
+    total: int, free: float, starts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is a mock: no test machine has one of each size. `weed mini` on a real one of 250 GB does as assumed."""
+    disk = type(shutil.disk_usage(tmp_path))(int(total * 1e9), int((total - free) * 1e9), int(free * 1e9))
+    monkeypatch.setattr(seaweedfs.shutil, "disk_usage", lambda path: disk)
+    if starts:
+        seaweedfs.refuse_short_disk(tmp_path)
+    else:
+        with pytest.raises(LocalSystemError, match=rf"{free} GB are free .* needs .* GB .*K2_HOME"):
+            seaweedfs.refuse_short_disk(tmp_path)

@@ -18,6 +18,10 @@ REGION = "us-east-1"
 ACCESS_KEY = "k2local"
 # The catalog verifies signatures for any service name but "s3", whose body hash pyiceberg does not send.
 SIGNING_NAME = "s3tables"
+# weed mini makes every volume read-only while less of the disk is free, and has no option for it (weed/command/mini.go).
+_READ_ONLY_BELOW = 0.01
+_ROOM = 2**30
+"""Bytes of free disk that a demo and its like need above that."""
 _DEFAULTS = {"master": 9333, "volume": 9340, "filer": 8888, "s3": 8333, "admin": 23646}
 
 
@@ -77,10 +81,13 @@ class SeaweedFS(Service):
 
     def _launch(self) -> None:
         (self.data / "data").mkdir(parents=True, exist_ok=True)
+        refuse_short_disk(self.data)
         command = [
             _binary(), "mini", f"-dir={self.data / 'data'}", f"-ip={HOST}", f"-ip.bind={HOST}",
             f"-tableBucket={BUCKET}",
             f"-bucket={PROBE_BUCKET}",
+            # Its own figure, free space by volume size, is 0 on a large disk with little left. Nothing is preallocated.
+            "-volume.max=1000",
             "-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-s3.port.lance=0",
             f"-s3.port.iceberg={self.home.choose_port('seaweedfs.iceberg', 8181)}",
         ]  # fmt: skip
@@ -126,6 +133,25 @@ class SeaweedFS(Service):
             return error.code
         except OSError:
             return 0
+
+
+def refuse_short_disk(directory: Path) -> None:
+    """Refuse to start where the object store would not take a single object.
+
+    :raises LocalSystemError: too little of the disk is free; the text has the figures.
+    """
+    disk = shutil.disk_usage(directory)
+    wanted = int(disk.total * _READ_ONLY_BELOW) + _ROOM
+    if disk.free < wanted:
+        raise LocalSystemError(
+            f"SeaweedFS was not started: {_gigabytes(disk.free)} are free on the disk of {directory}, and it needs "
+            f"{_gigabytes(wanted)} (below 1 % of a disk, {_gigabytes(wanted - _ROOM)} of this one, it takes no object). "
+            "Free some, or put the local system on another disk by K2_HOME=DIRECTORY"
+        )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"
 
 
 def _binary() -> str:
