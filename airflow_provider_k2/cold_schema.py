@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_k2.type_plan import TypePlan
 
+NAME_MAPPING = "schema.name-mapping.default"
+"""Table property by which readers find the columns of files without field ids."""
+
 
 def held_types(cold: Table) -> dict[str, str]:
     """Cold types by column, which the type plan takes where they hold every value, too."""
@@ -92,10 +95,64 @@ def _same(old: IcebergType, new: IcebergType) -> bool:
     return old == new or str(old) == str(new)
 
 
-def partition_of(table: TableConfig, cold: Table) -> tuple[PartitionField, ...]:
+def check_format(table: TableConfig, cold: Table) -> None:
+    """Refuse a cold table that cannot be replaced in part: found out after a window is written, it would be late.
+
+    :raises TypePlanError: for a format version other than 2, and for equality deletes, which pyiceberg does not read.
+    """
+    version, snapshot = cold.metadata.format_version, cold.metadata.current_snapshot()
+    if version != 2:
+        mend = (
+            f"upgrade it: ALTER TABLE {table.target} SET TBLPROPERTIES ('format-version'='2')"
+            if version < 2
+            else "copy it to a table of format version 2"
+        )
+        raise TypePlanError(
+            f"{table.name}: the cold table {table.target} has format version {version}, and version 2 is needed. Nothing was "
+            f"moved; {mend}."
+        )
+    summary = snapshot.summary.additional_properties if snapshot is not None and snapshot.summary is not None else {}
+    if int(summary.get("total-equality-deletes") or 0):
+        raise TypePlanError(
+            f"{table.name}: the cold table {table.target} has equality deletes of another writer, which cannot be read here. "
+            f"Nothing was moved; compact it first (CALL system.rewrite_data_files in Spark)."
+        )
+
+
+def require_names(table: TableConfig, cold: Table) -> None:
+    """Make sure that readers find the columns of files without field ids, as ClickHouse writes them: by the name mapping.
+
+    A table that was not created by this provider may have none; a commit then sets it (see :func:`names_of`).
+
+    :raises TypePlanError: when the table's mapping lacks a column or takes it for another one.
+    """
+    schema, mapping = cold.schema(), cold.name_mapping()
+    if mapping is None:
+        return
+    known = mapping._field_by_name
+    wrong = [
+        name
+        for name in schema.column_names
+        if name not in known or known[name].field_id != schema.find_field(name).field_id
+    ]
+    if wrong:
+        raise TypePlanError(
+            f"{table.name}: the property {NAME_MAPPING} of the cold table {table.target} does not know column "
+            f"{', '.join(wrong)}, so readers would not find it in files that ClickHouse writes. Nothing was moved; remove the "
+            "property (the next commit sets it right), or use `engine: spark` for this table."
+        )
+
+
+def names_of(cold: Table) -> dict[str, str]:
+    """Properties by which readers map the columns of files without field ids; what pyiceberg's ``add_files`` sets."""
+    return {} if cold.name_mapping() else {NAME_MAPPING: cold.schema().name_mapping.model_dump_json()}
+
+
+def partition_of(table: TableConfig, plan: TypePlan, cold: Table) -> tuple[PartitionField, ...]:
     """Return the partition spec that the cold table really has.
 
-    :raises TypePlanError: when it has a transform that no engine of ours can compute in ClickHouse.
+    :raises TypePlanError: when it has a transform that no engine of ours can compute in ClickHouse, or a column that does not
+        go cold.
     """
     schema = cold.schema()
     fields = []
@@ -106,5 +163,11 @@ def partition_of(table: TableConfig, cold: Table) -> tuple[PartitionField, ...]:
                 f"{table.name}: the cold table is partitioned by {transform}({schema.find_column_name(part.source_id)}), which "
                 f"is not supported (use {', '.join(TRANSFORMS)}). Nothing was moved."
             )
-        fields.append(PartitionField(transform, str(schema.find_column_name(part.source_id))))
+        column = str(schema.find_column_name(part.source_id))
+        if column not in plan.names:
+            raise TypePlanError(
+                f"{table.name}: the cold table is partitioned by {column}, which does not go cold. Nothing was moved; take it out "
+                "of `exclude`, or list it in `columns`."
+            )
+        fields.append(PartitionField(transform, column))
     return tuple(fields)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.clickhouse_types import unwrap
 from airflow_provider_k2.exceptions import TypePlanError
-from airflow_provider_k2.type_plan import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,12 @@ def _partition(table: TableConfig, plan: TypePlan) -> Iterator[str]:
         takes = _TRANSFORMED.get(part.transform)
         if cast.name in _NESTED or (takes is not None and cast.name not in takes):
             yield f"partition {part} cannot be made of {column.source}; correct `partition` in the table list"
+        if part.transform != "identity" and part.name in plan.names:
+            # Iceberg allows that to identity only, and refuses the table.
+            yield (
+                f"partition {part} is called {part.name} in the cold table, and so is a column that goes cold; add the column "
+                f"{part.name} to `exclude`, or rename it in a view"
+            )
 
 
 def _grows(table: TableConfig, plan: TypePlan) -> Iterator[str]:

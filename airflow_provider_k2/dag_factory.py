@@ -10,6 +10,7 @@ the run red when a table failed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
@@ -77,7 +78,7 @@ def build_dag(
         **{
             **shared_args(dag_id, schedule, start_date, DOCS),
             "params": {
-                "tables": tables_param(),
+                "tables": tables_param(table_list),
                 "lower": Param(None, type=["null", "string", "integer"], description="Lower bound (ISO time, UTC)."),
                 "upper": Param(None, type=["null", "string", "integer"], description="Upper bound, exclusive."),
                 "force": Param(False, type="boolean", description="Replace cold rows even by fewer warm ones."),
@@ -102,7 +103,14 @@ def build_dag(
             before = mapped
             every.append(mapped)
         ledger = arguments.get("watermark_conn_id", "postgres_default")
-        report = RunReportOperator(task_id="report", watermark_conn_id=ledger, trigger_rule="all_done", retries=0)
+        report = RunReportOperator(
+            task_id="report",
+            watermark_conn_id=ledger,
+            pipeline=table_list.pipeline,
+            targets=[table.target for table in table_list.tables],
+            trigger_rule="all_done",
+            retries=0,
+        )
         failed = FailedTablesOperator(task_id="failed_tables", trigger_rule="one_failed", retries=0)
         for mapped in every:
             mapped >> failed
@@ -142,7 +150,7 @@ def build_reconcile_dag(
         **{
             **shared_args(dag_id, schedule, start_date, RECONCILE_DOCS),
             "params": {
-                "tables": tables_param(),
+                "tables": tables_param(table_list),
                 "since": Param(None, type=["null", "string", "integer"], description="Lower bound (ISO time, UTC)."),
                 "until": Param(None, type=["null", "string", "integer"], description="Upper bound, exclusive."),
                 "repair": Param(None, type=["null", "boolean"], description="Replace what differs; empty: as built."),
@@ -175,11 +183,21 @@ def shared_args(dag_id: str, schedule: str | None, start_date: datetime, docs: s
     }
 
 
-def tables_param() -> Any:
-    """Param that names the tables of a run."""
+def tables_param(table_list: TableList) -> Any:
+    """Param that names the tables of a run; a name that no table has is refused when the run is triggered."""
     from airflow.providers.common.compat.sdk import Param
 
-    return Param([], type=["array", "string"], description="Tables of this run; empty for all.")
+    names = [table.name for table in table_list.tables]
+    every = [*names, *(table.target for table in table_list.tables)]
+    one = rf"\s*({'|'.join(map(re.escape, every))})\s*"
+    return Param(
+        [],
+        type=["array", "string"],
+        items={"type": "string", "enum": every},
+        pattern=rf"^(\s*|{one}(,{one})*)$",
+        examples=names,
+        description="Tables of this run, by name or target; empty for all.",
+    )
 
 
 def _map_layer(

@@ -55,6 +55,10 @@ class CommitConflictError(K2Error):
     """Another writer changed the cold table between planning and commit, more often than was retried."""
 
 
+class CommitRefusedError(K2Error):
+    """The catalog does not allow a commit (permission, credentials, a request that it does not take)."""
+
+
 class EngineError(K2Error):
     """The engine could not move a window (spark-submit missing or failed, a service unreachable)."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.agreement import agree
-from airflow_provider_k2.cold_schema import held_types, partition_of, reconcile_schema
+from airflow_provider_k2.cold_schema import check_format, held_types, partition_of, reconcile_schema
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.commit.existing import count_rows, range_filter
 from airflow_provider_k2.commit.record import CommitRecord
@@ -23,7 +23,7 @@ from airflow_provider_k2.exceptions import K2Error, LeaseHeldError, LeaseLostErr
 from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS, Lease
 from airflow_provider_k2.warm import WarmFacts, WarmTable
-from airflow_provider_k2.windows import Window, cut, describe_cursor
+from airflow_provider_k2.windows import Window, cut, describe_cursor, seems_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,6 +47,7 @@ class Request:
     :param run_id: the dag run, or what else asks.
     :param holder: identity for the lease; the same for every try of one task.
     :param window: an explicit range (backfill, repair), or None to go on from the watermark.
+    :param of_time: its bounds were given as times.
     :param kind: ``scheduled``, ``backfill`` or ``repair``.
     :param force: replace cold rows even by fewer warm ones.
     :param wait: seconds to wait for another run's lease.
@@ -56,6 +57,7 @@ class Request:
     run_id: str
     holder: str
     window: Window | None = None
+    of_time: bool = False
     kind: str = "scheduled"
     force: bool = False
     wait: int = LEASE_SECONDS + 30
@@ -196,7 +198,7 @@ class _HeldLease:
             except LeaseLostError as error:
                 self._lost = error
                 return
-            except K2Error as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next beat may do better; `check` tells for sure
                 self.log.warning("The lease of %s could not be renewed: %s", self.lease.target, error)
 
     def check(self) -> None:
@@ -226,6 +228,7 @@ class _Run:
         plan = self.warm.plan
         self.source_uuid = self.warm.uuid()
         if cold is not None:
+            check_format(self.table, cold)
             reconcile_schema(self.table, plan, cold, self.log)
         self.cold_or_none: Table | None = cold
 
@@ -277,6 +280,7 @@ class _Run:
         asked = self.request.window
         if asked is None:
             return Window(watermark, max(watermark, horizon))
+        self._refuse_wrong_bounds(asked)
         upper = min(asked.upper, horizon)
         if upper < asked.upper:
             self.log.info(
@@ -284,6 +288,23 @@ class _Run:
                 self.table.name, describe_cursor(upper, self.is_time),
             )  # fmt: skip
         return Window(min(asked.lower, upper), upper)
+
+    def _refuse_wrong_bounds(self, asked: Window) -> None:
+        """Refuse a range that holds nothing for how it was written: a run that moves nothing would look well.
+
+        :raises WatermarkError: for times and an integer cursor, and for integers that are no epoch microseconds.
+        """
+        if self.request.of_time and not self.is_time:
+            raise WatermarkError(
+                f"{self.table.name}: this run is about a range of time, but the cursor {self.table.cursor} is an integer "
+                f"({self.warm.cursor_type}). Nothing was moved; trigger a run with integers as `lower` and `upper`."
+            )
+        given = self.is_time and not self.request.of_time and self.request.kind == "backfill"
+        if given and asked.upper > 0 and not seems_time(asked.upper):
+            raise WatermarkError(
+                f"{self.table.name}: the range ends at {asked.upper}, which as epoch microseconds is no recent time. Nothing was "
+                "moved; write times, like 2026-11-24T00:00:00+00:00."
+            )
 
     def _move(self, window: Window, engine: Engine) -> None:
         window_id = self.ledger.claim(
@@ -306,7 +327,7 @@ class _Run:
 
     def _move_claimed(self, window: Window, window_id: str, engine: Engine) -> None:
         started = time.monotonic()
-        partition = partition_of(self.table, self.cold)
+        partition = partition_of(self.table, self.warm.plan, self.cold)
         for attempt in range(1, PROOF_TRIES + 1):
             facts = self.warm.facts(window, partition)
             job = self._job(window, window_id, engine, facts, partition)

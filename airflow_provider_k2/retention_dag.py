@@ -60,8 +60,10 @@ def build_retention_dag(
             **shared_args(dag_id, schedule, start_date, DOCS),
             "schedule": CronTriggerTimetable(schedule, timezone="UTC") if schedule else None,
             "params": {
-                "tables": tables_param(),
-                "dry_run": Param(False, type="boolean", description="Change nothing, only say what would be done."),
+                "tables": tables_param(table_list),
+                "dry_run": Param(
+                    None, type=["null", "boolean"], description="Only say what would be done; empty: as built."
+                ),
             },
             **dag_args,
         }

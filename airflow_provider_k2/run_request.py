@@ -26,12 +26,14 @@ class Asked:
     """What a dag run asks of every table.
 
     :param window: an explicit cursor range, or None to go on from the watermark.
+    :param of_time: its bounds were given as times: a data interval, or ISO times.
     :param kind: ``scheduled``, ``backfill`` or ``repair``.
     :param force: replace cold rows even by fewer warm ones.
     :param tables: the tables that are meant; empty for all.
     """
 
     window: Window | None
+    of_time: bool
     kind: str
     force: bool
     tables: tuple[str, ...]
@@ -63,18 +65,19 @@ def read_request(conf: Mapping[str, Any], run_type: str, interval: tuple[datetim
     :param interval: the data interval.
     :raises WatermarkError: when the bounds cannot be read.
     """
-    force, tables = bool(conf.get("force")), asked_tables(conf)
+    force, tables = asked_flag(conf, "force") or False, asked_tables(conf)
     lower, upper = conf.get("lower"), conf.get("upper")
     if (lower is None) != (upper is None):
         raise WatermarkError(
             "The run conf has only one of `lower` and `upper`. Nothing was moved; give both, or neither."
         )
     if lower is not None and upper is not None:
-        return Asked(_window(read_bound(lower), read_bound(upper)), "backfill", force, tables)
+        window = _window(read_bound(lower), read_bound(upper))
+        return Asked(window, not (_is_integer(lower) and _is_integer(upper)), "backfill", force, tables)
     start, end = interval
     if run_type == "backfill" and start is not None and end is not None:
-        return Asked(_window(to_micros(start), to_micros(end)), "backfill", force, tables)
-    return Asked(None, "scheduled", force, tables)
+        return Asked(_window(to_micros(start), to_micros(end)), True, "backfill", force, tables)
+    return Asked(None, False, "scheduled", force, tables)
 
 
 def read_comparison(
@@ -95,16 +98,37 @@ def read_comparison(
         raise WatermarkError(
             f"The asked range is empty: it begins at {since} and ends at {until}. Nothing was compared; swap the bounds."
         )
-    repair = conf.get("repair")
     return AskedComparison(
-        since, until, None if repair is None else bool(repair), bool(conf.get("force")), asked_tables(conf)
+        since, until, asked_flag(conf, "repair"), asked_flag(conf, "force") or False, asked_tables(conf)
     )
 
 
 def asked_tables(conf: Mapping[str, Any]) -> tuple[str, ...]:
-    """Read ``tables`` of a run conf, a list or names with commas between them; empty for all tables."""
-    tables = conf.get("tables") or ()
-    return tuple(part.strip() for part in tables.split(",")) if isinstance(tables, str) else tuple(tables)
+    """Read ``tables`` of a run conf, a list or names with commas between them; empty for all tables.
+
+    :raises WatermarkError: when it is neither.
+    """
+    tables = conf.get("tables") or []
+    names = tables.split(",") if isinstance(tables, str) else tables
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise WatermarkError(
+            f"The run conf's `tables: {tables!r}` is not a list of names. Nothing was changed; write "
+            '`"tables": ["silver_trades"]`.'
+        )
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def asked_flag(conf: Mapping[str, Any], name: str) -> bool | None:
+    """Read a boolean of a run conf, None where it is not there. ``"false"`` in quotes would be true for Python.
+
+    :raises WatermarkError: when it is no boolean.
+    """
+    value = conf.get(name)
+    if value is None or isinstance(value, bool):
+        return value
+    raise WatermarkError(
+        f"The run conf's `{name}: {value!r}` is not a boolean. Nothing was changed; write true or false, without quotes."
+    )
 
 
 def _window(lower: int, upper: int) -> Window:
@@ -112,6 +136,10 @@ def _window(lower: int, upper: int) -> Window:
         return Window(lower, upper)
     except ValueError as error:
         raise WatermarkError(f"The asked range is empty: {error}. Nothing was moved; swap the bounds.") from error
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, str) and _INTEGER.fullmatch(value) is not None)
 
 
 def read_bound(value: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.clickhouse_types import parse_type
+from airflow_provider_k2.clickhouse_types import parse_type, unwrap
 from airflow_provider_k2.exceptions import TableListError
 from airflow_provider_k2.windows import SECOND
 
@@ -18,13 +18,22 @@ RESERVED = "_k2_"
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+_TIMES = frozenset({"Date", "Date32", "DateTime", "DateTime64"})
+_INTEGERS = frozenset(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
+"""Names of the types that order rows: wider integers do not fit in the ledger."""
+
+
+def is_identifier(name: str) -> bool:
+    """Whether a name can stand in a query: letters of ASCII, digits and underscores, not starting with a digit."""
+    return _IDENTIFIER.fullmatch(name) is not None
+
 
 def quote_identifier(name: str) -> str:
     """Quote one ClickHouse identifier.
 
     :raises TableListError: when it is anything but letters, digits and underscores.
     """
-    if not _IDENTIFIER.fullmatch(name):
+    if not is_identifier(name):
         raise TableListError(f"{name!r} is not an identifier: use letters, digits and _, not starting with a digit.")
     return f"`{name}`"
 
@@ -52,18 +61,41 @@ def cursor_expression(cursor: str, cursor_type: str) -> str:
 
 
 def is_time_type(clickhouse_type: str) -> bool:
-    """Whether a cursor of this type holds time."""
-    return "Date" in clickhouse_type
+    """Whether a column of this type holds time, whatever it is wrapped in; no type at all does not."""
+    try:
+        return unwrap(parse_type(clickhouse_type))[0].name in _TIMES
+    except ValueError:
+        return False
 
 
 def cursor_step(cursor_type: str) -> int:
     """Microseconds between two neighbouring values of a time cursor."""
-    kind = parse_type(cursor_type)
-    while kind.name == "LowCardinality":
-        kind = kind.inner()
+    kind, _ = unwrap(parse_type(cursor_type))
     if kind.name == "DateTime64":
-        return int(10 ** max(0, 6 - kind.number()))
+        return int(10 ** max(0, 6 - kind.number(default=3)))
     return SECOND if kind.name == "DateTime" else 86_400 * SECOND
+
+
+def cursor_problem(cursor_type: str) -> str | None:
+    """Why no cursor can have this type, and the mend: what follows the words "the cursor column x"; None when it can.
+
+    :param cursor_type: the column's ClickHouse type.
+    """
+    try:
+        kind, nullable = unwrap(parse_type(cursor_type))
+    except ValueError:
+        kind, nullable = None, False
+    if kind is None or kind.name not in _TIMES | _INTEGERS:
+        return (
+            f"has type {cursor_type}, which does not order rows as windows need it; use a column of a date, time or integer type "
+            "(up to 64 bits) that is never null"
+        )
+    if nullable:
+        return (
+            f"has type {cursor_type}, and a row whose cursor is null would never go cold; give null a value in a view (like "
+            "`ifNull(x, ...)`), or use a column that is never null"
+        )
+    return None
 
 
 def cursor_condition(cursor: str, cursor_type: str, window: Window) -> str:

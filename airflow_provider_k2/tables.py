@@ -15,7 +15,7 @@ import yaml
 from airflow_provider_k2.exceptions import TableListError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 LAYERS = ("bronze", "silver", "gold")
 MODES = ("append", "upsert")
@@ -84,6 +84,7 @@ class TableConfig:
     :param partition: partition spec of the cold table.
     :param engine: ``auto`` takes ``direct`` up to ``spark_rows``, ``spark`` above and for columns that keep bytes.
     :param safety_lag: seconds before the warm tier's now at which windows end.
+    :param cursor_lag: how far below the largest integer cursor windows end: for cursors that do not arrive in order.
     :param window_rows: rows after which a backlog is cut into another window.
     :param spark_rows: rows of a window from which ``engine: auto`` takes Spark.
     :param columns: the columns that go cold, in this order; empty means all of the source's.
@@ -110,6 +111,7 @@ class TableConfig:
     partition: tuple[PartitionField, ...] = ()
     engine: str = "auto"
     safety_lag: int = 30
+    cursor_lag: int = 0
     window_rows: int = 4_000_000
     spark_rows: int = 5_000_000
     columns: tuple[str, ...] = ()
@@ -129,6 +131,10 @@ class TableConfig:
     def name(self) -> str:
         """Short name in logs, task names and on the command line: the target without its namespace."""
         return self.target.rpartition(".")[2]
+
+    def is_among(self, names: Collection[str]) -> bool:
+        """Whether one of the names is this table's: its short name or its target."""
+        return self.name in names or self.target in names
 
     @property
     def identity_source(self) -> str:
@@ -164,19 +170,41 @@ class TableList:
         return tuple(table for table in self.tables if table.layer == layer)
 
     def get(self, name: str) -> TableConfig:
-        """Find a table by its short name, its target or its source.
+        """Find a table by its short name or its target, or else by its source.
 
-        :raises TableListError: when no table has that name.
+        :raises TableListError: when no table has that name, or several have that source.
         """
         for table in self.tables:
-            if name in (table.name, table.target, table.source, table.source.rpartition(".")[2]):
+            if table.is_among([name]):
                 return table
+        fed = [table for table in self.tables if name in (table.source, table.source.rpartition(".")[2])]
+        if len(fed) == 1:
+            return fed[0]
+        if fed:
+            targets = ", ".join(table.name for table in fed)
+            raise TableListError(f"{name!r} is the source of several tables: name one of {targets}.")
         known = ", ".join(table.name for table in self.tables)
         raise TableListError(f"No table is called {name!r}. The table list has: {known}.")
 
     def select(self, names: list[str] | None) -> tuple[TableConfig, ...]:
         """Return the named tables, or all of them when ``names`` is empty."""
         return tuple(self.get(name) for name in names) if names else self.tables
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which also refuses a key that a mapping has twice: PyYAML itself keeps the last one only."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise ValueError(
+                    f"line {key.start_mark.line + 1}: the key `{key.value}` is there twice; a new entry of a list begins "
+                    "with `- `"
+                )
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return node
 
 
 def load_tables(path: str | Path = STANDARD_TABLES) -> TableList:
@@ -187,7 +215,7 @@ def load_tables(path: str | Path = STANDARD_TABLES) -> TableList:
     """
     path = Path(path)
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise TableListError(f"{path}: cannot be read ({error.strerror}). Give the path of a table list.") from error
     except _UNREADABLE as error:
@@ -296,6 +324,8 @@ class _Reader:
         return table
 
     def consistent(self, where: str, table: TableConfig) -> None:
+        if len(set(table.partition)) < len(table.partition):
+            self.mistake(where, "`partition` names a field twice", "list each field once")
         if table.mode == "upsert" and not table.key:
             self.mistake(where, "mode upsert has no `key`", "add `key: [column, ...]`, or use mode append")
         if table.mode == "append" and table.key:
@@ -387,6 +417,14 @@ def _identifiers(value: Any) -> tuple[str, ...]:
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, list) or not all(map(_is_identifier, items)):
         raise ValueError("is not a list of identifiers", "write `[column, column]`")
+    return tuple(items)
+
+
+def _column_names(value: Any) -> tuple[str, ...]:
+    """Read names of columns that stay warm: any that ClickHouse allows."""
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) and item for item in items):
+        raise ValueError("is not a list of columns", "write `[column, column]`")
     return tuple(items)
 
 
@@ -509,11 +547,12 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "partition": _partition,
     "engine": _one_of(ENGINES),
     "safety_lag": _seconds,
+    "cursor_lag": _integer(0),
     "window_rows": _integer(1),
     "spark_rows": _integer(1),
     "columns": _columns,
     "types": _types,
-    "exclude": _identifiers,
+    "exclude": _column_names,
     "start": _integer(0),
     "retention": _retention,
     "depends_on": _names,

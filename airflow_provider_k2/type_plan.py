@@ -7,6 +7,7 @@ What cannot be held exactly is refused by name, with the mend (contract 8).
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,12 +32,14 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-from airflow_provider_k2.clickhouse_types import ClickHouseType, parse_type
+from airflow_provider_k2.clickhouse_types import ClickHouseType, parse_type, unwrap
 from airflow_provider_k2.exceptions import TypePlanError
-from airflow_provider_k2.sql import RESERVED, quote_identifier
+from airflow_provider_k2.sql import RESERVED, is_identifier, quote_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["MAX_DECIMAL", "ColumnPlan", "TypePlan", "plan_types", "unwrap"]
 
 MAX_DECIMAL = 38
 """Digits of Iceberg's largest decimal."""
@@ -72,6 +75,9 @@ _MENDS = {
     "AggregateFunction": "finalise it in a view (like `sumMerge(x)`) and name the view as the source",
     "Tuple": "take its elements apart in a view, one column each",
 }
+_DECIMAL = re.compile(r"decimal\(([0-9]{1,3}),([0-9]{1,3})\)")
+_DECIMAL_OF_WHOLES = re.compile(r"decimal\(([0-9]{1,3})\)")
+
 _MEND = "cast it to a supported type in a view, or add it to `exclude`"
 
 
@@ -170,19 +176,18 @@ def plan_types(
         for name in known
         if name.startswith(RESERVED)
     ]
+    problems += [
+        f"column {name} has a name that is not an identifier (letters, digits and _, not starting with a digit); add it to "
+        "`exclude`, or rename it in a view"
+        for name in wanted
+        if name in known and not is_identifier(name)
+    ]
     plans = []
     for name in wanted:
         if name not in known:
             continue
         try:
-            parsed = parse_type(known[name])
-            target, cast = _plan(parsed)
-            if name in types:
-                target, cast = _override(parsed, target, cast, types[name])
-            elif name in held:
-                with suppress(_RefusalError):
-                    target, cast = _override(parsed, target, cast, held[name])
-            plans.append(ColumnPlan(name, parsed, parse_type(cast), target))
+            plans.append(_plan_column(name, parse_type(known[name]), types.get(name), held.get(name)))
         except _RefusalError as refusal:
             problems.append(f"column {name} of type {known[name]} {refusal.reason}; {refusal.mend}")
         except ValueError as error:
@@ -196,13 +201,36 @@ def plan_types(
     return TypePlan(tuple(plans))
 
 
-def unwrap(parsed: ClickHouseType) -> tuple[ClickHouseType, bool]:
-    """Take LowCardinality, SimpleAggregateFunction and Nullable off; tell whether the value may be null."""
-    nullable = False
-    while parsed.name in ("LowCardinality", "Nullable", "SimpleAggregateFunction"):
-        nullable = nullable or parsed.name == "Nullable"
-        parsed = parsed.inner(1 if parsed.name == "SimpleAggregateFunction" else 0)
-    return parsed, nullable
+def _plan_column(name: str, parsed: ClickHouseType, wish: str | None, held: str | None) -> ColumnPlan:
+    """Plan one column.
+
+    :param wish: its cold type in the table list.
+    :param held: its type in an existing cold table.
+    """
+    if parsed.name == "SimpleAggregateFunction" and wish is None:
+        raise _partial(name, parsed)
+    target, cast = _plan(parsed)
+    if wish is not None:
+        target, cast = _override(parsed, target, cast, wish)
+    elif held is not None:
+        with suppress(_RefusalError):
+            target, cast = _override(parsed, target, cast, held)
+    return ColumnPlan(name, parsed, parse_type(cast), target)
+
+
+def _partial(name: str, parsed: ClickHouseType) -> _RefusalError:
+    """Refusal of a column that ClickHouse adds up (or the like) when it merges parts.
+
+    A view keeps the type of a min, max or any, too, where it does not cast: such a view is refused as the table is.
+    """
+    inner = parsed.inner(1)
+    mend = (
+        f"read it through a view that aggregates, `SELECT ..., CAST({parsed.arguments[0]}({name}) AS {inner}) AS {name} ... "
+        "GROUP BY` the key (without the CAST, the view's column may keep this type)"
+    )
+    with suppress(_RefusalError):
+        mend += f'; or, where every row is final, accept it by its cold type: `types: {{{name}: "{_plan(inner)[0]}"}}`'
+    return _RefusalError("holds parts of a value, several rows for one key until ClickHouse has merged them", mend)
 
 
 def _plan(parsed: ClickHouseType) -> tuple[IcebergType, str]:
@@ -263,12 +291,21 @@ def _override(parsed: ClickHouseType, target: IcebergType, cast: str, wish: str)
         return BinaryType(), cast
     if isinstance(target, FixedType) and compact == "string":
         raise _RefusalError("keeps trailing zero bytes", "cast it with `toString` in a view to get a string")
-    if compact.startswith("decimal(") and compact.endswith(")"):
-        precision, scale = (int(part) for part in compact[8:-1].split(","))
+    if decimal := _DECIMAL.fullmatch(compact):
+        precision, scale = int(decimal[1]), int(decimal[2])
         digits = {"Int8": 3, "Int16": 5, "Int32": 10, "Int64": 19, "UInt8": 3, "UInt16": 5, "UInt32": 10}.get(base.name)
         held = (target.precision, target.scale) if isinstance(target, DecimalType) else (digits, 0)
         if held[0] and precision <= MAX_DECIMAL and scale >= held[1] and precision - scale >= held[0] - held[1]:
             return DecimalType(precision, scale), wrapped(f"Decimal({precision}, {scale})")
+    elif wholes := _DECIMAL_OF_WHOLES.fullmatch(compact):
+        raise _RefusalError(
+            f"cannot be held as {wish}, which has no scale", f"write `decimal({wholes[1]}, 0)` in `types`"
+        )
+    elif compact.startswith("decimal"):
+        raise _RefusalError(
+            f"cannot be held as {wish}, which is not a decimal's precision and scale",
+            f"write them like `decimal({MAX_DECIMAL}, 8)` in `types`",
+        )
     raise _RefusalError(
         f"cannot be held exactly as {wish}", f"leave it to the type plan ({target}), or cast it in a view"
     )

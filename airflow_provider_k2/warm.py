@@ -12,6 +12,7 @@ from airflow_provider_k2.exceptions import TypePlanError
 from airflow_provider_k2.sql import (
     cursor_condition,
     cursor_expression,
+    cursor_problem,
     cursor_step,
     is_time_type,
     partition_expression,
@@ -45,6 +46,14 @@ class WarmPart:
     rows: int
     checksum: int
     span: Window
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of an upsert table's keys: one of so many, by their hash."""
+
+    number: int
+    of: int
 
 
 @dataclass(frozen=True)
@@ -107,11 +116,9 @@ class WarmTable:
                 f"{self.table.name}: the cursor column {self.table.cursor} is not in {self.table.source} (it has "
                 f"{', '.join(self.columns)}). Nothing was moved; correct `cursor` in the table list."
             )
-        inner = kind.removeprefix("LowCardinality(").rstrip(")")
-        if kind.startswith("Nullable") or not (is_time_type(kind) or inner.startswith(("Int", "UInt"))):
+        if problem := cursor_problem(kind):
             raise TypePlanError(
-                f"{self.table.name}: the cursor column {self.table.cursor} has type {kind}, which does not order rows. Nothing "
-                "was moved; use a column of a date, time or integer type that is never null."
+                f"{self.table.name}: the cursor column {self.table.cursor} {problem}. Nothing was moved."
             )
         return kind
 
@@ -125,7 +132,7 @@ class WarmTable:
         return self.hook.table_uuid(self.table.identity_source)
 
     def horizon(self, latest: int | None = None) -> int:
-        """Where windows end now: the warm tier's clock less the safety lag; one past the largest integer cursor.
+        """Where windows end now: the warm tier's clock less the safety lag, or one past the largest integer cursor less its lag.
 
         Never within a day, second or other step of the cursor: rows of the same value may still arrive in it.
 
@@ -133,7 +140,7 @@ class WarmTable:
         """
         latest = self.latest() if latest is None else latest
         if not self.is_time:
-            return latest
+            return max(latest - self.table.cursor_lag, min(latest, self.table.start))
         end = horizon(latest, self.table.safety_lag)
         return end - end % cursor_step(self.cursor_type)
 
@@ -214,23 +221,38 @@ class WarmTable:
         """Text of a partition value, null for null."""
         return f"toString({partition_expression(part, self.plan[part.column].expression)})"
 
-    def rows_of(self, window: Window) -> str:
-        """Sub-select of a window's rows with all source columns; in upsert mode the last row of each key.
+    def rows_of(self, window: Window, share: Share | None = None) -> str:
+        """Sub-select of a window's rows, each with its cursor; in upsert mode the last row of each key.
 
         A window below the watermark (a backfill) leaves out the rows that a later one has replaced: done again, it must
         not bring them back. Of rows that tie, the hash decides, so that every query picks the same.
+
+        :param share: in upsert mode, only this share of the keys.
         """
+        # By name: an asterisk leaves out MATERIALIZED and ALIAS columns.
+        columns = ", ".join(map(quote_identifier, dict.fromkeys([*self.plan.names, self.table.cursor])))
         if self.table.mode == "append":
-            return f"(SELECT * FROM {self._source} WHERE {self._in(window)})"
+            return f"(SELECT {columns} FROM {self._source} WHERE {self._in(window)})"
         keys = ", ".join(map(quote_identifier, self.table.key))
         seen = Window(window.lower, max(window.upper, self.known_to))
+        shared = f" AND {self.key_share(share.of)} = {int(share.number)}" if share else ""
         last = (
-            f"SELECT * FROM {self._source} WHERE {self._in(seen)} "
+            f"SELECT {columns} FROM {self._source} WHERE {self._in(seen)}{shared} "
             f"ORDER BY {quote_identifier(self.table.cursor)} DESC, {row_expression(self.plan)} DESC LIMIT 1 BY {keys}"
         )
         return f"({last})" if seen == window else f"(SELECT * FROM ({last}) WHERE {self._in(window)})"
 
-    def select(self, window: Window, partition: Sequence[PartitionField] = (), part: WarmPart | None = None) -> str:
+    def key_share(self, shares: int) -> str:
+        """SQL for the number of the share that a row's key belongs to: all versions of a key are in one."""
+        return f"cityHash64({', '.join(map(quote_identifier, self.table.key))}) % {int(shares)}"
+
+    def select(
+        self,
+        window: Window,
+        partition: Sequence[PartitionField] = (),
+        part: WarmPart | None = None,
+        share: Share | None = None,
+    ) -> str:
         """The SELECT that yields a window's rows in the types of the plan; of one partition when ``part`` is given."""
         listed = ", ".join(f"{column.expression} AS {travelling(column.name)}" for column in self.plan.columns)
         renamed = ", ".join(f"{travelling(name)} AS {quote_identifier(name)}" for name in self.plan.names)
@@ -240,7 +262,7 @@ class WarmTable:
         ]
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         # Two levels: an alias that hides its own column would be used by ClickHouse inside WHERE.
-        return f"SELECT {renamed} FROM (SELECT {listed} FROM {self.rows_of(window)}{where})"
+        return f"SELECT {renamed} FROM (SELECT {listed} FROM {self.rows_of(window, share)}{where})"
 
     def _in_partition(self, field: PartitionField, value: str | None) -> str:
         """Condition for one partition value; strings and numbers are compared as such, which is quick."""

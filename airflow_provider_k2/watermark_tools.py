@@ -88,7 +88,7 @@ class WatermarkTools:
         state, stored, identities = self._known(table, cold)
         _check_identity(table, state.last, None, identities)
         proven = table.start if state.watermark is None else state.watermark
-        time = describe_cursor(value, _is_time(value))
+        time = describe_cursor(value)
         if value < table.start:
             raise WatermarkError(
                 f"{table.name}: {time} lies before the table's `start`. The watermark was not changed; give a later "
@@ -96,7 +96,7 @@ class WatermarkTools:
             )
         if value > proven and not force:
             raise WatermarkError(
-                f"{table.name}: the cold tier proves {describe_cursor(proven, _is_time(proven))} only, so rows up to "
+                f"{table.name}: the cold tier proves {describe_cursor(proven)} only, so rows up to "
                 f"{time} would count as offloaded that are not. The watermark was not changed; `k2 watermarks rebuild "
                 f"{table.name}` sets it to what is proven, --force insists."
             )
@@ -200,15 +200,11 @@ class WatermarkTools:
             self.ledger.release(lease)
 
 
-def _is_time(value: int) -> bool:
-    return value == 0 or value >= 10**14
-
-
 def _note(table: TableConfig, value: int, proven: int) -> str | None:
     """What the next run does with a watermark that the cold tier does not prove."""
     if value == proven:
         return None
-    words = describe_cursor(proven, _is_time(proven))
+    words = describe_cursor(proven)
     if value < proven:
         return (
             f"the cold tier proves {words}: the next run moves the watermark up to it again; to offload a range again, "

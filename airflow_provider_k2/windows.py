@@ -20,6 +20,9 @@ LAST_CURSOR = 2**63 - 2
 """Largest cursor: a window's upper bound, one more, is a signed integer of 64 bits."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What a datetime can hold; an integer cursor may be any number.
+_TIMES = range(-62_135_596_800 * SECOND, 253_402_300_800 * SECOND)
+_INTEGERS_BELOW = 10**14
 
 
 @dataclass(frozen=True, order=True)
@@ -50,8 +53,9 @@ class Window:
         """Whether some cursor value lies in both windows."""
         return self.lower < other.upper and other.lower < self.upper
 
-    def describe(self, is_time: bool = True) -> str:
-        """Words for logs, in UTC for a time cursor."""
+    def describe(self, is_time: bool | None = None) -> str:
+        """Words for logs, in UTC for a time cursor; None tells that by the upper bound's size."""
+        is_time = seems_time(self.upper) if is_time is None else is_time
         return f"[{describe_cursor(self.lower, is_time)}, {describe_cursor(self.upper, is_time)})"
 
 
@@ -70,13 +74,29 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
-def describe_cursor(cursor: int, is_time: bool = True) -> str:
-    """Words for one cursor value: UTC time, or the integer."""
-    if not is_time:
+def seems_time(cursor: int) -> bool:
+    """Whether a cursor is a time, where its type is not at hand: 0, or a time from 1973 on in microseconds."""
+    return cursor == 0 or (cursor >= _INTEGERS_BELOW and cursor in _TIMES)
+
+
+def describe_cursor(cursor: int, is_time: bool | None = None) -> str:
+    """Words for one cursor value: UTC time, or the integer.
+
+    :param cursor: the value.
+    :param is_time: whether it is a time; None tells that by its size.
+    """
+    if not (seems_time(cursor) if is_time is None else is_time) or cursor not in _TIMES:
         return str(cursor)
     if cursor == 0:
         return "the beginning"
     return from_micros(cursor).strftime("%Y-%m-%d %H:%M:%S.%f").rstrip("0").rstrip(".") + " UTC"
+
+
+def iso_cursor(cursor: int, is_time: bool | None = None) -> str | int:
+    """One cursor value for programs: ISO time with microseconds and zone, or the integer; see :func:`describe_cursor`."""
+    if not (seems_time(cursor) if is_time is None else is_time) or cursor not in _TIMES:
+        return cursor
+    return from_micros(cursor).isoformat(timespec="microseconds")
 
 
 def horizon(now: int, safety_lag: int, is_time: bool = True) -> int:

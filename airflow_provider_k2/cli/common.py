@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 DIFFERENT, FAILED = 1, 2
 """Exit codes: warm and cold differ (or a request was refused); something could not be reached or read."""
 
-_INTEGER_BELOW = 10**14
-"""A watermark below it belongs to an integer cursor: epoch microseconds of any recent time are larger."""
-
 ClickHouseConn = Annotated[str, typer.Option("--clickhouse-conn-id", help="Airflow connection of the warm tier.")]
 IcebergConn = Annotated[str, typer.Option("--iceberg-conn-id", help="Airflow connection of the cold tier's catalog.")]
 WatermarkConn = Annotated[
@@ -141,27 +138,15 @@ def print_json(document: dict[str, Any], out: TextIO) -> None:
     print(file=out)
 
 
-def is_time(value: int) -> bool:
-    """Whether a watermark is a time: seen by its size, so that the warm tier need not be asked."""
-    return value == 0 or value >= _INTEGER_BELOW
-
-
 def show_cursor(value: int | None, time: bool | None = None) -> str:
-    """A watermark or bound for people: UTC time to the second, or the integer."""
+    """A watermark or bound for people: UTC time, or the integer; by its size where its type is not at hand."""
     from airflow_provider_k2.windows import describe_cursor
 
-    if value is None:
-        return "-"
-    words = describe_cursor(value, is_time(value) if time is None else time)
-    return words.removesuffix(" UTC")
+    return "-" if value is None else describe_cursor(value, time).removesuffix(" UTC")
 
 
 def json_cursor(value: int | None, time: bool | None = None) -> str | int | None:
     """A watermark or bound for programs: ISO time with microseconds and zone, or the integer."""
-    from airflow_provider_k2.windows import from_micros
+    from airflow_provider_k2.windows import iso_cursor
 
-    if value is None:
-        return None
-    if is_time(value) if time is None else time:
-        return from_micros(value).isoformat(timespec="microseconds")
-    return value
+    return None if value is None else iso_cursor(value, time)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,12 +45,23 @@ def demo(
     system = LocalSystem(home, ALL_SERVICES, dags=dags)
     console.print(f"Airflow        {system.airflow.url}/dags/k2_offload   user admin, password in {home}/secrets.json")
     console.print(f"Ledger's page  {system.airflow.url}/k2/ledger")
-    console.print("Look around    k2 verify    k2 watermarks    k2 local status    and stop with: make down")
+    k2 = _k2()
+    looks = "    ".join(f"{k2} {command}" for command in ("verify", "watermarks", "local status"))
+    console.print(f"Look around    {looks}    and stop with: make down", markup=False, soft_wrap=True)
     good = sum(result.verdict.equal for result in results)
     sign = "=" if good == len(results) else "!="
     console.print(f"demo: {good} of {len(results)} tables, warm {sign} cold")
     if good < len(results):
         raise typer.Exit(1)
+
+
+def _k2() -> str:
+    """How to call ``k2`` from here: make has it on its path, the shell that called make does not."""
+    script = Path(sys.executable).with_name("k2")
+    if not script.is_file():
+        return "k2"
+    here = Path.cwd()
+    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
 
 
 def _table(results: list[TableResult]) -> Table:

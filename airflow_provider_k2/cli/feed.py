@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,7 @@ _errors = Console(stderr=True)
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Turn what a user can mend into one sentence and exit code 2, or 1 when the warm tier failed."""
+    """Turn what a user can mend into one sentence and exit code 2, or 1 when the feed failed."""
     try:
         yield
     except (ValueError, K2Error, OSError) as error:
@@ -116,6 +117,19 @@ def _plan_size(rows: int | None, days: float | None, rate: float | None) -> tupl
     """
     if None not in (rows, days, rate):
         raise ValueError("give at most two of --rows, --days and --rate: they determine the third")
+    for name, value in (("--days", days), ("--rate", rate)):
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}, nothing was made; give a finite number")
+    try:
+        return _complete(rows, days, rate)
+    except OverflowError:
+        raise ValueError(
+            "--rows, --days and --rate give more trades, or a longer time, than there can be, nothing was made; "
+            "give smaller numbers"
+        ) from None
+
+
+def _complete(rows: int | None, days: float | None, rate: float | None) -> tuple[int, int]:
     if rate is None:
         return rows or _DEFAULT_ROWS, int((days or _DEFAULT_DAYS) * _DAY)
     if rows is not None:

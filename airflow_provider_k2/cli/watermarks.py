@@ -17,13 +17,13 @@ from airflow_provider_k2.cli.common import (
     command,
     connect,
     console,
-    is_time,
     json_cursor,
     print_json,
     read_tables,
     show_cursor,
     who,
 )
+from airflow_provider_k2.windows import seems_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -51,6 +51,17 @@ def default(
     """Show and mend the ledger's watermarks; without a command: show."""
     if context.invoked_subcommand is None:
         _show(None, tables_file, as_json, iceberg_conn_id, watermark_conn_id)
+        return
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        # A variable (K2_TABLES) reaches the subcommand as well, an option does not.
+        if source is not None and source.name == "COMMANDLINE":
+            name = option.opts[0]
+            raise typer.BadParameter(
+                f"{name} stands before `{context.invoked_subcommand}`, which would not see it. Nothing was done; write it "
+                f"after: k2 watermarks {context.invoked_subcommand} ... {name}",
+                context,
+            )
 
 
 @app.command()
@@ -274,7 +285,7 @@ def _lag(value: int | None) -> float | None:
     """Seconds between a watermark and now; None for an integer cursor."""
     import time
 
-    return None if not value or not is_time(value) else round(time.time() - value / 1e6, 1)
+    return None if not value or not seems_time(value) else round(time.time() - value / 1e6, 1)
 
 
 def _state(line: Line) -> str:
@@ -334,7 +345,7 @@ def _window(window: WindowRecord) -> dict[str, Any]:
 
 
 def _time(window: WindowRecord) -> bool:
-    return is_time(window.upper)
+    return seems_time(window.upper)
 
 
 def _seconds(window: WindowRecord) -> str:

@@ -114,6 +114,18 @@ def records(metadata: TableMetadata, pipeline: str, target: str) -> Iterator[tup
             yield snapshot, record
 
 
+def tagged_records(metadata: TableMetadata, target: str) -> Iterator[tuple[str, CommitRecord]]:
+    """Return the tag and the last commit of every pipeline that moves something into a table."""
+    for name, ref in metadata.refs.items():
+        snapshot = metadata.snapshot_by_id(ref.snapshot_id)
+        if snapshot is None or snapshot.summary is None:
+            continue
+        pipeline = snapshot.summary.additional_properties.get("k2.pipeline")
+        record = _record(snapshot, pipeline, target) if pipeline and name == tag_name(pipeline) else None
+        if record is not None:
+            yield name, record
+
+
 def _record(snapshot: Snapshot, pipeline: str, target: str) -> CommitRecord | None:
     if snapshot.summary is None:
         return None

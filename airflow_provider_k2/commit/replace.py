@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import BadRequestError, CommitFailedException, ForbiddenError, UnauthorizedError
 from pyiceberg.table import Transaction
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.update import (
@@ -24,8 +24,9 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
+from airflow_provider_k2.cold_schema import names_of
 from airflow_provider_k2.commit.cold_state import tag_name
-from airflow_provider_k2.exceptions import CommitConflictError, CommitUnknownError
+from airflow_provider_k2.exceptions import CommitConflictError, CommitRefusedError, CommitUnknownError
 from airflow_provider_k2.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -54,9 +55,12 @@ def commit_replacement(table: Table, replacement: Replacement, record: CommitRec
 
     :returns: the new snapshot's id.
     :raises CommitConflictError: when the table has changed since it was loaded; nothing was committed.
+    :raises CommitRefusedError: when the catalog does not allow it.
     :raises CommitUnknownError: when the outcome is not known.
     """
     transaction = Transaction(table)
+    if names := names_of(table):
+        transaction.set_properties(names)
     update = transaction.update_snapshot(snapshot_properties=record.properties())
     # Overwriting reads the manifests of the partitions it touches; a fresh window's append reads none.
     producer: Any = update.overwrite(uuid.uuid4()) if replacement.removed else update.merge_append()
@@ -75,6 +79,7 @@ def commit_staged(table: Table, snapshot_id: int, branch: str, record: CommitRec
 
     :param snapshot_id: the staged snapshot; a descendant of the snapshot that ``table`` was loaded with.
     :raises CommitConflictError: when the table has changed since it was loaded; nothing was committed.
+    :raises CommitRefusedError: when the catalog does not allow it.
     :raises CommitUnknownError: when the outcome is not known.
     """
     current = table.metadata.current_snapshot_id
@@ -125,6 +130,10 @@ def _commit(
         raise CommitConflictError(
             f"{record.target}: another writer changed the table while window {record.window.describe()} was written "
             f"({error})."
+        ) from error
+    except (BadRequestError, ForbiddenError, UnauthorizedError) as error:
+        raise CommitRefusedError(
+            f"{record.target}: the catalog refuses to commit window {record.window.describe()}: {type(error).__name__}: {error}"
         ) from error
     except Exception as error:
         # A timeout, a 5xx, a broken connection or an answer that cannot be read: it may have happened or not.

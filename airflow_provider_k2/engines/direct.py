@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pyiceberg.types import BinaryType
 
 from airflow_provider_k2.checksum.cold import checksum
+from airflow_provider_k2.cold_schema import require_names
 from airflow_provider_k2.commit.existing import Existing, box_filter, find_keys, find_range, range_filter
 from airflow_provider_k2.commit.refusal import refuse_less, refuse_shrunk
 from airflow_provider_k2.commit.replace import Replacement, commit_replacement
@@ -24,6 +25,7 @@ from airflow_provider_k2.engines import Moved, WindowJob
 from airflow_provider_k2.exceptions import EngineError, K2Error, ProofError, TypePlanError
 from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.value_check import is_suspect
+from airflow_provider_k2.warm import Share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_k2.commit.cold_state import ColdState
     from airflow_provider_k2.warm import WarmPart
-    from airflow_provider_k2.windows import Window
 
 FILE_ROWS = 1_000_000
 """Rows of a file at most (unless more tie at one cursor); larger parts are cut and written side by side."""
@@ -83,6 +84,7 @@ class DirectEngine:
         """Write, prove and commit a window; see :class:`airflow_provider_k2.engines.Engine`."""
         started = time.monotonic()
         _refuse_bytes(job)
+        require_names(job.table, job.cold)
         written = self._write(job)
         rows, total = sum(file.rows for file in written), sum(file.checksum for file in written) % 2**64
         if (rows, total) != (job.facts.rows, job.facts.checksum):
@@ -111,11 +113,7 @@ class DirectEngine:
     # Writing ----------------------------------------------------------------------------------------------------------
 
     def _write(self, job: WindowJob) -> list[_Written]:
-        pieces = [
-            (part, piece)
-            for part in job.facts.parts
-            for piece in job.warm.split(_span(job, part), -(-part.rows // FILE_ROWS))
-        ]
+        pieces = [(part, select) for part in job.facts.parts for select in _selects(job, part)]
         paths = [_path(job, number, part) for number, (part, _) in enumerate(pieces)]
         progress = _Progress(job)
         with (
@@ -123,8 +121,8 @@ class DirectEngine:
             ThreadPoolExecutor(self.parallel, thread_name_prefix="k2-direct") as pool,
         ):
             futures = [
-                pool.submit(self._write_one, job, client, job.warm.select(piece, job.partition, part), path, progress)
-                for (part, piece), path in zip(pieces, paths, strict=True)
+                pool.submit(self._write_one, job, client, select, part, path, progress)
+                for (part, select), path in zip(pieces, paths, strict=True)
             ]
             try:
                 return [file for future in futures if (file := future.result()) is not None]
@@ -136,10 +134,8 @@ class DirectEngine:
                 raise
 
     def _write_one(
-        self, job: WindowJob, client: Client, select: str, path: str, progress: _Progress
+        self, job: WindowJob, client: Client, select: str, part: WarmPart, path: str, progress: _Progress
     ) -> _Written | None:
-        from pyiceberg.io.pyarrow import parquet_file_to_data_file
-
         job.guard()
         started = time.monotonic()
         failpoint("before_write")
@@ -156,7 +152,7 @@ class DirectEngine:
             if rows == 0:
                 _remove(job, [path])
                 return None
-            data_file = parquet_file_to_data_file(job.cold.io, job.cold.metadata, path)
+            data_file = _describe(job, path, part)
         except K2Error:
             raise
         except Exception as error:
@@ -242,9 +238,16 @@ class _Progress:
             )  # fmt: skip
 
 
-def _span(job: WindowJob, part: WarmPart) -> Window:
-    """Cursor range to read a part from; upsert picks the last row of a key, so it always reads the whole window."""
-    return part.span if job.table.mode == "append" else job.window
+def _selects(job: WindowJob, part: WarmPart) -> Iterator[str]:
+    """The SELECT of each file of a part."""
+    files = -(-part.rows // FILE_ROWS)
+    if job.table.mode == "append":
+        for piece in job.warm.split(part.span, files):
+            yield job.warm.select(piece, job.partition, part)
+    else:
+        # The last row of a key is the last of the whole window: a part is cut by key, not by cursor.
+        for number in range(files):
+            yield job.warm.select(job.window, job.partition, part, Share(number, files) if files > 1 else None)
 
 
 def _path(job: WindowJob, number: int, part: WarmPart) -> str:
@@ -259,6 +262,28 @@ def _path(job: WindowJob, number: int, part: WarmPart) -> str:
         folders = [f"{field}={quote(text, safe='')}" for field, text in texts]
         name = "/".join([*folders, name])
     return job.cold.location_provider().new_data_location(name)
+
+
+def _describe(job: WindowJob, path: str, part: WarmPart) -> DataFile:
+    """The manifest entry of a file: its statistics as the table's properties want them, its partition by the rows in it.
+
+    :raises TypePlanError: when the file's statistics do not tell the partition: readers would rule the file out by a wrong one.
+    """
+    from pyiceberg.io.pyarrow import parquet_file_to_data_file
+
+    # pyiceberg takes the partition from the statistics that it collects; a table may want none of that column.
+    needed = {f"write.metadata.metrics.column.{field.column}": "full" for field in job.partition}
+    metadata = job.cold.metadata
+    metadata = metadata.model_copy(update={"properties": {**metadata.properties, **needed}})
+    data_file = parquet_file_to_data_file(job.cold.io, metadata, path)
+    for place, (field, value) in enumerate(zip(job.partition, part.values, strict=True)):
+        if (value is None) != (data_file.partition[place] is None):
+            raise TypePlanError(
+                f"{job.table.name}: the partition value {field} = {(value or 'null')[:64]} has no statistics in a Parquet file, "
+                "so the file cannot be put into its partition. Nothing was committed and the watermark stands; partition by "
+                "another column, or use `engine: spark` for this table."
+            )
+    return data_file
 
 
 def _read_back(

@@ -293,7 +293,7 @@ def _query(job: WindowJob, piece_rows: int) -> tuple[str, list[str]]:
         predicates = [cursor_condition(_PIECE, warm.cursor_type, part) for part in warm.split(job.window, pieces)]
     else:
         # Every version of a key has to be seen by the connection that picks the last one.
-        piece = f"cityHash64({', '.join(map(quote_identifier, table.key))}) % {pieces}"
+        piece = warm.key_share(pieces)
         predicates = [f"{quote_identifier(_PIECE)} = {number}" for number in range(pieces)]
     return (
         f"(SELECT {listed}, {piece} AS {quote_identifier(_PIECE)} FROM {warm.rows_of(job.window)}) AS k2_window",

@@ -20,7 +20,7 @@ VARIABLE = "AIRFLOW_CONN_CLICKHOUSE_DEFAULT"
 
 
 class FeedError(K2Error):
-    """The feed cannot reach the warm tier, or what it sent was refused."""
+    """The feed cannot reach the warm tier, what it sent was refused, or a recording cannot be read to its end."""
 
 
 def connection_arguments(text: str) -> dict[str, Any]:

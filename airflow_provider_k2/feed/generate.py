@@ -16,12 +16,16 @@ import numpy.typing as npt
 
 from airflow_provider_k2.feed.markets import MARKETS, UNIT, Market, find_market
 from airflow_provider_k2.feed.messages import EXCHANGES
+from airflow_provider_k2.feed.times import TIMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FORMS = {"binance": ("plain", "combined"), "kraken": ("mixed", "v1", "v2", "flat")}
 """Message forms by exchange; the first is the default."""
+
+MAX_ROWS = 10**12
+"""Trades of a plan at most: whoever asks for more has mistyped."""
 
 _CHUNK = 100_000
 _VOLATILITY = 1.1e-4  # of the logarithm of the price, by the square root of a second: 60 % a year
@@ -62,6 +66,15 @@ class FeedPlan:
             raise ValueError(f"{self.exchange} has no form {self.form!r}; use {', '.join(FORMS[self.exchange])}")
         if self.rows < 0 or self.end <= self.start or not self.symbols:
             raise ValueError("there is nothing to make: give some symbols, rows and a span of time")
+        if self.rows > MAX_ROWS:
+            raise ValueError(
+                f"more than {MAX_ROWS:,} trades are asked for, nothing was made; give fewer rows or days, or a lower rate"
+            )
+        if self.start not in TIMES or self.end - 1 not in TIMES:
+            raise ValueError(
+                "the trades would lie before 1970 or after 9999, nothing was made; choose another end, or a shorter span "
+                "(fewer days or rows, or a higher rate)"
+            )
         if len(set(self.symbols)) != len(self.symbols):
             raise ValueError("a symbol is named twice")
 
@@ -99,8 +112,9 @@ def generate(plan: FeedPlan) -> Iterator[str]:
     first_id = max(plan.start // 1_000_000 - 1_500_000_000, 0) * 50 + 1
     ids = [first_id + 7 * number for number in range(len(markets))]
     chunks = -(-plan.rows // _CHUNK)
-    for number, seed in enumerate(np.random.SeedSequence(plan.seed).spawn(chunks)):
-        random = np.random.default_rng(seed)
+    seeds = np.random.SeedSequence(plan.seed)
+    for number in range(chunks):
+        random = np.random.default_rng(seeds.spawn(1)[0])
         rows = min(_CHUNK, plan.rows - number * _CHUNK)
         lower = plan.start + (plan.end - plan.start) * number * _CHUNK // plan.rows
         upper = plan.start + (plan.end - plan.start) * (number * _CHUNK + rows) // plan.rows

@@ -10,9 +10,11 @@ from __future__ import annotations
 import gzip
 import re
 import sys
+import zlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.feed.client import FeedError
 from airflow_provider_k2.feed.times import to_micros
 
 if TYPE_CHECKING:
@@ -32,11 +34,31 @@ _FLAT_INGESTION = re.compile(r'(?<="ingestion_timestamp":)(?P<lead>\s*"?)(?P<tim
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class RecordingError(FeedError):
+    """A compressed recording cannot be read to its end.
+
+    :param what: the file, and where its readable lines end.
+    :param mend: how to get a whole file.
+    :param taken: how many messages the warm tier has taken before.
+    """
+
+    def __init__(self, what: str, mend: str, taken: int = 0) -> None:
+        sent = f"the first {taken:,} messages were sent, the rest was not" if taken else "nothing was sent"
+        rest = ", without the messages that were sent" if taken else ""
+        super().__init__(f"{what}; {sent}. {mend}, then send it again{rest}")
+        self._what, self._mend = what, mend
+
+    def after(self, taken: int) -> RecordingError:
+        """The same error for a feed that has sent messages before: only the feed knows how many."""
+        return RecordingError(self._what, self._mend, taken)
+
+
 def read_messages(paths: Iterable[Path | str]) -> Iterator[str]:
     """Yield the messages of files, one a line, plain or gzip; empty lines are left out.
 
     :param paths: files, in this order; ``-`` is the standard input.
     :raises OSError: when a file cannot be read.
+    :raises RecordingError: when a file's gzip is cut off, as that of a recording still being written, or damaged.
     """
     for path in paths:
         if str(path) == "-":
@@ -45,7 +67,24 @@ def read_messages(paths: Iterable[Path | str]) -> Iterator[str]:
         with open(path, "rb") as file:
             packed = file.read(2) == _GZIP
         with gzip.open(path, "rb") if packed else open(path, "rb") as lines:
-            yield from _lines(lines)
+            yield from _lines(_unpacked(path, lines) if packed else lines)
+
+
+def _unpacked(path: Path | str, lines: Iterable[bytes]) -> Iterator[bytes]:
+    count = 0
+    try:
+        for count, line in enumerate(lines, start=1):  # noqa: B007
+            yield line
+    # The command line would take an EOFError for the user's Ctrl-D, and say `Aborted.` only.
+    except EOFError as error:
+        raise RecordingError(
+            f"{path}: its gzip is cut off after {count:,} lines",
+            "Wait until its recorder has closed it, or copy it anew",
+        ) from error
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise RecordingError(
+            f"{path}: its gzip is damaged after {count:,} lines ({error})", "Copy or record it anew"
+        ) from error
 
 
 def _lines(lines: Iterable[bytes]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.feed.client import FeedError
-from airflow_provider_k2.feed.messages import EXCHANGES
+from airflow_provider_k2.feed.messages import EXCHANGES, RecordingError
 from airflow_provider_k2.feed.partitioner import partition_of, symbol_of
 from airflow_provider_k2.feed.warm_tier import apply_warm_tier
 
@@ -85,7 +85,7 @@ class Feeder:
         :param messages: raw messages, one JSON each.
         :param batch: messages an insert.
         :param progress: called after every insert with the number of messages sent so far.
-        :raises FeedError: when an insert fails; it says how many messages were taken before.
+        :raises FeedError: when an insert fails, or a recording cannot be read on; it says how many messages were taken before.
         """
         from clickhouse_connect.driver.exceptions import ClickHouseError
 
@@ -102,6 +102,8 @@ class Feeder:
                 sent.messages += len(block)
                 progress(sent.messages)
             self._count(sent, since, first_offset)
+        except RecordingError as error:
+            raise error.after(sent.messages) from error.__cause__
         except (ClickHouseError, OSError) as error:
             raise FeedError(
                 f"k2.raw_trades_{self.exchange} took {sent.messages:,} messages; the batch after them failed and may "

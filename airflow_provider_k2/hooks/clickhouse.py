@@ -243,7 +243,9 @@ class ClickHouseHook(BaseHook):
         """
         database, _, table = source.partition(".")
         rows = self.execute(
-            "SELECT name, type FROM system.columns WHERE database = %(database)s AND table = %(table)s ORDER BY position",
+            # Of an EPHEMERAL column nothing is stored.
+            "SELECT name, type FROM system.columns WHERE database = %(database)s AND table = %(table)s "
+            "AND default_kind != 'EPHEMERAL' ORDER BY position",
             {"database": database, "table": table},
         )
         if not rows:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow.providers.apache.iceberg.hooks.iceberg import IcebergHook
 from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
+from airflow_provider_k2.cold_schema import NAME_MAPPING
 from airflow_provider_k2.commit.cold_state import find_commit
 from airflow_provider_k2.exceptions import CommitUnknownError, EngineError
 
@@ -110,7 +111,7 @@ class IcebergTableHook(IcebergHook):
 
         :raises EngineError: when the catalog cannot be reached or refuses.
         """
-        from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+        from pyiceberg.exceptions import ForbiddenError, NamespaceAlreadyExistsError, TableAlreadyExistsError
         from pyiceberg.partitioning import PartitionField, PartitionSpec
         from pyiceberg.transforms import parse_transform
 
@@ -129,7 +130,7 @@ class IcebergTableHook(IcebergHook):
         properties = {
             **TABLE_PROPERTIES,
             # ClickHouse's Parquet files carry names, not field ids; readers map them by this.
-            "schema.name-mapping.default": schema.name_mapping.model_dump_json(),
+            NAME_MAPPING: schema.name_mapping.model_dump_json(),
             **{
                 f"write.metadata.metrics.column.{name}": "full"
                 for name in filtered
@@ -141,8 +142,9 @@ class IcebergTableHook(IcebergHook):
         def create() -> Table:
             try:
                 self.catalog.create_namespace(namespace)
-            except NamespaceAlreadyExistsError:
-                self.log.debug("The namespace %s exists.", namespace)
+            except (NamespaceAlreadyExistsError, ForbiddenError) as error:
+                # Who may not make namespaces may still make tables in one that is there.
+                self.log.debug("The namespace %s is not made: %s", namespace, error)
             try:
                 return self.catalog.create_table(table.target, schema, partition_spec=spec, properties=properties)
             except TableAlreadyExistsError:
@@ -170,10 +172,6 @@ class IcebergTableHook(IcebergHook):
             ) from error
         snapshot = find_commit(table.metadata, commit_id)
         return snapshot.snapshot_id if snapshot else None
-
-    def spark_properties(self) -> dict[str, Any]:
-        """Catalog properties as pyiceberg knows them, for the Spark engine to translate. Holds secrets."""
-        return dict(self.catalog.properties)
 
 
 def _is_missing_connection(error: Exception) -> bool:

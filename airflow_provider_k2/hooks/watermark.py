@@ -125,7 +125,7 @@ class WatermarkHook(PostgresHook):
         self._migrated = False
 
     @contextmanager
-    def _transaction(self) -> Iterator[Any]:
+    def transaction(self) -> Iterator[Any]:
         """Yield a cursor; commit at the end, roll back on an error.
 
         :raises EngineError: when PostgreSQL cannot be reached, breaks off or refuses.
@@ -208,7 +208,7 @@ class WatermarkHook(PostgresHook):
         :param seconds: how long the lease outlives the last renewal.
         :raises LeaseHeldError: when somebody else holds it, naming the holder and when it expires.
         """
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 """
                 INSERT INTO k2.leases AS held (pipeline, target, holder, token, expires_at)
@@ -236,7 +236,7 @@ class WatermarkHook(PostgresHook):
 
     def ensure_token(self, lease: Lease, seen: int) -> Lease:
         """Raise the lease's token above one seen in the cold tier (the ledger was lost or restored from a backup)."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 "UPDATE k2.leases SET token = greatest(token, %s + 1) WHERE pipeline = %s AND target = %s AND token = %s "
                 "RETURNING token",
@@ -252,7 +252,7 @@ class WatermarkHook(PostgresHook):
 
         :raises LeaseLostError: when somebody took it over.
         """
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 "UPDATE k2.leases SET expires_at = clock_timestamp() + %s * interval '1 second' "
                 "WHERE pipeline = %s AND target = %s AND token = %s AND holder = %s RETURNING token",
@@ -263,7 +263,7 @@ class WatermarkHook(PostgresHook):
 
     def release(self, lease: Lease) -> None:
         """Give a lease back; one that was taken over is left to its new holder."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 "UPDATE k2.leases SET holder = NULL, expires_at = clock_timestamp() "
                 "WHERE pipeline = %s AND target = %s AND token = %s",
@@ -272,7 +272,7 @@ class WatermarkHook(PostgresHook):
 
     def leases(self) -> list[tuple[str, str, str, int, datetime]]:
         """Return the leases that are held now: pipeline, target, holder, token, expiry."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 "SELECT pipeline, target, holder, token, expires_at FROM k2.leases "
                 "WHERE holder IS NOT NULL AND expires_at > clock_timestamp() ORDER BY 1, 2"
@@ -283,7 +283,7 @@ class WatermarkHook(PostgresHook):
 
     def watermark(self, table: TableConfig) -> StoredWatermark | None:
         """Return the stored watermark, or None before the first window."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 "SELECT watermark, source_uuid, target_uuid, updated_at FROM k2.watermarks WHERE pipeline = %s AND target = %s",
                 (table.pipeline, table.target),
@@ -299,7 +299,7 @@ class WatermarkHook(PostgresHook):
         :param value: the new watermark; None forgets it.
         :param identities: UUIDs of source and target that it belongs to.
         """
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 "SELECT watermark FROM k2.watermarks WHERE pipeline = %s AND target = %s FOR UPDATE",
                 (table.pipeline, table.target),
@@ -319,7 +319,7 @@ class WatermarkHook(PostgresHook):
 
     def events(self, table: TableConfig, limit: int = 50) -> list[tuple[Any, ...]]:
         """Return what was changed by hand or by repair, newest first: at, who, action, before, after, reason."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 "SELECT at, who, action, before, after, reason FROM k2.events WHERE pipeline = %s AND target = %s "
                 "ORDER BY event_id DESC LIMIT %s",
@@ -329,7 +329,7 @@ class WatermarkHook(PostgresHook):
 
     def marks(self, table: TableConfig, actions: Sequence[str]) -> list[Mark]:
         """Events of some actions, oldest first, all of them."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 "SELECT action, before, after, reason FROM k2.events WHERE pipeline = %s AND target = %s "
                 "AND action = ANY(%s) ORDER BY event_id",
@@ -352,7 +352,7 @@ class WatermarkHook(PostgresHook):
 
         :raises LeaseLostError: when the lease was taken over.
         """
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             _check_lease(cursor, lease)
             cursor.execute(
                 "INSERT INTO k2.events (who, action, pipeline, target, before, after, reason) "
@@ -370,7 +370,7 @@ class WatermarkHook(PostgresHook):
         :raises LeaseLostError: when the lease was taken over.
         """
         window_id = str(uuid.uuid4())
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             _check_lease(cursor, lease)
             cursor.execute(
                 "UPDATE k2.windows SET state = 'abandoned', finished_at = clock_timestamp(), "
@@ -406,7 +406,7 @@ class WatermarkHook(PostgresHook):
         :param watermark: the new watermark; None leaves it (a backfill).
         :raises LeaseLostError: when the lease was taken over; the new holder finds the commit in the cold tier.
         """
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             _check_lease(cursor, lease)
             cursor.execute(
                 "UPDATE k2.windows SET state = 'committed', row_count = %s, byte_count = %s, checksum = %s, snapshot_id = %s, "
@@ -418,7 +418,7 @@ class WatermarkHook(PostgresHook):
 
     def fail(self, window_id: str, error: str) -> None:
         """Record that a window did not move."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 "UPDATE k2.windows SET state = 'failed', error = %s, finished_at = clock_timestamp() "
                 "WHERE window_id = %s AND state = 'claimed'",
@@ -427,7 +427,7 @@ class WatermarkHook(PostgresHook):
 
     def adopt(self, table: TableConfig, record: WindowRecord) -> None:
         """Write a window down that only the cold tier knows (the ledger was lost, or its writer died before it)."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 "INSERT INTO k2.windows (window_id, pipeline, target, kind, lower_bound, upper_bound, state, engine, run_id, "
                 "token, row_count, checksum, snapshot_id, started_at, finished_at) "
@@ -449,9 +449,18 @@ class WatermarkHook(PostgresHook):
             (table.pipeline, table.target, limit),
         )
 
-    def windows_of_run(self, run_id: str) -> list[WindowRecord]:
-        """Windows of one dag run, oldest first."""
-        return self._windows("run_id = %s ORDER BY started_at", (run_id,))
+    def windows_of_run(
+        self, run_id: str, pipeline: str = "k2", targets: Sequence[str] | None = None
+    ) -> list[WindowRecord]:
+        """Windows of one dag run, oldest first.
+
+        :param run_id: scheduled runs of two DAGs with one schedule have the same.
+        :param targets: only these cold tables; None for all of the pipeline.
+        """
+        return self._windows(
+            "run_id = %s AND pipeline = %s AND (%s::text[] IS NULL OR target = ANY(%s)) ORDER BY started_at",
+            (run_id, pipeline, *2 * [None if targets is None else list(targets)]),
+        )
 
     def committed_after(self, table: TableConfig, watermark: int) -> list[WindowRecord]:
         """Scheduled windows that were committed above a watermark, in cursor order."""
@@ -462,7 +471,7 @@ class WatermarkHook(PostgresHook):
         )
 
     def _windows(self, condition: str, parameters: Sequence[Any]) -> list[WindowRecord]:
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(f"SELECT {_HISTORY_COLUMNS} FROM k2.windows WHERE {condition}", tuple(parameters))
             rows = cursor.fetchall()
         return [

@@ -15,7 +15,7 @@ from airflow_provider_k2.exceptions import (
 )
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
 from airflow_provider_k2.operators.table_task import TableTask
-from airflow_provider_k2.run_request import asked_tables
+from airflow_provider_k2.run_request import asked_flag, asked_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,6 +85,7 @@ class RetentionOperator(TableTask, BaseOperator):
 
         conf = self._conf(context)
         self._skip_unless_asked(asked_tables(conf))
+        asked = asked_flag(conf, "dry_run")
         gate = DeletionGate(
             ClickHouseHook(self.clickhouse_conn_id),
             IcebergTableHook(self.iceberg_conn_id),
@@ -96,7 +97,7 @@ class RetentionOperator(TableTask, BaseOperator):
             self.table_config,
             run_id=context["dag_run"].run_id,
             holder=self._holder(context),
-            dry_run=self.only_look or bool(conf.get("dry_run")),
+            dry_run=self.only_look if asked is None else asked,
             wait=self.lease_seconds + 30,
             lease_seconds=self.lease_seconds,
         )

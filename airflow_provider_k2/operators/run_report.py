@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_k2.hooks.watermark import WindowRecord
@@ -16,17 +18,29 @@ class RunReportOperator(BaseOperator):
     """Log one table with every window of the dag run, from the ledger; returns the totals as XCom.
 
     :param watermark_conn_id: connection of the ledger's PostgreSQL.
+    :param pipeline: the pipeline of the tables.
+    :param targets: the cold tables of this DAG; another DAG with the same schedule has runs of the same id.
     """
 
-    def __init__(self, *, watermark_conn_id: str = "postgres_default", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        watermark_conn_id: str = "postgres_default",
+        pipeline: str = "k2",
+        targets: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.watermark_conn_id = watermark_conn_id
+        self.pipeline = pipeline
+        self.targets = targets
 
     def execute(self, context: Context) -> dict[str, int]:
         """Read the ledger and log the table."""
         from airflow_provider_k2.hooks.watermark import WatermarkHook
 
-        windows = WatermarkHook(self.watermark_conn_id).windows_of_run(context["dag_run"].run_id)
+        ledger = WatermarkHook(self.watermark_conn_id)
+        windows = ledger.windows_of_run(context["dag_run"].run_id, self.pipeline, self.targets)
         self.log.info("%s", render(windows))
         return {
             "windows": len(windows),

@@ -69,7 +69,7 @@ class TableTask:
     def _skip_unless_asked(self, tables: tuple[str, ...]) -> None:
         """Skip when the run conf names tables, and this one is not among them."""
         table = self.table_config
-        if tables and not {table.name, table.target, table.source} & set(tables):
+        if tables and not table.is_among(tables):
             raise AirflowSkipException(f"{table.name} is not among the tables of this run: {', '.join(tables)}.")
 
     @staticmethod

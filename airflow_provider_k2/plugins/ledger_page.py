@@ -5,7 +5,7 @@ import html
 from collections.abc import Iterable
 from typing import Any
 
-from airflow_provider_k2.windows import describe_cursor
+from airflow_provider_k2.windows import describe_cursor, seems_time
 
 _STYLE = """
 body{font:14px system-ui,sans-serif;margin:24px;color:#1b2733;background:#fff}
@@ -36,8 +36,12 @@ def build_app() -> Any:
     def ledger(watermark_conn_id: str = "postgres_default") -> str:
         from airflow_provider_k2.hooks.watermark import WatermarkHook
 
-        hook = WatermarkHook(watermark_conn_id)
-        return render_page(hook.get_records(_WATERMARKS), hook.get_records(_WINDOWS))
+        # A transaction of the hook makes the tables where no window was ever claimed.
+        with WatermarkHook(watermark_conn_id).transaction() as cursor:
+            cursor.execute(_WATERMARKS)
+            marks = cursor.fetchall()
+            cursor.execute(_WINDOWS)
+            return render_page(marks, cursor.fetchall())
 
     return app
 
@@ -61,9 +65,10 @@ def _window_row(  # noqa: PLR0913, PLR0917 - one argument for each column of the
     target: str, lower: int, upper: int, kind: str, state: str, engine: str, rows: Any, snapshot: Any, started: Any,
     seconds: Any, error: Any,
 ) -> str:  # fmt: skip
+    is_time = seems_time(upper)
     numbers = f"<td class=n>{rows if rows is not None else ''}<td class=n>{'' if seconds is None else f'{seconds:.2f}'}"
     return (
-        f"<tr>{_cells(target, describe_cursor(lower), describe_cursor(upper), kind)}"
+        f"<tr>{_cells(target, describe_cursor(lower, is_time), describe_cursor(upper, is_time), kind)}"
         f"<td class={html.escape(state)}>{html.escape(state)}{_cells(engine)}{numbers}"
         f"{_cells(snapshot or '', f'{started:%Y-%m-%d %H:%M:%S}', error or '')}</tr>"
     )

@@ -125,7 +125,9 @@ def _warm_rows(warm: WarmTable, plan: TypePlan, column: str, span: Window, below
     table = warm.table
     inside = cursor_condition(column, warm.columns[column], span)
     settled = cursor_condition(table.cursor, warm.cursor_type, below)
-    rows = f"SELECT *, {row_expression(plan)} AS `_k2_hash` FROM {quote_qualified(table.source)} WHERE {inside}"
+    # By name: an asterisk leaves out MATERIALIZED and ALIAS columns.
+    needed = ", ".join(map(quote_identifier, dict.fromkeys([column, table.cursor, *table.key])))
+    rows = f"SELECT {needed}, {row_expression(plan)} AS `_k2_hash` FROM {quote_qualified(table.source)} WHERE {inside}"
     if table.mode == "upsert":
         keys = ", ".join(map(quote_identifier, table.key))
         rows += f" ORDER BY {quote_identifier(table.cursor)} DESC, `_k2_hash` DESC LIMIT 1 BY {keys}"

@@ -23,7 +23,7 @@ def store(ledger: WatermarkHook, table: TableConfig, verdict: TableVerdict, run_
         )
         for bucket in verdict.buckets
     ]  # fmt: skip
-    with ledger._transaction() as cursor:
+    with ledger.transaction() as cursor:
         cursor.executemany(
             "INSERT INTO k2.reconciliations (run_id, pipeline, target, watermark, snapshot_id, bucket_start, "
             "bucket_end, expiring, warm_rows, cold_rows, warm_checksum, cold_checksum, status) "

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_k2.operators.table_operator import TableOperator
 from airflow_provider_k2.run_request import read_request
-from airflow_provider_k2.windows import describe_cursor, from_micros
+from airflow_provider_k2.windows import iso_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_k2.offload import Report, Request
+    from airflow_provider_k2.run_request import Asked
     from airflow_provider_k2.tables import TableConfig
 
 
@@ -55,8 +56,10 @@ class ClickHouseToIcebergOperator(TableOperator):
         from airflow_provider_k2.offload import Offload
 
         table = self.table_config
-        request = self._request(context, table)
-        self._require_parents(context)
+        asked = read_request(*self._asked_by(context))
+        self._skip_unless_asked(asked.tables)
+        self._require_parents(context, asked.tables)
+        request = self._request(context, table, asked)
         offload = Offload(
             table,
             ClickHouseHook(self.clickhouse_conn_id),
@@ -73,26 +76,30 @@ class ClickHouseToIcebergOperator(TableOperator):
             raise
         return _xcom(report)
 
-    def _request(self, context: Context, table: TableConfig) -> Request:
+    def _request(self, context: Context, table: TableConfig, asked: Asked) -> Request:
         from airflow_provider_k2.offload import Request
 
-        asked = read_request(*self._asked_by(context))
-        self._skip_unless_asked(asked.tables)
         if asked.window is not None:
             self.log.info("%s: this run re-does %s; the watermark stays.", table.name, asked.window.describe())
         return Request(
             run_id=context["dag_run"].run_id,
             holder=self._holder(context),
             window=asked.window,
+            of_time=asked.of_time,
             kind=asked.kind,
             force=asked.force,
             wait=0 if self.when_locked == "skip" else self.lease_seconds + 30,
             lease_seconds=self.lease_seconds,
         )
 
-    def _require_parents(self, context: Context) -> None:
-        """Skip when a table that this one depends on did not finish in this run."""
+    def _require_parents(self, context: Context, tables: tuple[str, ...]) -> None:
+        """Skip when a table that this one depends on did not finish in this run, of which it is part.
+
+        :param tables: the tables that the run is about; empty for all.
+        """
         for name, (task_id, map_index) in (self.depends_on_tasks or {}).items():
+            if tables and not {name, name.rpartition(".")[2]} & {table.rpartition(".")[2] for table in tables}:
+                continue
             if context["ti"].xcom_pull(task_ids=task_id, map_indexes=map_index) is None:
                 raise AirflowSkipException(
                     f"{self.table_name} depends on {name}, which was not offloaded in this run. Its watermark stands; the next "
@@ -103,14 +110,8 @@ class ClickHouseToIcebergOperator(TableOperator):
 def _xcom(report: Report) -> dict[str, Any]:
     """Report in a form that every XCom backend and browser keeps exactly."""
     values = asdict(report)
-    values["lower"], values["upper"] = (_bound(bound) for bound in (report.lower, report.upper))
+    for name in ("lower", "upper"):
+        values[name] = None if values[name] is None else str(iso_cursor(values[name]))
     values["snapshot_id"] = None if report.snapshot_id is None else str(report.snapshot_id)
     values["checksum"] = f"{report.checksum:016x}"
     return values
-
-
-def _bound(cursor: int | None) -> str | None:
-    if cursor is None:
-        return None
-    # An integer cursor is far below the microseconds of any recent time.
-    return describe_cursor(cursor, False) if cursor < 10**14 else from_micros(cursor).isoformat()

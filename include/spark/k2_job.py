@@ -27,10 +27,16 @@ Spec = dict[str, Any]
 DEFAULTS = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
-    "spark.redaction.regex": "(?i)secret|password|passwd|token|access[._-]?key|credential|sigv4|jdbc[._]user",
-    "spark.sql.redaction.options.regex": "(?i)url|user|password|secret|token|key|credential",
 }
 """What the user's own configuration may change."""
+
+REDACTED = {
+    "spark.redaction.regex": (
+        r"(?i:secret|password|passwd|token|access[._-]?key|credential|sigv4|jdbc[._]user|authorization|header\.)"
+    ),
+    "spark.sql.redaction.options.regex": "(?i:url|user|password|secret|token|key|credential)",
+}
+"""Names of what Spark must not show, besides those of the user's own configuration."""
 
 SETTINGS = {
     # The checksum's arithmetic wraps around.
@@ -100,6 +106,9 @@ def open_session(spec: Spec) -> SparkSession:
     conf = SparkConf()
     for key, value in DEFAULTS.items():
         conf.setIfMissing(key, value)
+    for key, value in REDACTED.items():
+        own = conf.get(key)
+        conf.set(key, f"{own}|{value}" if own else value)
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     for key, value in SETTINGS.items():
         spark.conf.set(key, value)
@@ -139,9 +148,9 @@ def one_line(error: BaseException) -> str:
 
 def without_secrets(text: str, spec: Spec) -> str:
     """Text in which no secret of the description is left."""
-    words = ("secret", "password", "token", "key", "credential")
+    words = ("secret", "password", "token", "key", "credential", "authorization", "header.")
     for part in ("catalog_properties", "jdbc_properties"):
         for name, value in spec.get(part, {}).items():
-            if value and any(word in name for word in words):
+            if value and any(word in name.lower() for word in words):
                 text = text.replace(value, "***")
     return text

@@ -715,7 +715,7 @@ def test_a_process_that_is_stopped_in_a_ledger_transaction_holds_nobody_up(ledge
     lease = ledger.acquire(table.config, "stopped", 60)
 
     def stopped_transaction():
-        with ledger._transaction() as cursor:
+        with ledger.transaction() as cursor:
             cursor.execute("UPDATE k2.leases SET expires_at = now() WHERE target = %s", (table.config.target,))
             assert ledger.acquire(table.config, "stopped", 60).token == lease.token + 1
             cursor.execute("SELECT 1")

@@ -275,7 +275,7 @@ def test_rows_that_the_deletion_gate_dropped_are_history(pair):
     pair.sql(f"DELETE FROM {{t}} WHERE at < fromUnixTimestamp64Micro({day(3)}, 'UTC')")
     assert not pair.verify().equal
     stored = pair.ledger.watermark(pair.config)
-    with pair.ledger._transaction() as cursor:
+    with pair.ledger.transaction() as cursor:
         cursor.execute(
             "INSERT INTO k2.events (who, action, pipeline, target, after, reason) VALUES ('gate', 'retention', %s, %s, %s, "
             "'reconciled as equal')",

@@ -77,7 +77,7 @@ def test_a_difference_is_shown_with_its_bucket_and_repaired(pair):
     assert result.exit_code == 0
     assert "240 rows were replaced" in result.stdout
     assert k2().exit_code == 0
-    with pair.ledger._transaction() as cursor:
+    with pair.ledger.transaction() as cursor:
         cursor.execute(
             "SELECT count(*), sum(warm_rows), sum(cold_rows) FROM k2.reconciliations WHERE target = %s AND status = 'equal'",
             (pair.config.target,),

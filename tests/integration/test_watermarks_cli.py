@@ -84,7 +84,7 @@ def test_history(pair):
 def test_rebuild_of_a_lost_ledger(pair):
     proven, rows = stored(pair), [window.rows for window in pair.ledger.history(pair.config)]
     forget(pair)
-    with pair.ledger._transaction() as cursor:
+    with pair.ledger.transaction() as cursor:
         cursor.execute("DELETE FROM k2.windows WHERE target = %s", (pair.config.target,))
     result = k2("rebuild", "--dry-run")
     assert "dry run" in result.stdout

@@ -8,10 +8,10 @@ from airflow_provider_k2.tables import parse_tables
 from airflow_provider_k2.type_plan import plan_types
 
 
-def check(kind, **entry):
+def check(kind, more=(), **entry):
     entry = {"source": "s.t", "target": "cold.t", "layer": "bronze", "cursor": "n", "exclude": ["gone"], **entry}
     table = parse_tables({"tables": [entry]}, "test").tables[0]
-    source = [("n", "Int64"), ("c", kind), ("gone", "Int8")]
+    source = [("n", "Int64"), ("c", kind), ("gone", "Int8"), *more]
     check_roles(table, plan_types("t", source, table.columns, table.exclude, table.types))
 
 
@@ -45,6 +45,21 @@ def test_partitions(transform, kinds):
     for kind in [*others, "Array(DateTime)", "Map(String, Date)"]:
         with pytest.raises(TypePlanError, match=r"partition .*c.* cannot be made of .*correct `partition`"):
             check(kind, partition=[transform])
+
+
+def test_a_partition_field_has_a_name_of_its_own():
+    more = [("c_day", "Date"), ("c_hour", "Int8")]
+    with pytest.raises(TypePlanError) as caught:
+        check("DateTime", more, partition=["day(c)", "hour(c)"])
+    for unit in ("day", "hour"):
+        assert (
+            f"partition {unit}(c) is called c_{unit} in the cold table, and so is a column that goes cold; add the column "
+            f"c_{unit} to `exclude`, or rename it in a view"
+        ) in str(caught.value)
+    # The column stays warm; another transform; identity is called as its column is.
+    check("DateTime", more, partition=["day(c)"], exclude=["gone", "c_day"])
+    check("DateTime", more, partition=["day(c)"], columns=["n", "c"], exclude=[])
+    check("DateTime", more, partition=["month(c)", "c_day"])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ from airflow_provider_k2.exceptions import TableListError
 from airflow_provider_k2.sql import (
     cursor_condition,
     cursor_expression,
+    cursor_problem,
+    cursor_step,
+    is_identifier,
     is_time_type,
     partition_expression,
     quote_identifier,
@@ -19,7 +22,7 @@ from airflow_provider_k2.sql import (
     quote_string,
 )
 from airflow_provider_k2.tables import PartitionField
-from airflow_provider_k2.windows import Window, to_micros
+from airflow_provider_k2.windows import SECOND, Window, to_micros
 
 NOON = to_micros(datetime(2026, 11, 24, 12, tzinfo=UTC))
 
@@ -28,8 +31,10 @@ NOON = to_micros(datetime(2026, 11, 24, 12, tzinfo=UTC))
 def test_an_identifier_is_plain_or_refused(name):
     plain = set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
     if plain and name and not name[0].isdigit():
+        assert is_identifier(name)
         assert quote_identifier(name) == f"`{name}`"
     else:
+        assert not is_identifier(name)
         with pytest.raises(TableListError, match="is not an identifier"):
             quote_identifier(name)
 
@@ -52,8 +57,64 @@ def test_bounds_are_numbers():
     assert cursor_condition("at", "DateTime64(6)", Window(3, 9)) == (
         "`at` >= fromUnixTimestamp64Micro(3, 'UTC') AND `at` < fromUnixTimestamp64Micro(9, 'UTC')"
     )
-    assert is_time_type("LowCardinality(Date)")
-    assert not is_time_type("UInt32")
+
+
+TIMES = {
+    "Date": 86_400 * SECOND,
+    "Date32": 86_400 * SECOND,
+    "DateTime": SECOND,
+    "DateTime('Asia/Tokyo')": SECOND,
+    "DateTime64(0)": SECOND,
+    "DateTime64(3, 'UTC')": 1000,
+    "DateTime64(6)": 1,
+    "DateTime64(9)": 1,
+}
+WRAPPERS = [
+    "{}",
+    "LowCardinality({})",
+    "SimpleAggregateFunction(max, {})",
+    "SimpleAggregateFunction(any, LowCardinality({}))",
+]
+NULLABLE = ["Nullable({})", "LowCardinality(Nullable({}))", "SimpleAggregateFunction(max, Nullable({}))"]
+INTEGERS = ["Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64"]
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_cursors_that_order_rows(wrapper):
+    for kind, step in TIMES.items():
+        assert is_time_type(wrapper.format(kind))
+        assert cursor_step(wrapper.format(kind)) == step
+        assert cursor_problem(wrapper.format(kind)) is None
+    for kind in INTEGERS:
+        assert not is_time_type(wrapper.format(kind))
+        assert cursor_problem(wrapper.format(kind)) is None
+
+
+@pytest.mark.parametrize("wrapper", NULLABLE)
+def test_a_cursor_may_not_be_null(wrapper):
+    for kind in (*TIMES, *INTEGERS):
+        text = wrapper.format(kind)
+        # A column that buckets rows may be; only a cursor may not.
+        assert is_time_type(text) == (kind in TIMES)
+        assert cursor_problem(text) == (
+            f"has type {text}, and a row whose cursor is null would never go cold; give null a value in a view (like "
+            "`ifNull(x, ...)`), or use a column that is never null"
+        )
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["Array(DateTime)", "Map(String, Date)", "Map(Date, UInt8)", "Tuple(at DateTime)", "Enum8('Date' = 1)", "Enum8('DateTime' = 1)",
+     "AggregateFunction(max, DateTime)", "AggregateFunction(quantiles(0.5, 0.9), DateTime)", "String", "Nullable(String)", "Bool",
+     "Int128", "UInt256", "IntervalDay", "Float64", "Decimal(18, 0)", "UUID", "IPv4", "Time64(3)", "Dynamic(max_types=10)",
+     "Date(", "LowCardinality(1)", "", "DateTime; DROP"],
+)  # fmt: skip
+def test_other_cursors_order_no_rows(kind):
+    assert not is_time_type(kind)
+    assert cursor_problem(kind) == (
+        f"has type {kind}, which does not order rows as windows need it; use a column of a date, time or integer type (up to 64 "
+        "bits) that is never null"
+    )
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])

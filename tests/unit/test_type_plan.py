@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,7 +55,6 @@ def refusal(kind, wish=None):
         ("UUID", "uuid", "UUID"),
         ("IPv4", "string", "String"),
         ("IPv6", "string", "String"),
-        ("SimpleAggregateFunction(sum, UInt64)", "decimal(20, 0)", "Decimal(20, 0)"),
         ("Array(String)", "list<string>", "Array(String)"),
         ("Array(Nullable(UInt64))", "list<decimal(20, 0)>", "Array(Nullable(Decimal(20, 0)))"),
         ("Array(Array(Enum8('a' = 1)))", "list<list<string>>", "Array(Array(String))"),
@@ -79,6 +80,16 @@ def test_every_supported_type(kind, cold, cast):
         ("Int256", "cannot be held exactly", "or to String"),
         ("UInt256", "cannot be held exactly", "or to String"),
         ("AggregateFunction(sum, UInt64)", "cannot be held exactly", "finalise it in a view"),
+        ("AggregateFunction(quantiles(0.5, 0.9), Float64)", "cannot be held exactly", "finalise it in a view"),
+        (
+            "AggregateFunction(1, sumMapFiltered([1, -2]), Array(Int8))",
+            "cannot be held exactly",
+            "finalise it in a view",
+        ),
+        ("Array(AggregateFunction(quantileGK(100, 0.5), Float64))", "cannot be held exactly", "finalise it in a view"),
+        ("Dynamic(max_types=10)", "cannot be held exactly", "add it to `exclude`"),
+        ("JSON(max_dynamic_paths=4, `a.b` UInt32, SKIP c, SKIP REGEXP 'd')", "cannot be held exactly", "`exclude`"),
+        ("FixedString(1.5)", "FixedString(1.5) has no number as its argument 1", "`exclude`"),
         ("Tuple(a UInt8, b String)", "cannot be held exactly", "take its elements apart"),
         ("JSON", "cannot be held exactly", "cast it to a supported type in a view, or add it to `exclude`"),
         ("Variant(String, UInt64)", "cannot be held exactly", "add it to `exclude`"),
@@ -152,10 +163,90 @@ def test_lossless_wishes_are_granted(kind, wish, cold):
         ("DateTime", "timestamp"), ("FixedString(4)", "string"), ("UUID", "string"), ("Date", "timestamptz"),
         ("String", "decimal(5,2)"), ("String", "nonsense"), ("Array(Int8)", "list<long>"), ("Bool", "int"),
         ("Int8", "decimal(a,b)"), ("Int8", "decimal(5)"), ("Int8", "decimal()"), ("Int8", "decimal(1,2,3)"),
+        ("Int8", "decimal"), ("Int8", "decimal(,)"), ("Int8", f"decimal({'9' * 5000}, 0)"), ("Int8", "decimal(-5, -5)"),
     ],
 )  # fmt: skip
 def test_lossy_or_unknown_wishes_are_refused(kind, wish):
     assert "column c" in refusal(kind, wish)
+
+
+@pytest.mark.parametrize(
+    ("wish", "mend"),
+    [
+        ("decimal(5)", "cannot be held as decimal(5), which has no scale; write `decimal(5, 0)` in `types`"),
+        ("Decimal( 12 )", "write `decimal(12, 0)` in `types`"),
+        ("decimal(a, b)", "which is not a decimal's precision and scale; write them like `decimal(38, 8)` in `types`"),
+        ("decimal", "write them like `decimal(38, 8)`"),
+        ("decimal(1, 2, 3)", "write them like `decimal(38, 8)`"),
+        ("decimal(4, 2)", "cannot be held exactly as decimal(4, 2); leave it to the type plan (int)"),
+    ],
+)
+def test_a_wish_for_a_decimal_that_is_not_one_is_told_its_mend(wish, mend):
+    text = refusal("Int8", wish)
+    assert mend in text
+    assert text.startswith("t: the type plan refuses 1 column, nothing was moved: column c of type Int8 cannot be held")
+
+
+@pytest.mark.parametrize("name", ["nest.x", "a-b", "größe", "1st", "a b", "", "x`; --"])
+def test_a_name_that_is_not_an_identifier_is_refused_unless_excluded(name):
+    source = [("a", "Int8"), (name, "Array(Int8)")]
+    for columns in ((), ("a", name)):
+        with pytest.raises(TypePlanError) as caught:
+            plan_types("t", source, columns, (), {})
+        assert str(caught.value) == (
+            f"t: the type plan refuses 1 column, nothing was moved: column {name} has a name that is not an identifier "
+            "(letters, digits and _, not starting with a digit); add it to `exclude`, or rename it in a view."
+        )
+    assert plan_types("t", source, (), (name,), {}).names == ("a",)
+    assert plan_types("t", source, ("a",), (), {}).names == ("a",)
+    # Neither does the type of a column that stays warm matter.
+    assert plan_types("t", [("a", "Int8"), (name, "Int256")], (), (name,), {}).names == ("a",)
+
+
+def test_a_name_of_the_queries_own_is_refused_excluded_or_not():
+    for exclude in ((), ("_k2_x",)):
+        with pytest.raises(TypePlanError, match="column _k2_x begins like the names"):
+            plan_types("t", [("a", "Int8"), ("_k2_x", "Int8")], (), exclude, {})
+
+
+PARTIAL = [
+    ("sum, UInt64", "sum", "UInt64", "decimal(20, 0)"),
+    ("max, DateTime64(6, 'UTC')", "max", "DateTime64(6, 'UTC')", "timestamptz"),
+    ("any, Nullable(String)", "any", "Nullable(String)", "string"),
+    ("anyLast, LowCardinality(String)", "anyLast", "LowCardinality(String)", "string"),
+    ("groupArrayArray(10), Array(UInt8)", "groupArrayArray(10)", "Array(UInt8)", "list<int>"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "function", "inner", "cold"), PARTIAL)
+def test_parts_of_an_aggregate_are_refused_unless_types_names_them(chdb, arguments, function, inner, cold):
+    kind = f"SimpleAggregateFunction({arguments})"
+    text = refusal(kind)
+    assert f"column c of type {kind} holds parts of a value, several rows for one key" in text
+    assert f"CAST({function}(c) AS {inner}) AS c ... GROUP BY` the key" in text
+    assert f'accept it by its cold type: `types: {{c: "{cold}"}}`' in text
+    column = plan(kind, cold)
+    assert str(column.target) == cold
+    assert column.expression.startswith("CAST(`c`, ")
+    assert plan_types("t", [("a", "Int8"), ("c", kind)], (), ("c",), {}).names == ("a",)
+    # The mend is one: the view's column has a type that is taken.
+    aggregate = re.search(r"CAST\(.* AS c(?= \.\.\.)", text)
+    structure = f"k Int8, c {kind}".replace("'", "\\'")
+    seen = chdb.value(f"DESCRIBE (SELECT {aggregate[0]} FROM null('{structure}') GROUP BY k)").split("\t")[1]
+    assert str(plan(seen).target) == cold
+
+
+def test_a_held_column_does_not_make_parts_whole():
+    with pytest.raises(TypePlanError, match="holds parts of a value"):
+        plan_types("t", [("c", "SimpleAggregateFunction(sum, UInt64)")], (), (), {}, {"c": "decimal(20, 0)"})
+    assert str(plan("SimpleAggregateFunction(sum, UInt64)", "long").target) == "long"
+    assert "cannot be held exactly as int" in refusal("SimpleAggregateFunction(sum, UInt64)", "int")
+    text = refusal("SimpleAggregateFunction(sum, Int256)")
+    assert "CAST(sum(c) AS Int256)" in text
+    assert "`types" not in text, "no cold type holds it"
+    assert "has no type as its argument 2" in refusal("SimpleAggregateFunction(sum)")
+    # Only a column's own type is aggregated by merges.
+    assert str(plan("Array(SimpleAggregateFunction(max, UInt8))").target) == "list<int>"
 
 
 @given(st.integers(1, 38), st.integers(0, 38), st.integers(1, 45), st.integers(0, 45))

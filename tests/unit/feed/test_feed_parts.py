@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import gzip
 import json
+import re
+from types import SimpleNamespace
 
 import pytest
 from typer import Typer
@@ -9,8 +12,11 @@ from typer.testing import CliRunner
 from airflow_provider_k2.cli import feed as cli
 from airflow_provider_k2.feed import client as feed_client
 from airflow_provider_k2.feed.client import VARIABLE, FeedError, clickhouse_client, connection_arguments
+from airflow_provider_k2.feed.messages import read_messages
 from airflow_provider_k2.feed.partitioner import murmur2, partition_of, symbol_of
+from airflow_provider_k2.feed.replay import Feeder
 from airflow_provider_k2.feed.times import parse_time
+from airflow_provider_k2.run_request import read_bound
 
 app = Typer()
 app.command()(cli.replay)
@@ -57,16 +63,41 @@ def test_symbol_is_the_records_key(exchange, message, symbol):
         ("2026-01-01T00:00:00Z", 1_767_225_600_000_000),
         ("2026-01-01", 1_767_225_600_000_000),
         ("2026-01-01 01:00:00.000001+01:00", 1_767_225_600_000_001),
-        ("1767225600", 1_767_225_600_000_000),
+        ("1767225600000001", 1_767_225_600_000_001),
+        ("100000000000000", 100_000_000_000_000),
     ],
 )
 def test_times_are_utc(text, micros):
     assert parse_time(text) == micros
 
 
-def test_a_bad_time_is_refused():
-    with pytest.raises(ValueError, match="is not a time"):
-        parse_time("yesterday")
+def test_bare_digits_mean_the_same_in_every_command():
+    assert parse_time("1767225600000001") == read_bound("1767225600000001")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "yesterday",
+        "-1767225600000001",
+        # Seconds, milliseconds, nanoseconds, a date without dashes, and what no datetime can hold.
+        "1767225600",
+        "1767225600000",
+        "1767225600000000001",
+        "20260101",
+        "99999999999999",
+        "99999999999999999999",
+        "1969-12-31T23:59:59.999999Z",
+        "0001-01-01",
+        "9999-12-31T23:59:59-01:00",
+    ],
+)
+def test_a_bad_time_is_refused(text):
+    with pytest.raises(ValueError, match=r"is not a time.*write (it|one) like 2026-01-31T12:00:00Z"):
+        parse_time(text)
+
+
+def test_now_is_a_time():
     assert parse_time("now") > 1_767_225_600_000_000
 
 
@@ -115,6 +146,22 @@ def test_replay_without_a_connection(monkeypatch, tmp_path):
         (["generate", "--rows", "1", "--days", "1", "--rate", "1"], "at most two"),
         (["generate", "--send", "--out", "x"], "exclude each other"),
         (["generate", "--end", "soon"], "is not a time"),
+        (["generate", "--end", "1767225600"], "write it like 2026-01-31T12:00:00Z"),
+        (["generate", "--end", "99999999999999999999"], "is not a time in microseconds since 1970"),
+        (["generate", "--end", "1970-01-02"], "would lie before 1970"),
+        (["generate", "--days", "inf"], "--days is inf, nothing was made; give a finite number"),
+        (["generate", "--days", "nan"], "--days"),
+        (["generate", "--days", "1e300"], "there can be, nothing was made; give smaller numbers"),
+        (["generate", "--days", "1e9"], "would lie before 1970"),
+        (["generate", "--rate", "inf"], "--rate is inf, nothing was made; give a finite number"),
+        (["generate", "--rate", "1e290"], "more than 1,000,000,000,000 trades are asked for, nothing was made"),
+        (["generate", "--rate", "1e300"], "there can be, nothing was made; give smaller numbers"),
+        (["generate", "--rate", "0.00001", "--rows", "1" + "0" * 11], "would lie before 1970"),
+        (["generate", "--rows", "1" + "0" * 400], "more than 1,000,000,000,000 trades"),
+        (
+            ["generate", "--rows", "1" + "0" * 400, "--rate", "1"],
+            "there can be, nothing was made; give smaller numbers",
+        ),
         (["generate", "--symbols", "BTC-USD"], "write it like BTCUSDT"),
     ],
 )
@@ -124,6 +171,64 @@ def test_mistakes_end_with_code_2_and_one_sentence(arguments, text, monkeypatch)
     assert result.exit_code == 2
     assert text in result.output
     assert "Traceback" not in result.output
+
+
+class _WarmTier:
+    """Takes everything, and keeps it."""
+
+    def __init__(self):
+        self.inserts: list[bytes] = []
+
+    def command(self, _):
+        pass
+
+    def query(self, *_, **__):
+        return SimpleNamespace(result_rows=[(0, 0)])
+
+    def raw_insert(self, _, insert_block, **__):
+        self.inserts.append(insert_block)
+
+
+def _recording(path, how):
+    whole = gzip.compress(b"".join(b'{"T":1767225600%03d}\n' % number for number in range(1000)), mtime=0)
+    damaged = {
+        "cut off": whole[: len(whole) // 2],
+        "damaged": whole[:12] + b"\xff" * 50 + whole[62:],
+        "a wrong checksum": whole[:-8] + bytes(4) + whole[-4:],
+        "junk behind it": whole + b"junk",
+    }
+    path.write_bytes(damaged[how])
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ("cut off", r"its gzip is cut off after \d+ lines; nothing was sent\. Wait until .*, then send it again$"),
+        ("damaged", r"its gzip is damaged after \d+ lines .*; nothing was sent\. Copy .* anew, then send it again$"),
+        ("a wrong checksum", r"its gzip is damaged after [\d,]+ lines .*; nothing was sent\. "),
+        ("junk behind it", r"its gzip is damaged after 1,000 lines .*; nothing was sent\. "),
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--shift-to", "now"]])
+def test_a_recording_that_is_cut_off_or_damaged_is_named(how, text, options, monkeypatch, tmp_path):
+    warm = _WarmTier()
+    monkeypatch.setattr(feed_client, "clickhouse_client", lambda: warm)
+    monkeypatch.setattr(cli, "_errors", cli.Console(stderr=True, width=500))
+    result = run(app, ["replay", _recording(tmp_path / "a.gz", how), "--exchange", "binance", *options])
+    assert result.exit_code == 1
+    assert re.search(rf"^k2: {tmp_path / 'a.gz'}: {text}", result.output.strip(), re.MULTILINE), result.output
+    assert "Aborted" not in result.output
+    assert not warm.inserts
+
+
+def test_a_recording_that_is_cut_off_says_what_was_sent_before(tmp_path):
+    warm = _WarmTier()
+    (tmp_path / "whole").write_text('{"T":1767225600000}\n' * 1000)
+    files = [tmp_path / "whole", _recording(tmp_path / "a.gz", "cut off")]
+    with pytest.raises(FeedError, match=r"the first 999 messages were sent, the rest was not\..*without the messages"):
+        Feeder(warm, "binance").send(read_messages(files), batch=999)
+    assert sum(block.count(b"\n") for block in warm.inserts) == 999
 
 
 def test_generate_writes_the_same_file_twice(tmp_path):
