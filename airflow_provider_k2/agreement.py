@@ -52,8 +52,7 @@ def agree(
         # What the old source's windows prove says nothing about the new one.
         last = None
     _check_identity(table, last, stored, identities)
-    # A backfill before the first scheduled window carries 0: that proves nothing.
-    proven = (last.watermark or None) if last else None
+    proven = state.watermark if last else None
     if stored is None:
         if proven is None:
             return table.start

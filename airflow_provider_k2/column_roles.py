@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.clickhouse_types import unwrap
 from airflow_provider_k2.exceptions import TypePlanError
+from airflow_provider_k2.sql import cursor_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,10 @@ def check_roles(table: TableConfig, plan: TypePlan) -> None:
 
     :raises TypePlanError: naming all that cannot play it, each with the mend.
     """
-    problems = [*_missing(table, plan), *_keys(table, plan), *_partition(table, plan), *_grows(table, plan)]
+    problems = [
+        *_missing(table, plan), *_keys(table, plan), *_partition(table, plan), *_event_time(table, plan),
+        *_grows(table, plan),
+    ]  # fmt: skip
     if problems:
         raise TypePlanError(f"{table.name}: {'; '.join(problems)}. Nothing was moved.")
 
@@ -67,6 +71,17 @@ def _partition(table: TableConfig, plan: TypePlan) -> Iterator[str]:
             yield (
                 f"partition {part} is called {part.name} in the cold table, and so is a column that goes cold; add the column "
                 f"{part.name} to `exclude`, or rename it in a view"
+            )
+
+
+def _event_time(table: TableConfig, plan: TypePlan) -> Iterator[str]:
+    """What makes no buckets; unlike a cursor it may be null, such rows are compared together."""
+    if table.event_time in plan.names:
+        column = plan[table.event_time]
+        if cursor_problem(str(unwrap(column.source)[0])):
+            yield (
+                f"event_time column {table.event_time} is {column.source}, by which rows cannot be put into buckets; name a column "
+                "of a date, time or integer type (up to 64 bits)"
             )
 
 

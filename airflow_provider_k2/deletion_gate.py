@@ -26,6 +26,7 @@ from airflow_provider_k2.reconciliation.missing import find_missing
 from airflow_provider_k2.reconciliation.partitions import WarmPartitions, shortened
 from airflow_provider_k2.reconciliation.results import store
 from airflow_provider_k2.reconciliation.retention import (
+    ANNULLED_ACTION,
     HOLD_ACTION,
     MARKS,
     PUT_BACK_ACTION,
@@ -279,6 +280,10 @@ class _Run:
         except K2Error as error:
             # What cannot be proven because a service is down is not proven, and the TTL does not wait for it.
             return Proof(0, problem=str(error).rstrip("."))
+        except Exception as error:
+            # Neither is what breaks in a library, or here: the rows are gone before anybody has read a traceback.
+            self.log.exception("%s: the rows that the TTL deletes cannot be compared.", self.table.name)
+            return Proof(0, problem=f"the comparison broke off with {type(error).__name__}: {str(error).rstrip('.')}")
 
     def _protect(self, risk: Risk, proof: Proof, why: str) -> None:
         """Take the TTL away, or only say so."""
@@ -381,8 +386,16 @@ class _Run:
             try:
                 self.warm.drop(parts)
             except EngineError as error:
-                # A merge took one of the parts, say. Some may be gone: what is left is proven row by row.
                 self.log.warning("%s: %s", self.table.name, error)
+                if _is_answer(error) and self._all_there(unit, parts):
+                    # Nothing is gone. The record of it would hide a later loss, and a refusal does not go away by trying.
+                    said = " ".join(str(error).split()).rstrip(".")
+                    self._note(ANNULLED_ACTION, proven.lower, proven.upper, f"{reason}; it was not dropped: {said}")
+                    before -= rows
+                    why = f"it is proven, but could not be dropped: {said}"
+                    proof = Proof(proof.counted, proof.warm, proof.cold, problem=why, refused=True)
+                    break
+                # A merge took one of the parts, say. Some may be gone: what is left is proven row by row.
                 proof = Proof(proof.counted, proof.warm, proof.cold, problem=str(error))
                 before -= self.warm.rows(unit.names)
                 continue
@@ -393,6 +406,14 @@ class _Run:
             return not late
         self._keep(unit, proof, before)
         return False
+
+    def _all_there(self, unit: Unit, parts: frozenset[str]) -> bool:
+        """Whether a drop that was refused has dropped nothing for sure."""
+        try:
+            return parts <= self.warm.parts(unit.names)
+        except K2Error as error:
+            self.log.warning("%s: %s", self.table.name, error)
+            return False
 
     def _prove_unit(self, unit: Unit, ranges: tuple[ProofRange, ...]) -> tuple[ProofRange | None, Proof]:
         """The first range by which a unit is proven, and its proof; of those that fail the last one."""
@@ -458,8 +479,16 @@ class _Run:
         """How to mend what a proof found, as commands."""
         name = self.table.name
         again = f", then run `k2 retention {name}`"
+        if proof.refused:
+            return f"give the gate the right, or ClickHouse the limit (`max_partition_size_to_drop`), that it asks for{again}"
         if proof.problem is not None:
             return f"see `k2 verify {name}`{again}"
+        if proof.uncompared:
+            return (
+                f"run the offload (`{_trigger({'tables': [name]})}`), which adds new columns with the next rows, or says what to "
+                f"do; a column that somebody renamed or dropped in the cold table has to be renamed back, and one with a TTL of "
+                f"its own excluded (`exclude`){again}"
+            )
         if proof.pending:
             return f"offload them (`{_trigger({'tables': [name]})}`){again}"
         if proof.astray is not None:
@@ -500,6 +529,13 @@ class _Run:
             self.ledger.note(
                 self.table, self.lease.lease, who=self.holder, action=action, before=before, after=after, reason=reason
             )
+
+
+def _is_answer(error: EngineError) -> bool:
+    """Whether ClickHouse has answered: what it got before a connection broke off it may do later."""
+    from clickhouse_driver.errors import ServerException
+
+    return error.__cause__ is None or isinstance(error.__cause__, ServerException)
 
 
 def _trigger(conf: dict[str, Any]) -> str:

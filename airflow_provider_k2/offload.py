@@ -19,7 +19,14 @@ from airflow_provider_k2.commit.existing import count_rows, range_filter
 from airflow_provider_k2.commit.record import CommitRecord
 from airflow_provider_k2.commit.refusal import refuse_less
 from airflow_provider_k2.engines import Engine, WindowJob
-from airflow_provider_k2.exceptions import K2Error, LeaseHeldError, LeaseLostError, ProofError, WatermarkError
+from airflow_provider_k2.exceptions import (
+    K2Error,
+    LeaseHeldError,
+    LeaseLostError,
+    ProofError,
+    ReplacedByLessError,
+    WatermarkError,
+)
 from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS, Lease
 from airflow_provider_k2.warm import WarmFacts, WarmTable
@@ -281,6 +288,7 @@ class _Run:
         if asked is None:
             return Window(watermark, max(watermark, horizon))
         self._refuse_wrong_bounds(asked)
+        self._refuse_emptied_columns()
         upper = min(asked.upper, horizon)
         if upper < asked.upper:
             self.log.info(
@@ -304,6 +312,19 @@ class _Run:
             raise WatermarkError(
                 f"{self.table.name}: the range ends at {asked.upper}, which as epoch microseconds is no recent time. Nothing was "
                 "moved; write times, like 2026-11-24T00:00:00+00:00."
+            )
+
+    def _refuse_emptied_columns(self) -> None:
+        """Refuse to do a range again whose values may be gone while its rows are there: a count of rows would not tell.
+
+        :raises ReplacedByLessError: naming the columns that have a TTL of their own.
+        """
+        emptied = self.warm.emptied_columns
+        if emptied and not self.request.force:
+            raise ReplacedByLessError(
+                f"{self.table.name}: ClickHouse empties column {', '.join(emptied)} of {self.table.identity_source} after a time "
+                "(it has a TTL of its own), so rows that are done again could overwrite good values of the cold tier with empty "
+                "ones. Nothing was replaced; where the warm values are still whole, run again with `force`."
             )
 
     def _move(self, window: Window, engine: Engine) -> None:

@@ -10,6 +10,7 @@ visibility).
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -32,14 +33,16 @@ from airflow_provider_k2.reconciliation.buckets import (
     pair,
 )
 from airflow_provider_k2.reconciliation.cold_side import ColdSide
+from airflow_provider_k2.reconciliation.missing import common, find_missing
 from airflow_provider_k2.reconciliation.retention import read_retention
-from airflow_provider_k2.reconciliation.warm_side import measure_warm
+from airflow_provider_k2.reconciliation.warm_side import cursor_range, measure_warm
 from airflow_provider_k2.sql import is_time_type
-from airflow_provider_k2.type_plan import TypePlan
 from airflow_provider_k2.warm import WarmTable
-from airflow_provider_k2.windows import Window
+from airflow_provider_k2.windows import Window, describe_cursor, iso_cursor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyiceberg.table import Table
 
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
@@ -119,7 +122,7 @@ class Reconciler:
             return replace(base, problem=str(error))
         watermark = self._watermark(table, state, stored)
         base = replace(base, watermark=watermark)
-        plan, notes = _common(table, warm, cold)
+        plan, uncompared = common(warm, cold)
         column = bucket_column(table)
         if column not in plan.names:
             raise TableListError(
@@ -135,7 +138,7 @@ class Reconciler:
         side = self._cold_side(table, cold, plan.names, scope, measure.floor)
         buckets = pair(measure.buckets, side.measure(scope, measure.floor, measure.pending_keys), scope)
         nothing = state.head is None and stored is None and measure.pending > 0
-        return replace(
+        verdict = replace(
             base,
             pending=measure.pending,
             buckets=buckets,
@@ -144,8 +147,39 @@ class Reconciler:
             intact_from=scope.intact_from(measure.floor),
             reader=side.name,
             problem=f"nothing has been offloaded yet, {measure.pending:,} rows are pending" if nothing else None,
-            notes=(*notes, *((note,) if note else ())),
+            notes=(
+                *_not_compared(uncompared, warm.emptied_columns),
+                *((note,) if note else ()),
+            ),
+            uncompared=uncompared,
         )
+        return self._with_missing(verdict, warm, scope)
+
+    def _with_missing(self, verdict: TableVerdict, warm: WarmTable, scope: Scope) -> TableVerdict:
+        """Look for what is left of partly expired buckets row by row: their sums cannot tell whether it is cold."""
+        table = warm.table
+        left = [bucket for bucket in verdict.partly_expired if bucket.warm.rows]
+        unseen = [bucket for bucket in left if bucket.start is None]
+        if table.mode == "upsert" and scope.column not in table.key:
+            # A key may have left a bucket: its older row there is not cold, and should not be.
+            unseen = left
+        if unseen:
+            rows = sum(bucket.warm.rows for bucket in unseen)
+            note = f"{rows:,} rows of partly expired buckets, without a {scope.column} or with one that a later row may change"
+            verdict = replace(verdict, notes=(*verdict.notes, f"{note}, were not looked for in the cold tier"))
+        if len(unseen) == len(left):
+            return verdict
+        until = scope.expiring_to if scope.until is None else min(scope.until, scope.expiring_to)
+        if not find_missing(self, table, verdict, scope.since, until).rows:
+            return verdict
+        buckets, notes = [], []
+        for bucket in verdict.buckets:
+            alone = replace(verdict, buckets=(bucket,))
+            missing = find_missing(self, table, alone, scope.since, until)
+            buckets.append(replace(bucket, missing=missing.rows))
+            if missing.lower is not None and missing.upper is not None:
+                notes.append(_not_cold(buckets[-1], verdict, warm, Window(missing.lower, missing.upper)))
+        return replace(verdict, buckets=tuple(buckets), notes=(*verdict.notes, *notes))
 
     def _cold_side(
         self, table: TableConfig, cold: Table, columns: tuple[str, ...], scope: Scope, floor: int | None
@@ -179,6 +213,19 @@ class Reconciler:
         return floor
 
 
+def _not_cold(bucket: Bucket, verdict: TableVerdict, warm: WarmTable, inside: Window) -> str:
+    """Note about warm rows of a partly expired bucket that are not cold, with the mend: a repair leaves such buckets alone."""
+    window = inside if warm.table.mode == "append" else cursor_range(warm, verdict.column, inside) or inside
+    bounds = {name: iso_cursor(getattr(window, name), warm.is_time) for name in ("lower", "upper")}
+    conf = json.dumps({"tables": [verdict.table], **bounds})
+    return (
+        f"{bucket.missing:,} warm rows in the bucket that begins at {describe_cursor(bucket.start or 0, verdict.is_time)} are not "
+        f"cold, though the cold tier holds more rows there ({bucket.warm.rows:,} warm, {bucket.cold.rows:,} cold rows that may "
+        "expire); a repair leaves that bucket alone, as the cold tier may hold the only copy of its other rows. Offload just "
+        f"the range of these rows: `airflow dags trigger k2_offload --conf '{conf}'`; it refuses to replace rows by fewer ones"
+    )
+
+
 def _without_target(table: TableConfig, warm: WarmTable, stored: StoredWatermark | None) -> TableVerdict:
     """Verdict for a table whose cold table does not exist.
 
@@ -196,9 +243,9 @@ def _without_target(table: TableConfig, warm: WarmTable, stored: StoredWatermark
     return replace(verdict, is_time=warm.is_time, problem=problem)
 
 
-def _common(table: TableConfig, warm: WarmTable, cold: Table) -> tuple[TypePlan, tuple[str, ...]]:
-    """The columns that both tiers hold, and a note for those that the cold table has not got yet."""
-    held = {field.name for field in cold.schema().fields}
-    missing = [name for name in warm.plan.names if name not in held]
-    plan = TypePlan(tuple(column for column in warm.plan.columns if column.name in held))
-    return plan, (f"not yet in the cold table, not compared: {', '.join(missing)}",) if missing else ()
+def _not_compared(names: tuple[str, ...], emptied: tuple[str, ...]) -> Iterator[str]:
+    """Notes for columns that were left out of a comparison."""
+    if absent := [name for name in names if name not in emptied]:
+        yield f"not yet in the cold table, not compared: {', '.join(absent)}"
+    if emptied:
+        yield f"emptied by a TTL of its own, not compared: {', '.join(emptied)}"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.exceptions import WatermarkError
-from airflow_provider_k2.windows import Window, to_micros
+from airflow_provider_k2.windows import Window, describe_cursor, to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,13 +94,22 @@ def read_comparison(
     start, end = interval
     if since is None and until is None and run_type == "backfill" and start is not None and end is not None:
         since, until = to_micros(start), to_micros(end)
-    if since is not None and until is not None and since >= until:
-        raise WatermarkError(
-            f"The asked range is empty: it begins at {since} and ends at {until}. Nothing was compared; swap the bounds."
-        )
+    refuse_empty(since, until)
     return AskedComparison(
         since, until, asked_flag(conf, "repair"), asked_flag(conf, "force") or False, asked_tables(conf)
     )
+
+
+def refuse_empty(since: int | None, until: int | None) -> None:
+    """Refuse bounds of a comparison between which no row lies: nothing compared would look equal.
+
+    :raises WatermarkError: when both are given and the first is not below the second.
+    """
+    if since is not None and until is not None and since >= until:
+        raise WatermarkError(
+            f"The asked range is empty: it begins at {describe_cursor(since)} and ends at {describe_cursor(until)}, exclusive. "
+            f"Nothing was compared; {'swap the bounds' if since > until else 'let `until` be later than `since`'}."
+        )
 
 
 def asked_tables(conf: Mapping[str, Any]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.checksum.warm import checksum_expression, row_expression
 from airflow_provider_k2.column_roles import check_roles
+from airflow_provider_k2.column_ttl import column_ttls
 from airflow_provider_k2.exceptions import TypePlanError
 from airflow_provider_k2.sql import (
     cursor_condition,
@@ -126,6 +127,12 @@ class WarmTable:
     def is_time(self) -> bool:
         """Whether the cursor holds time."""
         return is_time_type(self.cursor_type)
+
+    @cached_property
+    def emptied_columns(self) -> tuple[str, ...]:
+        """Columns of the plan that ClickHouse empties after a time, while their rows stay; a view has those of what is below."""
+        ttls = column_ttls(self.hook.create_query(self.table.identity_source))
+        return tuple(name for name in self.plan.names if name in ttls)
 
     def uuid(self) -> str:
         """Identity of the source."""

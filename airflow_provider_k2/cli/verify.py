@@ -76,7 +76,7 @@ def verify(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
     """
     with command() as out:
         from airflow_provider_k2.reconcile import WIDTHS, Reconciler
-        from airflow_provider_k2.run_request import read_bound
+        from airflow_provider_k2.run_request import read_bound, refuse_empty
 
         if bucket not in WIDTHS:
             print(f"--bucket {bucket!r} is not known: use {' or '.join(WIDTHS)}.", file=sys.stderr)
@@ -87,6 +87,7 @@ def verify(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
         bounds = {
             name: None if text is None else read_bound(text) for name, text in (("since", since), ("until", until))
         }
+        refuse_empty(bounds["since"], bounds["until"])
         chosen = read_tables(tables_file).select(tables)
         hooks = connect(clickhouse_conn_id, iceberg_conn_id, watermark_conn_id)
         reconciler = Reconciler(hooks.clickhouse, hooks.iceberg, hooks.ledger, threads)
@@ -196,7 +197,7 @@ def _remarks(result: _Result) -> list[str]:
                 f"{name}: the oldest {len(verdict.partly_expired)} bucket(s) have partly expired in the warm tier "
                 f"({warm:,} of {cold:,} rows are left there) and are not counted above."
             )
-        if verdict.divergent and result.repaired_rows is None:
+        if any(not bucket.missing for bucket in verdict.divergent) and result.repaired_rows is None:
             lines.append(f"{name}: to replace what differs, run `k2 verify {name} --repair`.")
     return lines
 
@@ -215,7 +216,8 @@ def _show_buckets(console: Any, verdict: TableVerdict, every: bool) -> None:
         table.add_row(
             "no value" if bucket.start is None else show_cursor(bucket.start, verdict.is_time),
             f"{bucket.warm.rows:,}", f"{bucket.cold.rows:,}", f"{bucket.warm.checksum:016x}",
-            f"{bucket.cold.checksum:016x}", bucket.status.value,
+            f"{bucket.cold.checksum:016x}",
+            f"{bucket.outcome.value}, {bucket.missing:,} warm rows not cold" if bucket.missing else bucket.outcome.value,
         )  # fmt: skip
     console.print(table)
 
@@ -269,7 +271,8 @@ def _bucket(bucket: Bucket, time: bool) -> dict[str, Any]:
         "start": json_cursor(bucket.start, time),
         "end": json_cursor(bucket.end, time),
         "expiring": bucket.expiring,
-        "status": bucket.status.value,
+        "status": bucket.outcome.value,
+        "missing": bucket.missing,
         **{
             side: {"rows": facts.rows, "checksum": f"{facts.checksum:016x}"}
             for side, facts in (("warm", bucket.warm), ("cold", bucket.cold))

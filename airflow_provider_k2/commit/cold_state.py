@@ -45,8 +45,8 @@ class ColdState:
 
     @property
     def watermark(self) -> int | None:
-        """The watermark that the cold tier proves, or None."""
-        return self.last.watermark if self.last else None
+        """The watermark that the cold tier proves, or None. A backfill before the first scheduled window carries 0: no proof."""
+        return (self.last.watermark or None) if self.last else None
 
     @property
     def high_water(self) -> int:

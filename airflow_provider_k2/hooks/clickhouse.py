@@ -1,7 +1,8 @@
 """Hook that serves one Airflow connection to both of ClickHouse's protocols.
 
-Control queries travel on the native protocol, through airflow-clickhouse-plugin (this is the only module that imports it,
-because it caps Airflow below 3.4). Bulk streams travel over HTTP, through clickhouse-connect.
+Control queries travel on the native protocol, by a subclass of airflow-clickhouse-plugin's hook, which lends its type of
+connection and its way to clickhouse-driver (this is the only module that imports it, because it caps Airflow below 3.4). Bulk
+streams travel over HTTP, through clickhouse-connect.
 
 The plugin and Airflow's official ``clickhousedb`` provider share the connection id ``clickhouse_default`` but read its
 port differently; this hook reads both forms: port 8123 or 8443 is HTTP's, any other is the native one. The extras
@@ -254,6 +255,15 @@ class ClickHouseHook(BaseHook):
                 "moved and the watermark stands; create it, or correct `source` in the table list."
             )
         return [(str(name), str(kind)) for name, kind in rows]
+
+    def create_query(self, source: str) -> str:
+        """The statement that makes a warm object as it is now; empty when it does not exist."""
+        database, _, table = source.partition(".")
+        rows = self.execute(
+            "SELECT create_table_query FROM system.tables WHERE database = %(database)s AND name = %(name)s",
+            {"database": database, "name": table},
+        )
+        return str(rows[0][0]) if rows else ""
 
     def table_uuid(self, source: str) -> str:
         """UUID of a warm object: the identity that a re-creation changes.

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from airflow_provider_k2.windows import LAST_CURSOR
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -23,10 +25,10 @@ SPARK_ROWS = 100_000_000
 """Cold rows above which Spark reads them, where it may. Arrow sums 0.5 to 1.2 million rows a second in one worker, Spark about
 0.1 million a core: below this, Arrow is done in minutes, and only a cluster of many cores would be quicker."""
 
-EARLIEST = -2_208_988_800_000_000
-"""1900-01-01, where ClickHouse's DateTime64 begins, in epoch microseconds."""
-LATEST = 7_258_118_400_000_000
-"""2200-01-01 in epoch microseconds."""
+EARLIEST = -(2**63)
+"""Open lower end, below every time and every integer: no reader makes a bound of it."""
+LATEST = LAST_CURSOR + 1
+"""Open upper end, likewise: above every time, and above every cursor, whether time or integer."""
 
 
 class Status(StrEnum):
@@ -128,6 +130,15 @@ class Scope:
         return max(bounds)
 
     @property
+    def expiring_to(self) -> int:
+        """Bucket value at or above which no row counts as expiring, whatever bucket it is in."""
+        retention = self.retention
+        if retention.column not in (None, self.column):
+            return LATEST
+        ends = [EARLIEST if retention.dropped is None else retention.dropped, *(upper for _, upper in retention.gone)]
+        return max(ends if retention.column is None else [*ends, retention.edge])
+
+    @property
     def is_part(self) -> bool:
         """Whether only a part of the table is looked at."""
         return self.since is not None or self.until is not None
@@ -141,6 +152,7 @@ class Bucket:
         column is null.
     :param end: exclusive upper bound.
     :param expiring: whether the warm tier may have deleted rows of it.
+    :param missing: warm rows that were looked for one by one and are not cold; only partly expired buckets have some.
     """
 
     start: int | None
@@ -148,10 +160,16 @@ class Bucket:
     expiring: bool
     warm: Facts
     cold: Facts
+    missing: int = 0
+
+    @property
+    def outcome(self) -> Status:
+        """Outcome of the comparison, and of the search for what is left of a partly expired bucket."""
+        return Status.DIFFERS if self.missing else self.status
 
     @property
     def status(self) -> Status:
-        """Outcome of the comparison."""
+        """Outcome by the sums alone: they cannot tell whether what is left of a partly expired bucket is cold."""
         if self.warm.rows == self.cold.rows and self.warm.checksum == self.cold.checksum:
             return Status.EQUAL
         if self.expiring and self.warm.rows < self.cold.rows:
@@ -186,6 +204,8 @@ class TableVerdict:
     :param seconds: how long the comparison took.
     :param problem: why nothing could be compared, or None.
     :param notes: what a reader has to know besides.
+    :param uncompared: columns of the source that the cold table lacks, or that have a TTL of their own: that rows are equal says
+        nothing about them.
     """
 
     table: str
@@ -202,20 +222,21 @@ class TableVerdict:
     seconds: float = 0.0
     problem: str | None = None
     notes: tuple[str, ...] = ()
+    uncompared: tuple[str, ...] = ()
 
     @property
     def compared(self) -> tuple[Bucket, ...]:
-        """Buckets that must be equal."""
+        """Buckets whose sums must be equal."""
         return tuple(bucket for bucket in self.buckets if bucket.status is not Status.PARTLY_EXPIRED)
 
     @property
     def divergent(self) -> tuple[Bucket, ...]:
         """Buckets that differ."""
-        return tuple(bucket for bucket in self.buckets if bucket.status is Status.DIFFERS)
+        return tuple(bucket for bucket in self.buckets if bucket.outcome is Status.DIFFERS)
 
     @property
     def partly_expired(self) -> tuple[Bucket, ...]:
-        """Buckets of which the warm tier has deleted rows, as its TTL allows."""
+        """Buckets of which the warm tier has deleted rows, as its TTL allows; what is left of them may be missing all the same."""
         return tuple(bucket for bucket in self.buckets if bucket.status is Status.PARTLY_EXPIRED)
 
     @property
@@ -269,7 +290,11 @@ class TableVerdict:
         if self.divergent:
             buckets, rows = len(self.divergent), self.cold_rows - self.warm_rows
             what = f"{buckets} bucket{'s differ' if buckets > 1 else ' differs'}"
-            return f"{what} ({rows:+,} cold rows)" if rows else f"{what} (in content)"
+            missing = sum(bucket.missing for bucket in self.divergent)
+            lacks = [f"{missing:,} warm rows not cold"] if missing else []
+            sums = f"{rows:+,} cold rows" if rows else "in content"
+            summed = [sums] if any(not bucket.missing for bucket in self.divergent) else []
+            return f"{what} ({'; '.join(summed + lacks)})"
         return "warm = cold"
 
 
@@ -290,7 +315,8 @@ def pair(warm: Mapping[BucketKey, Facts], cold: Mapping[BucketKey, Facts], scope
 def _bounds(number: int | None, scope: Scope) -> tuple[int | None, int | None]:
     if number is None:
         return None, None
-    start, end = number * scope.width, (number + 1) * scope.width
+    # The ledger keeps bounds as signed integers of 64 bits, beyond which the outermost buckets of integers would reach.
+    start, end = max(number * scope.width, EARLIEST), min((number + 1) * scope.width, LATEST)
     return (
         start if scope.since is None else max(start, scope.since),
         end if scope.until is None else min(end, scope.until),

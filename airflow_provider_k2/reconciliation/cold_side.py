@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from airflow_provider_k2.checksum.cold import row_hashes, words
-from airflow_provider_k2.commit.existing import range_filter
+from airflow_provider_k2.commit.existing import _literal
 from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BucketKey, Facts, Scope
 from airflow_provider_k2.windows import Window
@@ -66,7 +66,7 @@ class ColdSide:
         reader = _Reader(self, scope, floor, pending_keys)
         total: dict[BucketKey, Facts] = {}
         with (
-            self._readable(),
+            readable(self.table, self.cold),
             ThreadPoolExecutor(self.threads, thread_name_prefix="k2-verify") as pool,
         ):
             for buckets in pool.map(reader.sum_file, self._files(scope, floor)):
@@ -78,7 +78,7 @@ class ColdSide:
 
         :raises EngineError: when the manifests cannot be read.
         """
-        with self._readable():
+        with readable(self.table, self.cold):
             return sum(task.file.record_count for task in self._files(scope, floor))
 
     def _files(self, scope: Scope, floor: int | None) -> list[FileScanTask]:
@@ -88,28 +88,39 @@ class ColdSide:
             self._planned[scope, floor] = sorted(tasks, key=lambda task: -task.file.file_size_in_bytes)
         return self._planned[scope, floor]
 
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise EngineError(
-                f"{self.table.name}: the cold table's files of snapshot {self.cold.metadata.current_snapshot_id} "
-                f"cannot be read: {error}. Nothing was changed; check the object store, and run it again if snapshots "
-                "were expired meanwhile."
-            ) from error
-
     def _filter(self, scope: Scope, floor: int | None) -> BooleanExpression:
         """Filter that rules files out by their statistics; rows are chosen exactly afterwards."""
         from pyiceberg.expressions import IsNull, Or, Reference
 
-        inside = range_filter(self.cold, scope.column, span(self.table, scope, floor))
+        inside = span_filter(self.cold, scope.column, span(self.table, scope, floor))
         # Rows without a bucket value are in no range, but are compared too.
         return inside if scope.is_part else Or(inside, IsNull(term=Reference(scope.column)))
 
 
+@contextmanager
+def readable(table: TableConfig, cold: Table, file: str | None = None) -> Iterator[None]:
+    """Tell of files that cannot be read, whatever the library that reads them makes of it.
+
+    :param file: the one that is read, where it is known.
+    :raises EngineError: naming the table, and the file.
+    """
+    import pyarrow as pa
+
+    try:
+        yield
+    # A cut file is an ArrowInvalid or the end of a manifest; what pyiceberg cannot read, as equality deletes, one of the others.
+    except (OSError, EOFError, pa.ArrowException, ValueError, NotImplementedError) as error:
+        what = str(error).strip().rstrip(".") or type(error).__name__
+        raise EngineError(
+            f"{table.name}: {f'{file}, a file of the cold table,' if file else 'a file of the cold table'} of snapshot "
+            f"{cold.metadata.current_snapshot_id} cannot be read: {what}. Nothing was changed; check the object store, restore "
+            "the file if it is damaged, compact the table if it has equality deletes, and run it again if snapshots were "
+            "expired meanwhile."
+        ) from error
+
+
 def span(table: TableConfig, scope: Scope, floor: int | None) -> Window:
-    """Range of the bucket column in which every row of a scope lies that has a value there. Pure.
+    """Range of the bucket column in which every row of a scope lies that has a value there; its ends may be open. Pure.
 
     :param floor: smallest bucket value in the warm tier.
     """
@@ -120,6 +131,18 @@ def span(table: TableConfig, scope: Scope, floor: int | None) -> Window:
     kept = scope.intact_from(floor)
     kept = kept if floor is None else min(kept, floor)
     return Window(min(max(lower, kept), upper), upper)
+
+
+def span_filter(cold: Table, column: str, span: Window) -> BooleanExpression:
+    """Iceberg filter for a span: as :func:`range_filter`, but an open end is none, as no time is there to express it by."""
+    from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, And, GreaterThanOrEqual, LessThan
+
+    if span.is_empty:
+        return AlwaysFalse()
+    kind = cold.schema().find_type(column)
+    above = GreaterThanOrEqual(column, _literal(kind, span.lower)) if span.lower > EARLIEST else AlwaysTrue()
+    below = LessThan(column, _literal(kind, span.upper)) if span.upper < LATEST else AlwaysTrue()
+    return And(above, below)
 
 
 class _Reader:
@@ -136,8 +159,9 @@ class _Reader:
 
     def sum_file(self, task: FileScanTask) -> dict[BucketKey, Facts]:
         total: dict[BucketKey, Facts] = {}
-        for batch in self._batches(task):
-            _merge(total, self.sum_batch(batch))
+        with readable(self.side.table, self.side.cold, task.file.file_path):
+            for batch in self._batches(task):
+                _merge(total, self.sum_batch(batch))
         return total
 
     def _batches(self, task: FileScanTask) -> Iterator[pa.RecordBatch]:

@@ -103,6 +103,8 @@ class Proof:
     :param missing: rows of partly deleted buckets that are in the warm tier and not in the cold one.
     :param missing_in: range of the bucket column in which these lie, or None.
     :param problem: why nothing could be compared, or None.
+    :param uncompared: columns of the source that the cold table lacks, or that have a TTL of their own.
+    :param refused: whether the rows are proven, and ClickHouse refuses to drop them; ``problem`` says why.
     """
 
     counted: int
@@ -113,12 +115,20 @@ class Proof:
     missing: int = 0
     missing_in: tuple[int, int] | None = None
     problem: str | None = None
+    uncompared: tuple[str, ...] = ()
+    refused: bool = False
 
     @property
     def refusal(self) -> str | None:
         """Why the rows must stay; None when every one of them is proven to be cold."""
         if self.problem is not None:
             return self.problem
+        if self.uncompared:
+            several = len(self.uncompared) > 1
+            return (
+                f"column{'s' if several else ''} {', '.join(self.uncompared)} {'are' if several else 'is'} not in the cold table "
+                "or emptied by a TTL of its own, so the warm rows may be the only copy of what is in there, whatever else is equal"
+            )
         if self.pending:
             return f"{self.pending:,} rows are not cold yet (at or above the watermark)"
         if self.differing:
@@ -209,4 +219,5 @@ def read_proof(verdict: TableVerdict, counted: int, missing: Missing) -> Proof:
         missing=missing.rows,
         missing_in=None if missing.lower is None or missing.upper is None else (missing.lower, missing.upper),
         problem=verdict.problem,
+        uncompared=verdict.uncompared,
     )

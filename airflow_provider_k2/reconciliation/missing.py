@@ -14,7 +14,10 @@ from airflow_provider_k2.checksum.cold import row_hashes
 from airflow_provider_k2.checksum.warm import row_expression
 from airflow_provider_k2.cold_schema import held_types
 from airflow_provider_k2.commit.existing import range_filter
+from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.reconciliation.cold_side import readable
 from airflow_provider_k2.sql import cursor_condition, cursor_expression, quote_identifier, quote_qualified
+from airflow_provider_k2.type_plan import TypePlan
 from airflow_provider_k2.warm import WarmTable
 from airflow_provider_k2.windows import Window
 
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from airflow_provider_k2.reconcile import Reconciler
     from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
     from airflow_provider_k2.tables import TableConfig
-    from airflow_provider_k2.type_plan import TypePlan
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 Values = np.ndarray[Any, np.dtype[np.int64]]
@@ -61,21 +63,35 @@ def find_missing(
 
     :param since: bounds that the verdict is restricted to.
     :param until: exclusive.
+    :raises EngineError: when the cold tier cannot be read, or a column has come or gone since the verdict.
     """
     spans = list(join(verdict.partly_expired, since, until))
     cold = reconciler.iceberg.load(table.target) if spans else None
     if cold is None or verdict.watermark is None:
         return Missing()
     warm = WarmTable(table, reconciler.clickhouse, held_types(cold))
-    held = {field.name for field in cold.schema().fields}
-    names = tuple(name for name in warm.plan.names if name in held)
-    plan = type(warm.plan)(tuple(warm.plan[name] for name in names))
+    plan, uncompared = common(warm, cold)
+    if uncompared != verdict.uncompared:
+        # The verdict speaks of other columns than these rows would be compared by.
+        raise EngineError(
+            f"{table.name}: the columns of {table.source} or {table.target} changed while they were compared. Nothing was "
+            "changed; run it again."
+        )
     below = Window(table.start, max(table.start, verdict.watermark))
     found = Missing()
     for span in spans:
         hashes, values = _warm_rows(warm, plan, verdict.column, span, below)
-        found |= lacking(hashes, values, _cold_hashes(cold, names, verdict.column, span))
+        with readable(table, cold):
+            there = _cold_hashes(cold, plan.names, verdict.column, span)
+        found |= lacking(hashes, values, there)
     return found
+
+
+def common(warm: WarmTable, cold: Table) -> tuple[TypePlan, tuple[str, ...]]:
+    """The columns that both tiers keep, and names of the others: those that the cold table lacks, or ClickHouse empties."""
+    kept = {field.name for field in cold.schema().fields} - set(warm.emptied_columns)
+    plan = TypePlan(tuple(column for column in warm.plan.columns if column.name in kept))
+    return plan, tuple(name for name in warm.plan.names if name not in kept)
 
 
 def join(buckets: Sequence[Bucket], since: int | None, until: int | None) -> Iterable[Window]:

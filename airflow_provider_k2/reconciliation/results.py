@@ -19,7 +19,7 @@ def store(ledger: WatermarkHook, table: TableConfig, verdict: TableVerdict, run_
         (
             run_id, table.pipeline, table.target, verdict.watermark, verdict.snapshot_id, bucket.start, bucket.end,
             bucket.expiring, bucket.warm.rows, bucket.cold.rows, bucket.warm.checksum, bucket.cold.checksum,
-            bucket.status.value,
+            bucket.outcome.value,
         )
         for bucket in verdict.buckets
     ]  # fmt: skip

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 RETENTION_ACTION = "retention"
 """Action of the ledger's events that tell of a deliberate deletion: ``after`` is the bucket value below which warm rows
 were dropped, from ``before`` on; ``before`` is null where all rows below were."""
+ANNULLED_ACTION = "retention annulled"
+"""Action of the ledger's events that take a deletion back which ClickHouse refused: the last one of these bounds never was."""
 RESET_ACTION = "reset"
 """Action of the ledger's events that accept a re-created source: ``after`` is where it begins."""
 
@@ -153,9 +155,11 @@ def deletions(marks: Sequence[Mark]) -> tuple[int | None, tuple[tuple[int, int],
 
     :returns: the value below which everything was, or None; and the ranges above it, in order and apart.
     """
-    # A reset's `before` is the watermark that it left.
-    bounds = [(None if mark.action == RESET_ACTION else mark.before, mark.after) for mark in marks
-              if mark.action in (RETENTION_ACTION, RESET_ACTION) and mark.after]  # fmt: skip
+    bounds: list[tuple[int | None, int]] = []
+    for mark in _happened(marks):
+        if mark.action in (RETENTION_ACTION, RESET_ACTION) and mark.after:
+            # A reset's `before` is the watermark that it left.
+            bounds.append((None if mark.action == RESET_ACTION else mark.before, mark.after))
     below = max((upper for lower, upper in bounds if lower is None), default=None)
     apart: list[tuple[int, int]] = []
     for lower, upper in sorted((lower, upper) for lower, upper in bounds if lower is not None):
@@ -168,7 +172,25 @@ def deletions(marks: Sequence[Mark]) -> tuple[int | None, tuple[tuple[int, int],
     return below, tuple(apart)
 
 
-MARKS = (RETENTION_ACTION, RESET_ACTION, HOLD_ACTION, PUT_BACK_ACTION)
+def _happened(marks: Sequence[Mark]) -> list[Mark]:
+    """Events without the deletions that were annulled.
+
+    One event goes for each annulment, not its range: an earlier event of the same rows, or of rows below them, stands.
+    """
+    happened: list[Mark] = []
+    for mark in marks:
+        if mark.action != ANNULLED_ACTION:
+            happened.append(mark)
+            continue
+        for place in reversed(range(len(happened))):
+            other = happened[place]
+            if (other.action, other.before, other.after) == (RETENTION_ACTION, mark.before, mark.after):
+                del happened[place]
+                break
+    return happened
+
+
+MARKS = (RETENTION_ACTION, ANNULLED_ACTION, RESET_ACTION, HOLD_ACTION, PUT_BACK_ACTION)
 """Events that say what the warm tier need not hold any more."""
 
 
@@ -212,6 +234,13 @@ def read_retention(
 
 
 def expiry_edge(clickhouse: ClickHouseHook, ttl: Ttl, ahead: int = 0) -> int:
-    """Time below which rows of a TTL's column are deleted at the latest in so many seconds, in epoch microseconds."""
-    moment = f"now64(6, 'UTC') - {ttl.interval} + {ttl.slack} + INTERVAL {int(ahead)} SECOND"
+    """Time below which rows of a TTL's column are deleted at the latest in so many seconds, in epoch microseconds.
+
+    Never too early: a row above it would be deleted unseen, or its deletion taken for a loss. So it may be late, by four
+    days where the TTL counts months.
+    """
+    moment = f"now64(6, 'UTC') + INTERVAL {int(ahead)} SECOND - {ttl.interval} + {ttl.slack}"
+    if ttl.interval.endswith((" MONTH", " QUARTER", " YEAR")):
+        # ClickHouse cuts month ends: 28 to 31 January + 1 month are all 28 February, from which a month leads back to the 28th.
+        moment += " + INTERVAL 4 DAY"
     return int(clickhouse.execute(f"SELECT toUnixTimestamp64Micro({moment})")[0][0])

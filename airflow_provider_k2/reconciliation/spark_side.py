@@ -159,13 +159,13 @@ def files_filter(kind: IcebergType, scope: Scope, span: Window) -> str:
     """Spark SQL that lets Iceberg's statistics rule files out; rows are chosen exactly afterwards. Pure.
 
     :param kind: type of the bucket column.
-    :param span: range in which every row of the scope lies that has a value.
+    :param span: range in which every row of the scope lies that has a value, with ends that may be open.
     """
     # A bound may lie beyond what an `int` holds: it is compared as a long, and Spark narrows it.
     kind = LongType() if str(kind) == "int" else kind
     bounds = [bound_sql(kind, scope.column, ">=", span.lower)] if span.lower > EARLIEST else []
     bounds += [bound_sql(kind, scope.column, "<", span.upper)] if span.upper < LATEST else []
-    inside = " AND ".join(bounds) or "true"
+    inside = "false" if span.is_empty else " AND ".join(bounds) or "true"
     return inside if scope.is_part else f"({inside}) OR {quote_identifier(scope.column)} IS NULL"
 
 

@@ -9,8 +9,15 @@ import numpy as np
 
 from airflow_provider_k2.checksum.warm import row_expression
 from airflow_provider_k2.reconciliation.buckets import BucketKey, Facts, Scope
-from airflow_provider_k2.sql import cursor_expression, is_time_type, quote_identifier, quote_qualified
+from airflow_provider_k2.sql import (
+    cursor_condition,
+    cursor_expression,
+    is_time_type,
+    quote_identifier,
+    quote_qualified,
+)
 from airflow_provider_k2.type_plan import TypePlan
+from airflow_provider_k2.windows import Window
 
 if TYPE_CHECKING:
     from airflow_provider_k2.warm import WarmTable
@@ -21,8 +28,9 @@ class WarmMeasure:
     """What the warm tier holds.
 
     :param buckets: its buckets.
-    :param pending: rows (keys, in upsert mode) at or above the watermark.
-    :param pending_keys: sorted hashes of those keys, in upsert mode; the cold tier may hold an older row of each.
+    :param pending: rows (keys, in upsert mode) of the scope at or above the watermark.
+    :param pending_keys: sorted hashes of pending keys, in upsert mode; the cold tier may hold an older row of each, so those
+        are among them whose pending row lies outside the scope.
     """
 
     buckets: dict[BucketKey, Facts]
@@ -70,41 +78,47 @@ def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
     table = warm.table
     key = TypePlan(tuple(warm.plan[name] for name in table.key))
     where = [_at(warm, table.cursor, ">=", scope.start)]
-    having: list[str] = []
+    inside = "1"
     if scope.column in table.key:
         where += _range(warm, scope)
-    else:
-        having = [
-            f"r.2 {sign} {bound}" for sign, bound in ((">=", scope.since), ("<", scope.until)) if bound is not None
-        ]
+    elif scope.is_part:
+        bounds = ((">=", scope.since), ("<", scope.until))
+        inside = " AND ".join(f"_k2_m {sign} {int(bound)}" for sign, bound in bounds if bound is not None)
     inner = (
-        f"SELECT {row_expression(key)} AS _k2_k, {_value(warm, table.cursor)} AS _k2_c, {row_expression(plan)} AS _k2_h, "
+        f"SELECT {row_expression(key)} AS _k2_k, {quote_identifier(table.cursor)} AS _k2_o, "
+        f"{_value(warm, table.cursor)} AS _k2_c, {row_expression(plan)} AS _k2_h, "
         f"{_value(warm, scope.column)} AS _k2_m, {_expiring(warm, scope)} AS _k2_x "
         f"FROM {quote_qualified(table.source)} WHERE {' AND '.join(where)}"
     )
-    # A tuple, because argMax alone would pass over a row whose value is null.
+    # A tuple, because argMax alone would pass over a row whose value is null. Of rows that tie, the hash decides, as it
+    # does when rows go cold.
     last = (
-        f"SELECT _k2_k, max(_k2_c) AS _k2_last, argMax((_k2_h, _k2_m, _k2_x), _k2_c) AS r FROM ({inner}) GROUP BY _k2_k"
+        "SELECT _k2_k, max(_k2_c) AS _k2_last, argMax((_k2_h, _k2_m, _k2_x), (_k2_o, _k2_h)) AS r "
+        f"FROM ({inner}) GROUP BY _k2_k"
     )
     settled = f"_k2_last < {int(scope.watermark)}"
+    # A key whose pending row lies outside the bounds may have its older row inside them in the cold tier.
+    wanted = f"NOT ({settled}) OR ({inside})"
     sql = (
         f"SELECT toInt64({_bucket(scope)}) AS bucket, toUInt8(_k2_x) AS expiring, "
         f"toUInt64(countIf({settled})) AS settled_rows, "
         f"toUInt64(sumIf(_k2_h, {settled})) AS checksum, toInt64(minIf(_k2_m, {settled})) AS first, "
-        f"toInt64(maxIf(_k2_m, {settled})) AS last, "
+        f"toInt64(maxIf(_k2_m, {settled})) AS last, toUInt64(countIf(NOT ({settled}) AND ({inside}))) AS pending_rows, "
         f"groupArrayIf(_k2_k, NOT ({settled})) AS pending FROM ("
-        f"SELECT _k2_k, _k2_last, r.1 AS _k2_h, r.2 AS _k2_m, r.3 AS _k2_x FROM ({last}){_where(having)}) GROUP BY bucket, expiring"
+        f"SELECT _k2_k, _k2_last, r.1 AS _k2_h, r.2 AS _k2_m, r.3 AS _k2_x FROM ({last})) WHERE {wanted} "
+        "GROUP BY bucket, expiring"
     )
     with warm.hook.stream(sql, "ArrowStream") as stream, pa.ipc.open_stream(stream) as reader:
         answer = reader.read_all()
     hashes = [chunk.flatten().to_numpy() for chunk in answer["pending"].chunks]
     pending: np.ndarray[Any, np.dtype[np.uint64]] = np.concatenate([np.empty(0, np.uint64), *hashes]).astype(np.uint64)
-    buckets = {}
+    buckets, pending_rows = {}, 0
     for row in answer.drop_columns(["pending"]).to_pylist():
+        pending_rows += row["pending_rows"]
         if row["settled_rows"]:
             facts = Facts(row["settled_rows"], row["checksum"], row["first"], row["last"])
             buckets[BucketKey(row["bucket"], bool(row["expiring"]))] = facts
-    return WarmMeasure(buckets, len(pending), np.sort(pending))
+    return WarmMeasure(buckets, pending_rows, np.sort(pending))
 
 
 def lowest_cursor(warm: WarmTable, column: str, start: int, end: int, watermark: int) -> int | None:
@@ -116,6 +130,16 @@ def lowest_cursor(warm: WarmTable, column: str, start: int, end: int, watermark:
         f"WHERE {' AND '.join(inside)}"
     )[0]
     return int(row[1]) if row[0] else None
+
+
+def cursor_range(warm: WarmTable, column: str, inside: Window) -> Window | None:
+    """Range in which the cursors of the rows in a range of the bucket column lie, or None without any."""
+    value = _value(warm, warm.table.cursor)
+    row = warm.hook.execute(
+        f"SELECT count(), min({value}), max({value}) FROM {quote_qualified(warm.table.source)} "
+        f"WHERE {cursor_condition(column, warm.columns[column], inside)}"
+    )[0]
+    return Window(int(row[1]), int(row[2]) + 1) if row[0] else None
 
 
 def _value(warm: WarmTable, column: str) -> str:
@@ -153,7 +177,3 @@ def _expiring(warm: WarmTable, scope: Scope) -> str:
 def _bucket(scope: Scope) -> str:
     # intDiv rounds towards zero; a bucket before 1970 has to round down.
     return f"intDiv(_k2_m - if(_k2_m < 0, {scope.width - 1}, 0), {scope.width})"
-
-
-def _where(conditions: list[str]) -> str:
-    return f" WHERE {' AND '.join(conditions)}" if conditions else ""

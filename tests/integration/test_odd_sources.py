@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from airflow_provider_k2.deletion_gate import DeletionGate
 from airflow_provider_k2.engines import direct
-from airflow_provider_k2.exceptions import WatermarkError
+from airflow_provider_k2.exceptions import ReplacedByLessError, WatermarkError
+from airflow_provider_k2.reconcile import Reconciler
 from airflow_provider_k2.windows import Window, to_micros
 
 
@@ -83,3 +85,51 @@ def test_numbers_that_are_no_microseconds_are_refused_for_a_time_cursor(tiers, u
     table.insert(*range(5))
     with pytest.raises(WatermarkError, match=r"is no recent time. Nothing was moved; write times"):
         table.offload(kind="backfill", window=Window(0, upper))
+
+
+@pytest.fixture
+def emptied(tiers):
+    """A table that is cold, and whose `payload` ClickHouse has emptied since: its TTL is shorter than its rows'."""
+    table = tiers(
+        "(n Int64, at DateTime64(6, 'UTC'), payload String TTL toDateTime(at) + INTERVAL 1 DAY, price Int32) "
+        "ENGINE = MergeTree ORDER BY n SETTINGS merge_with_ttl_timeout = 0",
+        cursor="at",
+    )
+    table.sql("SYSTEM STOP TTL MERGES {t}")
+    table.sql("INSERT INTO {t} SELECT number, now64(6) - INTERVAL 3 DAY, 'p', number FROM numbers(5)")
+    assert table.offload().rows == 5
+    table.sql("SYSTEM START TTL MERGES {t}")
+    table.sql("OPTIMIZE TABLE {t} FINAL")
+    assert table.sql("SELECT DISTINCT payload FROM {t}") == [("",)]
+    return table
+
+
+def test_a_column_that_is_emptied_is_not_overwritten_in_the_cold_tier(emptied):
+    """As many rows as before: only their values are less."""
+    with pytest.raises(
+        ReplacedByLessError, match=r"ClickHouse empties column payload of test\..* Nothing was replaced; where"
+    ):
+        emptied.offload(kind="backfill", window=Window(0, to_micros(datetime.now(UTC))), of_time=True)
+    assert {row[2] for row in emptied.cold_rows()} == {"p"}
+    # What is new goes on.
+    emptied.sql("INSERT INTO {t} VALUES (9, now64(6), 'q', 9)")
+    assert emptied.offload().rows == 1
+
+
+def test_a_column_that_is_emptied_is_not_compared(emptied):
+    reconciler = Reconciler(emptied.clickhouse, emptied.iceberg, emptied.ledger)
+    verdict = reconciler.verify(emptied.config)
+    assert verdict.equal
+    assert any("payload" in note for note in verdict.notes)
+    emptied.sql("ALTER TABLE {t} UPDATE price = 7 WHERE n = 3 SETTINGS mutations_sync = 1")
+    assert not reconciler.verify(emptied.config).equal
+
+
+def test_a_column_that_is_emptied_keeps_its_partitions(emptied):
+    """The cold tier may hold the only good copy of it, or may not: nobody can tell."""
+    emptied.entry = {**emptied.entry, "retention": "1d"}
+    gate = DeletionGate(emptied.clickhouse, emptied.iceberg, emptied.ledger)
+    report = gate.run(emptied.config, run_id="test", holder="test")
+    assert report.rows == 0
+    assert emptied.sql("SELECT count() FROM {t}") == [(5,)]
+    assert any("payload" in str(line) for line in report.document()["kept"])

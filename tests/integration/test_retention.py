@@ -6,7 +6,7 @@ import json
 import re
 import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,10 +23,16 @@ from airflow_provider_k2.exceptions import (
 )
 from airflow_provider_k2.operators.retention import RetentionOperator
 from airflow_provider_k2.reconcile import Reconciler
+from airflow_provider_k2.reconciliation.missing import find_missing
 from airflow_provider_k2.reconciliation.partitions import WarmPartitions
-from airflow_provider_k2.reconciliation.retention import HOLD_ACTION, PUT_BACK_ACTION, RETENTION_ACTION
+from airflow_provider_k2.reconciliation.retention import (
+    ANNULLED_ACTION,
+    HOLD_ACTION,
+    PUT_BACK_ACTION,
+    RETENTION_ACTION,
+)
 from airflow_provider_k2.run_request import read_bound
-from airflow_provider_k2.windows import Window, from_micros
+from airflow_provider_k2.windows import Window, from_micros, to_micros
 from tests.integration.pair import DAY, HOUR, Pair
 
 TTL = "TTL toDateTime(arrived, 'UTC') + INTERVAL 7 DAY"
@@ -41,6 +47,14 @@ def ago(days: int) -> int:
 
 def partition(days: int) -> str:
     return f"{from_micros(ago(days)):%Y%m%d}"
+
+
+def stop_clock(clickhouse: Any, monkeypatch: Any, moment: str) -> None:
+    """Let the warm tier's clock stand at a moment (UTC)."""
+    execute, now = clickhouse.execute, f"toDateTime64('{moment}', 6, 'UTC')"
+    monkeypatch.setattr(
+        clickhouse, "execute", lambda sql, *args: execute(re.sub(r"now64\(6(, 'UTC')?\)", now, sql), *args)
+    )
 
 
 @dataclass
@@ -93,6 +107,16 @@ class Gated(Pair):
 
     def lose_cold(self, at: int) -> None:
         self.cold.delete(f"at == '{from_micros(at).isoformat()}'")
+
+    def cut_cold_file(self) -> str:
+        """Cut the end of a cold file off; returns its path."""
+        cold = self.cold
+        path = next(iter(cold.scan().plan_files())).file.file_path
+        with cold.io.new_input(path).open() as stream:
+            whole = stream.read()
+        with cold.io.new_output(path).create(overwrite=True) as stream:
+            stream.write(whole[:-20])
+        return str(path)
 
     def lose_warm(self, begin: int, end: int) -> None:
         column = "arrived"
@@ -318,6 +342,39 @@ def test_an_unpartitioned_table_is_never_past_its_age(make):
     assert (report.rows, report.young, report.failed) == (0, 1, False)
 
 
+@pytest.mark.parametrize("change", ["rename", "delete", "add"])
+def test_rows_of_which_a_column_is_not_in_the_cold_tier_are_kept(make, change):
+    """All that can be compared is equal; the rest has no other copy."""
+    pair = make()
+    pair.fill(10, 2)
+    pair.offload()
+    if change == "add":
+        pair.sql("ALTER TABLE {t} ADD COLUMN extra String DEFAULT 'x'")
+    else:
+        with pair.cold.update_schema() as update:
+            update.rename_column("price", "cost") if change == "rename" else update.delete_column("price")
+    verdict = pair.verify()
+    assert verdict.equal
+    assert verdict.uncompared == ("extra" if change == "add" else "price",)
+    report = pair.gate()
+    assert report.dropped == []
+    (kept,) = report.kept
+    for words in (verdict.uncompared[0], "not in the cold table", "k2_offload --conf", "renamed back"):
+        assert words in kept.why
+    assert pair.warm_rows() == 48
+    if change == "rename":
+        with pair.cold.update_schema() as update:
+            update.rename_column("cost", "price")
+    elif change == "add":
+        pair.sql("INSERT INTO {t} SELECT * REPLACE (now64(6, 'UTC') AS arrived) FROM {t} LIMIT 1")
+        pair.offload()
+        (kept,) = pair.gate().kept
+        assert "differ in content" in kept.why, "the column is there, and null in older rows"
+        pair.mend(kept.why)
+    if change != "delete":
+        assert pair.gate().rows == 24
+
+
 # Rows that arrive late --------------------------------------------------------------------------------------------------
 
 
@@ -447,6 +504,68 @@ def test_a_merge_that_takes_a_part_away_is_met_by_another_try(make, monkeypatch)
     assert not report.failed, report.kept
     assert report.rows == 6
     assert pair.warm_rows() == 0
+
+
+def test_a_drop_that_clickhouse_refuses_leaves_no_record_of_a_deletion(make, monkeypatch):
+    """Nothing is gone, so a later loss in its range is a loss; a deletion before it stays one."""
+    from airflow_provider_k2.reconciliation.retention import MARKS, deletions
+
+    pair = make()
+    pair.fill(10, 9)
+    pair.offload()
+    drop, tries = WarmPartitions.drop, []
+
+    def drop_refused(self, parts):
+        (part,) = parts
+        if part.startswith(partition(10)):
+            drop(self, parts)
+            return
+        tries.append(part)
+        self.hook.execute(f"ALTER TABLE {self.name} DROP PART '{part}' SETTINGS max_partition_size_to_drop = 1")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WarmPartitions, "drop", drop_refused)
+        report = pair.gate()
+    assert len(tries) == 1, "a refusal does not go away by trying"
+    assert [one.partitions for one in report.dropped] == [(partition(10),)]
+    (kept,) = report.kept
+    for words in ("max_partition_size_to_drop", "Nothing of it was deleted by this run", f"k2 retention {pair.name}"):
+        assert words in kept.why
+    assert pair.warm_rows() == 24
+    assert len(pair.events(RETENTION_ACTION)) == 2, "written down before the drop"
+    assert pair.events(ANNULLED_ACTION) == pair.events(RETENTION_ACTION)[:1]
+    assert deletions(pair.ledger.marks(pair.config, MARKS)) == (ago(10) + 23 * HOUR + 1, ())
+    assert pair.verify().equal
+
+    pair.lose_warm(ago(9) + 5 * HOUR, ago(9) + 6 * HOUR)
+    verdict = pair.verify()
+    assert not verdict.equal
+    assert verdict.partly_expired == ()
+    assert "1 bucket differs: 0 rows in the warm tier, 1 rows in the cold tier" in pair.gate().kept[0].why
+
+
+@pytest.mark.parametrize("what", ["the look fails", "no answer"])
+def test_a_drop_of_which_nobody_knows_the_outcome_keeps_its_record(make, monkeypatch, what):
+    pair = make()
+    pair.fill(9)
+    pair.offload()
+    parts = WarmPartitions.parts
+
+    def unknown(self, dropped):
+        def silent(self, names):
+            monkeypatch.setattr(WarmPartitions, "parts", parts)
+            raise EngineError("the server does not answer")
+
+        if what == "no answer":
+            raise EngineError("the connection broke off") from TimeoutError()
+        monkeypatch.setattr(WarmPartitions, "parts", silent)
+        raise EngineError("the connection broke off")
+
+    monkeypatch.setattr(WarmPartitions, "drop", unknown)
+    monkeypatch.setattr("airflow_provider_k2.deletion_gate.DROP_TRIES", 1)
+    assert "the connection broke off" in pair.gate().kept[0].why
+    assert len(pair.events(RETENTION_ACTION)) == 1
+    assert pair.events(ANNULLED_ACTION) == []
 
 
 # The warm table's own TTL ------------------------------------------------------------------------------------------------
@@ -590,6 +709,73 @@ def test_a_cold_tier_that_cannot_be_read_holds_the_ttl(expiring, monkeypatch):
     monkeypatch.setattr(Reconciler, "verify", broken)
     report = pair.gate()
     assert "the catalog does not answer" in report.alerts[0]
+    assert report.ttl == "held"
+
+
+def test_a_damaged_cold_file_holds_the_ttl(make):
+    pair = make(ttl=TTL, retention={"keep": "30d"})
+    pair.sql("SYSTEM STOP TTL MERGES {t}")
+    pair.fill(10)
+    pair.offload()
+    path = pair.cut_cold_file()
+    report = pair.gate()
+    for words in (path, "cannot be read", "was taken away"):
+        assert words in report.alerts[0]
+    assert report.ttl == "held"
+    assert pair.ttl_now() == ""
+
+
+def test_a_file_that_is_damaged_after_it_was_summed_is_told_by_name(make):
+    """Rows of partly deleted buckets are read a second time."""
+    pair = make(ttl=TTL, retention={"keep": "30d"})
+    pair.sql("SYSTEM STOP TTL MERGES {t}")
+    pair.insert(48, ago(9), HOUR // 2)
+    pair.offload()
+    pair.sql("DELETE FROM {t} WHERE toMinute(arrived) = 30")
+    verdict = pair.verify()
+    assert verdict.partly_expired
+    pair.cut_cold_file()
+    with pytest.raises(EngineError, match=rf"^{pair.name}: .*cannot be read"):
+        find_missing(Reconciler(pair.clickhouse, pair.iceberg, pair.ledger), pair.config, verdict, None, None)
+
+
+def test_whatever_breaks_the_proof_holds_the_ttl(make, monkeypatch, caplog):
+    pair = make(ttl=TTL, retention={"keep": "30d"})
+    pair.sql("SYSTEM STOP TTL MERGES {t}")
+    pair.fill(10)
+    pair.offload()
+
+    def broken(self, *args, **options):
+        raise KeyError("odd")
+
+    monkeypatch.setattr(Reconciler, "verify", broken)
+    report = pair.gate()
+    assert "KeyError: 'odd'" in report.alerts[0]
+    assert report.ttl == "held"
+    assert any(record.exc_info and record.exc_info[0] is KeyError for record in caplog.records)
+
+
+def test_a_column_that_is_not_in_the_cold_tier_holds_the_ttl(make):
+    pair = make(ttl=TTL, retention={"keep": "30d"})
+    pair.sql("SYSTEM STOP TTL MERGES {t}")
+    pair.fill(9)
+    pair.offload()
+    assert not pair.gate().failed
+    pair.sql("ALTER TABLE {t} ADD COLUMN extra String DEFAULT 'x'")
+    report = pair.gate()
+    assert "extra" in report.alerts[0]
+    assert report.ttl == "held"
+
+
+@pytest.mark.parametrize("ttl", ["toDateTime(arrived, 'UTC')", "toDate(arrived, 'UTC')"])
+def test_a_month_that_ends_early_brings_rows_to_their_end_early(make, clickhouse, monkeypatch, ttl):
+    """A row of 31 January expires on 28 February: by months that is in seven hours, by days it would be later."""
+    pair = make(ttl=f"TTL {ttl} + INTERVAL 1 MONTH", retention={"keep": "60d", "alert": "2d"})
+    pair.sql("SYSTEM STOP TTL MERGES {t}")
+    pair.insert(1, to_micros(datetime(2025, 1, 31, 10, tzinfo=UTC)))
+    stop_clock(clickhouse, monkeypatch, "2025-02-28 03:10:00")
+    report = pair.gate()
+    assert report.at_risk == 1
     assert report.ttl == "held"
 
 

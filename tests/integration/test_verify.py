@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 import time
+from datetime import UTC, datetime
 
 import pytest
 
 from airflow_provider_k2.exceptions import TypePlanError
 from airflow_provider_k2.reconcile import Status
+from airflow_provider_k2.run_request import read_bound
+from airflow_provider_k2.windows import Window, to_micros
 from tests.integration.pair import DAY, HOUR, Pair, day
 
 
@@ -26,8 +31,9 @@ def pair(request, make):
     return made
 
 
-def located(verdict):
-    return [(bucket.start - day(1)) // DAY + 1 for bucket in verdict.divergent]
+def located(verdict, first=None):
+    begin = day(1) if first is None else first
+    return [(bucket.start - begin) // DAY + 1 for bucket in verdict.divergent]
 
 
 def test_equal_after_an_offload(pair):
@@ -271,6 +277,23 @@ def test_expiry_by_another_column_than_the_cursor(make):
     assert not pair.verify().equal
 
 
+def test_the_end_of_a_longer_month_expires_with_the_shorter_one(make, clickhouse, monkeypatch):
+    """On 31 March every row of February has expired by a TTL of a month: the last of them on 28 March."""
+    begin = to_micros(datetime(2025, 2, 26, tzinfo=UTC))
+    pair = make(ttl="TTL toDateTime(arrived, 'UTC') + INTERVAL 1 MONTH")
+    pair.sql("SYSTEM STOP TTL MERGES {t}")
+    pair.insert(480, begin, HOUR)
+    pair.offload()
+    execute, now = clickhouse.execute, "toDateTime64('2025-03-31 12:00:00', 6, 'UTC')"
+    monkeypatch.setattr(clickhouse, "execute", lambda sql, *args: execute(sql.replace("now64(6, 'UTC')", now), *args))
+    pair.sql(f"DELETE FROM {{t}} WHERE arrived < fromUnixTimestamp64Micro({begin + 3 * DAY}, 'UTC')")
+    verdict = pair.verify()
+    assert verdict.equal, verdict.divergent
+    assert verdict.warm_rows == verdict.cold_rows == 408
+    pair.sql(f"DELETE FROM {{t}} WHERE arrived = fromUnixTimestamp64Micro({begin + 12 * DAY}, 'UTC')")
+    assert located(pair.verify(), begin) == [13]
+
+
 def test_rows_that_the_deletion_gate_dropped_are_history(pair):
     pair.sql(f"DELETE FROM {{t}} WHERE at < fromUnixTimestamp64Micro({day(3)}, 'UTC')")
     assert not pair.verify().equal
@@ -284,6 +307,90 @@ def test_rows_that_the_deletion_gate_dropped_are_history(pair):
     assert stored is not None
     assert pair.verify().equal
     assert pair.verify().warm_rows == 520
+
+
+def _mend(pair, verdict):
+    """Do what the note says: trigger the offload with the conf that it names."""
+    (note,) = [note for note in verdict.notes if "k2_offload" in note]
+    conf = json.loads(re.search(r"--conf '(\{.*?\})'", note)[1])
+    return pair.offload(kind="backfill", window=Window(*(read_bound(conf[name]) for name in ("lower", "upper"))))
+
+
+@pytest.fixture(params=["append", "upsert"])
+def late(request, make):
+    """Two days of which the first was dropped by the gate, and a row of it that arrived afterwards."""
+    entry = {"cursor": "at", "cursor_is_event_time": True} if request.param == "append" else {}
+    pair = make(request.param, entry=entry)
+    pair.insert(480, day(1))
+    pair.offload()
+    pair.sql(f"DELETE FROM {{t}} WHERE at < fromUnixTimestamp64Micro({day(2)}, 'UTC')")
+    with pair.ledger.transaction() as cursor:
+        cursor.execute(
+            "INSERT INTO k2.events (who, action, pipeline, target, after, reason) VALUES ('gate', 'retention', %s, %s, %s, "
+            "'reconciled as equal')",
+            (pair.config.pipeline, pair.config.target, day(2)),
+        )
+    assert pair.verify().equal
+    pair.insert(1, day(1) + 7, arrived=day(2) + 7)
+    return pair
+
+
+def test_a_late_row_of_a_partly_deleted_bucket_is_a_difference(late):
+    """One warm row against 239 cold ones that are left of the day in range: their sums tell nothing."""
+    verdict = late.verify()
+    assert not verdict.equal
+    (bucket,) = verdict.divergent
+    assert (bucket.warm.rows, bucket.cold.rows, bucket.missing) == (1, 239, 1)
+    assert bucket.status is Status.PARTLY_EXPIRED
+    assert verdict.verdict == "1 bucket differs (1 warm rows not cold)"
+    assert "(1 warm, 239 cold rows that may expire)" in verdict.notes[-1]
+    for force in (False, True):
+        outcome = late.repair(verdict, force=force)
+        assert outcome.reports == [], "240 cold rows would be replaced by one"
+        assert "may have deleted rows of it" in outcome.refused[0]
+    assert late.cold.scan().count() == 480
+    _mend(late, verdict)
+    assert late.cold.scan().count() == 481
+    assert late.verify().equal
+
+
+def test_rows_whose_event_time_may_change_are_not_looked_for_and_a_note_says_so(make):
+    """The older row of a key that has left the deleted day is not cold, and should not be."""
+    pair = make("upsert", entry={"key": ["symbol", "tag"], "columns": ["symbol", "at", "tag"], "exclude": []})
+    pair.sql("DROP TABLE {t} SYNC")
+    pair.sql(
+        "CREATE TABLE {t} (symbol String, at DateTime64(6, 'UTC'), tag UInt32, arrived DateTime64(6, 'UTC')) "
+        "ENGINE = MergeTree ORDER BY arrived TTL toDateTime(arrived, 'UTC') + INTERVAL 7 DAY"
+    )
+    pair.sql("SYSTEM STOP TTL MERGES {t}")
+    row = "SELECT 'BTC', fromUnixTimestamp64Micro({at}, 'UTC'), number, fromUnixTimestamp64Micro({at}, 'UTC')"
+    pair.sql(f"INSERT INTO {{t}} {row.format(at=_days_ago(9))} FROM numbers(20)")
+    pair.sql(f"INSERT INTO {{t}} {row.format(at=_days_ago(1))} FROM numbers(5)")
+    pair.offload()
+    pair.sql("DELETE FROM {t} WHERE tag > 10")
+    verdict = pair.verify()
+    assert verdict.equal
+    assert "6 rows of partly expired buckets" in verdict.notes[-1]
+    assert "were not looked for in the cold tier" in verdict.notes[-1]
+
+
+def test_what_is_left_of_a_deleted_half_is_no_reason_to_leave_the_other_alone(late):
+    """Of the first half of day 2 one row is left, and cold; a lost cold row of the other half is repaired."""
+    with late.ledger.transaction() as cursor:
+        cursor.execute("UPDATE k2.events SET after = %s WHERE target = %s", (day(2) + 12 * HOUR, late.config.target))
+    kept, end = (f"fromUnixTimestamp64Micro({day(2) + hours * HOUR}, 'UTC')" for hours in (6, 12))
+    late.sql(f"DELETE FROM {{t}} WHERE at < {end} AND at != {kept}")
+    verdict = late.verify()
+    assert verdict.equal
+    (partly,) = verdict.partly_expired
+    assert (partly.warm.rows, partly.cold.rows) == (1, 60)
+    late.cold.delete(f"at == '{_iso(day(2) + 18 * HOUR)}'")
+    verdict = late.verify()
+    assert [bucket.expiring for bucket in verdict.divergent] == [False]
+    if late.mode == "append":
+        assert late.repair(verdict).refused == []
+        assert late.cold.scan().count() == 480
+        assert late.verify().equal
 
 
 # The state of both tiers ------------------------------------------------------------------------------------------------
@@ -345,6 +452,35 @@ def test_files_with_deletes_and_older_schemas_are_read(pair):
     assert verdict.cold_rows == 1001
 
 
+def test_a_damaged_file_is_one_tables_failure(make, tmp_path, monkeypatch):
+    """One sentence for its table; the others are compared."""
+    import yaml
+    from typer.testing import CliRunner
+
+    from airflow_provider_k2.cli.main import app
+    from airflow_provider_k2.dag_factory import to_entry
+
+    bad, good = make(), make()
+    for pair in (bad, good):
+        pair.insert(10, day(1))
+        pair.offload()
+    cold = bad.cold
+    path = next(iter(cold.scan().plan_files())).file.file_path
+    with cold.io.new_input(path).open() as stream:
+        whole = stream.read()
+    with cold.io.new_output(path).create(overwrite=True) as stream:
+        stream.write(whole[:-20])
+    listed = tmp_path / "tables.yaml"
+    listed.write_text(yaml.safe_dump({"tables": [to_entry(pair.config) for pair in (bad, good)]}))
+    monkeypatch.setenv("K2_TABLES", str(listed))
+    result = CliRunner().invoke(app, ["verify"], catch_exceptions=False)
+    assert result.exit_code == 2
+    (sentence,) = [line for line in result.stdout.splitlines() if line.startswith(f"{bad.name}: ")]
+    assert path in sentence
+    assert "cannot be read" in sentence
+    assert "warm = cold" in next(line for line in result.stdout.splitlines() if good.name in line)
+
+
 def test_a_column_that_the_cold_table_lacks_is_noted(pair):
     pair.sql("ALTER TABLE {t} ADD COLUMN extra String DEFAULT 'x'")
     verdict = pair.verify()
@@ -367,6 +503,80 @@ def test_an_integer_cursor(make, fresh_names):
     verdict = pair.verify()
     assert [bucket.start for bucket in verdict.divergent] == [1_000_000]
     pair.repair(verdict)
+    assert pair.verify().equal
+
+
+@pytest.mark.parametrize("kind", ["UInt64", "Int64"])
+def test_integer_cursors_beyond_the_range_of_times(make, kind):
+    """Epoch nanoseconds: above what any time in microseconds is."""
+    pair = make(entry={"cursor": "number"})
+    first = 1_800_000_000_000_000_000
+    pair.sql("DROP TABLE {t} SYNC")
+    pair.sql(f"CREATE TABLE {{t}} (number {kind}, text String) ENGINE = MergeTree ORDER BY number")
+    pair.sql(f"INSERT INTO {{t}} SELECT toUInt64({first}) + number * 1000, toString(number) FROM numbers(2500)")
+    pair.offload()
+    verdict = pair.verify()
+    assert verdict.equal, verdict.verdict
+    assert [bucket.cold.rows for bucket in verdict.buckets] == [1000, 1000, 500]
+    assert pair.verify(since=first + 1_000_000).cold_rows == 1500
+
+
+def test_the_largest_integer_cursor_is_compared_and_kept(make):
+    """Its bucket's end would be no signed integer of 64 bits."""
+    from airflow_provider_k2.reconciliation.results import store
+    from airflow_provider_k2.windows import LAST_CURSOR
+
+    pair = make(entry={"cursor": "number"})
+    pair.sql("DROP TABLE {t} SYNC")
+    pair.sql("CREATE TABLE {t} (number UInt64, text String) ENGINE = MergeTree ORDER BY number")
+    pair.sql(f"INSERT INTO {{t}} VALUES ({LAST_CURSOR}, 'a')")
+    pair.offload()
+    verdict = pair.verify()
+    assert verdict.equal
+    assert verdict.cold_rows == 1
+    store(pair.ledger, pair.config, verdict, "largest")
+
+
+def test_event_times_up_to_the_last_that_clickhouse_holds(make):
+    """A sentinel of 2299 means that there is no end yet."""
+    pair = make("upsert", entry={"partition": ["day(at)"]})
+    pair.insert(10, to_micros(datetime(2299, 12, 31, tzinfo=UTC)), arrived=day(1))
+    pair.offload()
+    verdict = pair.verify()
+    assert verdict.equal, verdict.verdict
+    assert verdict.cold_rows == 10
+
+
+def test_of_rows_that_tie_the_same_one_is_compared_as_went_cold(make):
+    pair = make("upsert")
+    for price in (100, 200):
+        pair.insert(20, day(1), arrived=day(2), price=price)
+    pair.offload()
+    verdict = pair.verify()
+    assert verdict.equal, verdict.verdict
+    assert verdict.cold_rows == 20
+
+
+def test_a_key_that_a_pending_row_moves_out_of_the_bounds_is_left_out(make):
+    """The cold tier still holds its older row inside them."""
+    pair = make("upsert", entry={"key": ["symbol", "number"], "exclude": ["arrived"]})
+    pair.sql("DROP TABLE {t} SYNC")
+    pair.sql(
+        "CREATE TABLE {t} (symbol String, number UInt64, at DateTime64(6, 'UTC'), arrived DateTime64(6, 'UTC')) "
+        "ENGINE = MergeTree ORDER BY arrived"
+    )
+    row = (
+        "SELECT 'BTC', number, fromUnixTimestamp64Micro({at} + number, 'UTC'), fromUnixTimestamp64Micro({came}, 'UTC')"
+    )
+    pair.sql(f"INSERT INTO {{t}} {row.format(at=day(1), came=day(1))} FROM numbers(20)")
+    pair.offload()
+    later = time.time_ns() // 1000 + HOUR
+    pair.sql(f"INSERT INTO {{t}} {row.format(at=day(5), came=later)} FROM numbers(1)")
+    verdict = pair.verify(since=day(1), until=day(2))
+    assert verdict.equal, verdict.verdict
+    assert verdict.warm_rows == verdict.cold_rows == 19
+    assert verdict.pending == 0, "its last row lies elsewhere"
+    assert pair.verify(since=day(5)).pending == 1
     assert pair.verify().equal
 
 

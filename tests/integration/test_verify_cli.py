@@ -94,6 +94,24 @@ def test_repair_by_less_needs_force(pair):
     assert k2("--repair", "--force").exit_code == 0
 
 
+def test_a_late_row_of_a_deleted_day_differs_and_is_not_repaired(pair):
+    pair.sql(f"DELETE FROM {{t}} WHERE arrived < fromUnixTimestamp64Micro({day(2)}, 'UTC')")
+    with pair.ledger.transaction() as cursor:
+        cursor.execute(
+            "INSERT INTO k2.events (who, action, pipeline, target, after, reason) VALUES ('gate', 'retention', %s, %s, %s, 'x')",
+            (pair.config.pipeline, pair.config.target, day(2)),
+        )
+    assert k2().exit_code == 0
+    pair.insert(1, day(1) + 7)
+    result = k2("--repair")
+    assert result.exit_code == 1
+    assert "1 warm rows in the bucket that begins at 2026-01-01 00:00:00 UTC are not cold" in result.stdout
+    assert "Not repaired" in result.stdout
+    assert pair.cold.scan().count() == 1000
+    (table,) = json.loads(k2("--json").stdout)["tables"]
+    assert (table["buckets"][0]["status"], table["buckets"][0]["missing"]) == ("differs", 1)
+
+
 def test_a_missing_source_is_one_sentence_and_the_others_are_compared(pair, tmp_path):
     result = k2("--tables", str(tmp_path / "two.yaml"))
     assert result.exit_code == 2
@@ -111,6 +129,8 @@ def test_a_range(pair):
     ("arguments", "words"),
     [
         (["--since", "yesterday"], "neither a time nor an integer"),
+        (["--since", "2026-01-03", "--until", "2026-01-02"], "swap the bounds"),
+        (["--since", "2026-01-03", "--until", "2026-01-03"], "The asked range is empty"),
         (["--bucket", "week"], "use day or hour"),
         (["--force"], "belongs to --repair"),
         (["no_such_table"], "No table is called 'no_such_table'"),

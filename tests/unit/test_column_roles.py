@@ -83,6 +83,15 @@ def test_the_column_that_grows():
             check(kind, mode="upsert", key=["n"], grows="c")
 
 
+def test_event_time():
+    kinds = ("Date", "Nullable(DateTime)", "DateTime64(3)", "LowCardinality(Int32)", "UInt64", "Nullable(Int8)")
+    for kind in kinds:
+        check(kind, mode="upsert", key=["n"], event_time="c")
+    for kind in ("Float64", "Decimal(18, 8)", "String", "Nullable(Float32)", "Array(DateTime)", "UUID"):
+        with pytest.raises(TypePlanError, match=r"^t: event_time column c is .* put into buckets; name a column of a"):
+            check(kind, mode="upsert", key=["n"], event_time="c")
+
+
 def test_all_mistakes_are_told_at_once():
     with pytest.raises(TypePlanError) as caught:
         check("Nullable(Int8)", mode="upsert", key=["c", "x"], partition=["day(y)", "day(c)"], event_time="z")

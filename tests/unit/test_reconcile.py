@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyiceberg.expressions import AlwaysFalse, AlwaysTrue
+from pyiceberg.schema import Schema
+from pyiceberg.types import LongType, NestedField, TimestamptzType
 
+from airflow_provider_k2.commit.existing import range_filter
 from airflow_provider_k2.reconcile import Bucket, BucketKey, Facts, Status, TableVerdict
 from airflow_provider_k2.reconciliation.buckets import DAY, EARLIEST, LATEST, Retention, Scope, pair
-from airflow_provider_k2.reconciliation.cold_side import micros
+from airflow_provider_k2.reconciliation.cold_side import micros, span_filter
 from airflow_provider_k2.reconciliation.repair import plan_append
 from airflow_provider_k2.reconciliation.retention import Ttl, parse_ttl
 from airflow_provider_k2.reconciliation.sentences import describe_difference
@@ -82,6 +87,48 @@ def test_pairs_are_in_order_and_complete():
         (None, None, False), (10, 20, True), (10, 20, False), (20, 30, False),
     ]  # fmt: skip
     assert [one.status for one in found] == [Status.DIFFERS, Status.PARTLY_EXPIRED, Status.EQUAL, Status.DIFFERS]
+
+
+def test_a_missing_row_of_a_partly_expired_bucket_is_a_difference_and_its_sums_are_not():
+    one = replace(bucket(Facts(1, 1), EQUAL, 0, True), missing=1)
+    found = verdict(one, bucket(start=DAY))
+    assert (one.status, one.outcome) == (Status.PARTLY_EXPIRED, Status.DIFFERS)
+    assert not found.equal
+    assert (found.divergent, found.partly_expired) == ((one,), (one,))
+    assert found.warm_rows == found.cold_rows == 10
+    assert found.verdict == "1 bucket differs (1 warm rows not cold)"
+    both = verdict(one, bucket(Facts(), EQUAL, DAY))
+    assert both.verdict == "2 buckets differ (+10 cold rows; 1 warm rows not cold)"
+
+
+def test_the_outermost_buckets_of_integers_end_where_the_ledger_does():
+    facts = {BucketKey(number, False): EQUAL for number in (-(2**63) // 10, (2**63 - 1) // 10)}
+    first, last = pair(facts, facts, SCOPE)
+    assert (first.start, last.end) == (-(2**63), 2**63 - 1)
+
+
+@pytest.mark.parametrize(
+    ("retention", "expected"),
+    [
+        (Retention(), EARLIEST),
+        (Retention(dropped=9), 9),
+        (Retention(dropped=9, gone=((12, 15),)), 15),
+        (Retention(column="c", edge=20, dropped=9, gone=((12, 15),)), 20),
+        (Retention(column="other", edge=20, dropped=9), LATEST),
+    ],
+)
+def test_from_where_on_no_row_counts_as_expiring(retention, expected):
+    assert replace(SCOPE, retention=retention).expiring_to == expected
+
+
+@pytest.mark.parametrize("column", ["n", "at"])
+def test_a_span_with_open_ends_leaves_no_file_out(column):
+    schema = Schema(NestedField(1, "n", LongType()), NestedField(2, "at", TimestamptzType()))
+    cold = SimpleNamespace(schema=lambda: schema)
+    assert span_filter(cold, column, Window(EARLIEST, LATEST)) == AlwaysTrue()
+    assert span_filter(cold, column, Window(LATEST, LATEST)) == AlwaysFalse()
+    assert span_filter(cold, column, Window(5, LATEST)) == range_filter(cold, column, Window(5, 6)).left
+    assert span_filter(cold, column, Window(5, 6)) == range_filter(cold, column, Window(5, 6))
 
 
 def test_a_bucket_proves_no_more_than_what_was_compared():

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from airflow_provider_k2.exceptions import WatermarkError
-from airflow_provider_k2.run_request import read_bound, read_comparison, read_request
+from airflow_provider_k2.run_request import read_bound, read_comparison, read_request, refuse_empty
 from airflow_provider_k2.windows import Window, to_micros
 
 START, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
@@ -106,3 +106,7 @@ def test_a_comparison_reads_the_conf_before_a_backfills_interval():
 def test_an_empty_range_is_no_comparison():
     with pytest.raises(WatermarkError, match="Nothing was compared"):
         compare({"since": 5, "until": 5})
+    with pytest.raises(WatermarkError, match="swap the bounds"):
+        refuse_empty(6, 5)
+    for bounds in ((None, 5), (5, None), (5, 6)):
+        refuse_empty(*bounds)

@@ -46,6 +46,8 @@ WORDS = Words("t", "snapshot 1", "Nothing was changed", "use another reader")
         (LongType(), Window(EARLIEST, 100), "(`at` < cast(100L AS bigint)) OR `at` IS NULL"),
         (IntegerType(), Window(2**40, LATEST), f"(`at` >= cast({2**40}L AS bigint)) OR `at` IS NULL"),
         (DateType(), Window(EARLIEST, LATEST), "(true) OR `at` IS NULL"),
+        (LongType(), Window(EARLIEST, 18 * 10**17), f"(`at` < cast({18 * 10**17}L AS bigint)) OR `at` IS NULL"),
+        (TimestamptzType(), Window(LATEST, LATEST), "(false) OR `at` IS NULL"),
     ],
 )
 def test_files_are_ruled_out_by_the_range(kind, span, expected):
