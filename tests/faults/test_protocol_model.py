@@ -172,6 +172,7 @@ class Warm(WarmTable):
 
     machine: ProtocolMachine
     columns = {"id": "Int64", "value": "Int64", "cur": "Int64"}  # type: ignore[assignment]  # noqa: RUF012
+    emptied_columns = ()  # type: ignore[assignment]
 
     def uuid(self) -> str:
         return "source"
