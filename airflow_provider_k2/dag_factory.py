@@ -192,7 +192,8 @@ def tables_param(table_list: TableList) -> Any:
     one = rf"\s*({'|'.join(map(re.escape, every))})\s*"
     return Param(
         [],
-        type=["array", "string"],
+        # The first type that is not null makes the form a choice of several.
+        type=["null", "array", "string"],
         items={"type": "string", "enum": every},
         pattern=rf"^(\s*|{one}(,{one})*)$",
         examples=names,

@@ -66,7 +66,9 @@ def _window_row(  # noqa: PLR0913, PLR0917 - one argument for each column of the
     seconds: Any, error: Any,
 ) -> str:  # fmt: skip
     is_time = seems_time(upper)
-    numbers = f"<td class=n>{rows if rows is not None else ''}<td class=n>{'' if seconds is None else f'{seconds:.2f}'}"
+    numbers = (
+        f"<td class=n>{'' if rows is None else f'{rows:,}'}<td class=n>{'' if seconds is None else f'{seconds:.2f}'}"
+    )
     return (
         f"<tr>{_cells(target, describe_cursor(lower, is_time), describe_cursor(upper, is_time), kind)}"
         f"<td class={html.escape(state)}>{html.escape(state)}{_cells(engine)}{numbers}"

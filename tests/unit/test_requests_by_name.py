@@ -83,7 +83,8 @@ def test_a_source_of_several_tables_names_none_of_them():
 
 
 @pytest.mark.parametrize(
-    "value", [[], ["gold_ohlcv_1m"], ["cold.gold_ohlcv_1m", "silver_trades"], "", " gold_ohlcv_1m , silver_trades"]
+    "value",
+    [[], ["gold_ohlcv_1m"], ["cold.gold_ohlcv_1m", "silver_trades"], "", " gold_ohlcv_1m , silver_trades", None],
 )
 def test_tables_of_a_run_by_name_or_target(value):
     param = tables_param(load_tables())
