@@ -11,7 +11,6 @@ One run of one table, under the table's lease:
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from dataclasses import asdict, dataclass, field
@@ -37,6 +36,7 @@ from airflow_provider_k2.reconciliation.retention import (
     last_hold,
     read_ttl,
 )
+from airflow_provider_k2.reconciliation.sentences import offload_command
 from airflow_provider_k2.reconciliation.ttl_guard import Risk, count_range, find_risk, put_back, take_away
 from airflow_provider_k2.sql import cursor_condition, cursor_expression, is_time_type, quote_qualified
 from airflow_provider_k2.warm import WarmTable
@@ -485,16 +485,16 @@ class _Run:
             return f"see `k2 verify {name}`{again}"
         if proof.uncompared:
             return (
-                f"run the offload (`{_trigger({'tables': [name]})}`), which adds new columns with the next rows, or says what to "
-                f"do; a column that somebody renamed or dropped in the cold table has to be renamed back, and one with a TTL of "
-                f"its own excluded (`exclude`){again}"
+                f"run the offload (`{offload_command({'tables': [name]})}`), which adds new columns with the next rows, or says "
+                f"what to do; a column that somebody renamed or dropped in the cold table has to be renamed back, and one with a "
+                f"TTL of its own excluded (`exclude`){again}"
             )
         if proof.pending:
-            return f"offload them (`{_trigger({'tables': [name]})}`){again}"
+            return f"offload them (`{offload_command({'tables': [name]})}`){again}"
         if proof.astray is not None:
             lower, upper = self._cursors(*proof.astray)
             conf = {"tables": [name], "lower": self._iso(lower), "upper": self._iso(upper)}
-            return f"offload the range again (`{_trigger(conf)}`){again}"
+            return f"offload the range again (`{offload_command(conf)}`){again}"
         if proof.differing:
             return (
                 f"look with `k2 verify {name} --buckets`: the cold tier holds more, so either it is wrong (`k2 verify {name} "
@@ -536,8 +536,3 @@ def _is_answer(error: EngineError) -> bool:
     from clickhouse_driver.errors import ServerException
 
     return error.__cause__ is None or isinstance(error.__cause__, ServerException)
-
-
-def _trigger(conf: dict[str, Any]) -> str:
-    """Command that starts the standard offload."""
-    return f"airflow dags trigger k2_offload --conf '{json.dumps(conf)}'"

@@ -10,7 +10,6 @@ visibility).
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -35,6 +34,7 @@ from airflow_provider_k2.reconciliation.buckets import (
 from airflow_provider_k2.reconciliation.cold_side import ColdSide
 from airflow_provider_k2.reconciliation.missing import common, find_missing
 from airflow_provider_k2.reconciliation.retention import read_retention
+from airflow_provider_k2.reconciliation.sentences import offload_command
 from airflow_provider_k2.reconciliation.warm_side import cursor_range, measure_warm
 from airflow_provider_k2.sql import is_time_type
 from airflow_provider_k2.warm import WarmTable
@@ -217,12 +217,12 @@ def _not_cold(bucket: Bucket, verdict: TableVerdict, warm: WarmTable, inside: Wi
     """Note about warm rows of a partly expired bucket that are not cold, with the mend: a repair leaves such buckets alone."""
     window = inside if warm.table.mode == "append" else cursor_range(warm, verdict.column, inside) or inside
     bounds = {name: iso_cursor(getattr(window, name), warm.is_time) for name in ("lower", "upper")}
-    conf = json.dumps({"tables": [verdict.table], **bounds})
+    command = offload_command({"tables": [verdict.table], **bounds})
     return (
         f"{bucket.missing:,} warm rows in the bucket that begins at {describe_cursor(bucket.start or 0, verdict.is_time)} are not "
         f"cold, though the cold tier holds more rows there ({bucket.warm.rows:,} warm, {bucket.cold.rows:,} cold rows that may "
         "expire); a repair leaves that bucket alone, as the cold tier may hold the only copy of its other rows. Offload just "
-        f"the range of these rows: `airflow dags trigger k2_offload --conf '{conf}'`; it refuses to replace rows by fewer ones"
+        f"the range of these rows: `{command}`; it refuses to replace rows by fewer ones"
     )
 
 

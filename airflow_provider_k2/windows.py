@@ -20,8 +20,9 @@ LAST_CURSOR = 2**63 - 2
 """Largest cursor: a window's upper bound, one more, is a signed integer of 64 bits."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# What a datetime can hold; an integer cursor may be any number.
-_TIMES = range(-62_135_596_800 * SECOND, 253_402_300_800 * SECOND)
+DATETIMES = range(-62_135_596_800 * SECOND, 253_402_300_800 * SECOND)
+"""What a datetime can hold, in epoch microseconds; an integer cursor may be any number."""
+
 _INTEGERS_BELOW = 10**14
 
 
@@ -76,7 +77,7 @@ def from_micros(micros: int) -> datetime:
 
 def seems_time(cursor: int) -> bool:
     """Whether a cursor is a time, where its type is not at hand: 0, or a time from 1973 on in microseconds."""
-    return cursor == 0 or (cursor >= _INTEGERS_BELOW and cursor in _TIMES)
+    return cursor == 0 or (cursor >= _INTEGERS_BELOW and cursor in DATETIMES)
 
 
 def describe_cursor(cursor: int, is_time: bool | None = None) -> str:
@@ -85,7 +86,7 @@ def describe_cursor(cursor: int, is_time: bool | None = None) -> str:
     :param cursor: the value.
     :param is_time: whether it is a time; None tells that by its size.
     """
-    if not (seems_time(cursor) if is_time is None else is_time) or cursor not in _TIMES:
+    if not (seems_time(cursor) if is_time is None else is_time) or cursor not in DATETIMES:
         return str(cursor)
     if cursor == 0:
         return "the beginning"
@@ -94,7 +95,7 @@ def describe_cursor(cursor: int, is_time: bool | None = None) -> str:
 
 def iso_cursor(cursor: int, is_time: bool | None = None) -> str | int:
     """One cursor value for programs: ISO time with microseconds and zone, or the integer; see :func:`describe_cursor`."""
-    if not (seems_time(cursor) if is_time is None else is_time) or cursor not in _TIMES:
+    if not (seems_time(cursor) if is_time is None else is_time) or cursor not in DATETIMES:
         return cursor
     return from_micros(cursor).isoformat(timespec="microseconds")
 

@@ -60,11 +60,12 @@ class Existing:
 def range_filter(table: Table, column: str, window: Window) -> BooleanExpression:
     """Iceberg filter for ``[lower, upper)`` of a column that holds a cursor or event time."""
     kind = table.schema().find_type(column)
-    lower, upper = (_literal(kind, bound) for bound in (window.lower, window.upper))
+    lower, upper = (bound_literal(kind, bound) for bound in (window.lower, window.upper))
     return And(GreaterThanOrEqual(column, lower), LessThan(column, upper))
 
 
-def _literal(kind: Any, bound: int) -> Any:
+def bound_literal(kind: Any, bound: int) -> Any:
+    """One bound in a form that Iceberg's literals of a column's type take."""
     if isinstance(kind, DateType):
         # The first day that begins at or after the bound: exact for both ends of a half-open range.
         return (date(1970, 1, 1) + timedelta(days=-(-bound // _DAY))).isoformat()

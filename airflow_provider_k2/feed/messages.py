@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.feed.client import FeedError
-from airflow_provider_k2.feed.times import to_micros
+from airflow_provider_k2.windows import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-TIMES = range(0, 253_402_300_800_000_000)
+from airflow_provider_k2.windows import DATETIMES, seems_time, to_micros
+
+TIMES = range(DATETIMES.stop)
 """The times of trades, from 1970 to 9999: what every message form can write."""
-
-# Smaller numbers would be times before March 1973: they are meant as seconds, milliseconds, or a date without dashes.
-_MICROS = range(10**14, TIMES.stop)
-
-
-def to_micros(moment: datetime) -> int:
-    """Microseconds since 1970 of an aware datetime, exact."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def parse_time(text: str) -> int:
@@ -29,7 +22,8 @@ def parse_time(text: str) -> int:
     if text == "now":
         return to_micros(datetime.now(UTC))
     if text.isascii() and text.isdigit():
-        if int(text) not in _MICROS:
+        # Smaller numbers are meant as seconds, milliseconds, or a date without dashes.
+        if not int(text) or not seems_time(int(text)):
             raise ValueError(
                 f"{text} is not a time in microseconds since 1970 (15 to 18 digits, up to the year 9999); "
                 "write it like 2026-01-31T12:00:00Z (UTC)"

@@ -258,29 +258,29 @@ class ClickHouseHook(BaseHook):
 
     def create_query(self, source: str) -> str:
         """The statement that makes a warm object as it is now; empty when it does not exist."""
-        database, _, table = source.partition(".")
-        rows = self.execute(
-            "SELECT create_table_query FROM system.tables WHERE database = %(database)s AND name = %(name)s",
-            {"database": database, "name": table},
-        )
-        return str(rows[0][0]) if rows else ""
+        return self._of_object("create_table_query", source) or ""
 
     def table_uuid(self, source: str) -> str:
         """UUID of a warm object: the identity that a re-creation changes.
 
         :raises SourceMissingError: when it does not exist.
         """
-        database, _, table = source.partition(".")
-        rows = self.execute(
-            "SELECT toString(uuid) FROM system.tables WHERE database = %(database)s AND name = %(table)s",
-            {"database": database, "table": table},
-        )
-        if not rows:
+        found = self._of_object("toString(uuid)", source)
+        if found is None:
             raise SourceMissingError(
                 f"The warm source {source} does not exist. Nothing was moved and the watermark stands; create it, or correct "
                 "the table list."
             )
-        return str(rows[0][0])
+        return found
+
+    def _of_object(self, expression: str, source: str) -> str | None:
+        """What ``system.tables`` says of a warm object, or None when it does not exist."""
+        database, _, table = source.partition(".")
+        rows = self.execute(
+            f"SELECT {expression} FROM system.tables WHERE database = %(database)s AND name = %(name)s",
+            {"database": database, "name": table},
+        )
+        return str(rows[0][0]) if rows else None
 
     def now(self) -> int:
         """The warm tier's clock in epoch microseconds: cursors are set by it, so windows end by it."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from airflow_provider_k2.checksum.cold import row_hashes, words
-from airflow_provider_k2.commit.existing import _literal
+from airflow_provider_k2.commit.existing import bound_literal
 from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BucketKey, Facts, Scope
 from airflow_provider_k2.windows import Window
@@ -140,8 +140,8 @@ def span_filter(cold: Table, column: str, span: Window) -> BooleanExpression:
     if span.is_empty:
         return AlwaysFalse()
     kind = cold.schema().find_type(column)
-    above = GreaterThanOrEqual(column, _literal(kind, span.lower)) if span.lower > EARLIEST else AlwaysTrue()
-    below = LessThan(column, _literal(kind, span.upper)) if span.upper < LATEST else AlwaysTrue()
+    above = GreaterThanOrEqual(column, bound_literal(kind, span.lower)) if span.lower > EARLIEST else AlwaysTrue()
+    below = LessThan(column, bound_literal(kind, span.upper)) if span.upper < LATEST else AlwaysTrue()
     return And(above, below)
 
 

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 from airflow_provider_k2.windows import describe_cursor, from_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
 
 SHOWN = 5
 """Buckets that an error names; all of them are in the log and in ``k2.reconciliations``."""
+
+
+def offload_command(conf: Mapping[str, object]) -> str:
+    """Command that starts the standard offload."""
+    return f"airflow dags trigger k2_offload --conf '{json.dumps(conf)}'"
 
 
 def describe_bucket(bucket: Bucket, verdict: TableVerdict) -> str:

@@ -3,8 +3,10 @@
 import ast
 import base64
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,3 +171,22 @@ def test_jobs_need_nothing_of_the_package(name):
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not [module for module in imported if module.startswith(("airflow", "pyiceberg", "pyarrow", "numpy"))]
+
+
+def test_headers_of_a_rest_catalog_are_no_words_for_logs():
+    """`header.Authorization` of the Iceberg connection's extras. Only Spark's own Python could import the job."""
+    source = ast.parse((spark_dir() / "k2_job.py").read_text())
+    wanted = [
+        node
+        for node in source.body
+        if (isinstance(node, ast.FunctionDef) and node.name == "without_secrets")
+        or (isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("REDACTED", "Spec"))
+    ]
+    job: dict[str, Any] = {"Any": Any}
+    exec(compile(ast.Module(wanted, []), "k2_job.py", "exec"), job)
+    spec = {"catalog_properties": {"header.Authorization": "Bearer abc", "header.X-Api": "def", "uri": "http://x"}}
+    assert job["without_secrets"]("Bearer abc, def at http://x", spec) == "***, *** at http://x"
+    shown = job["REDACTED"]["spark.redaction.regex"]
+    for name in ("header.Authorization", "header.X-Api", "credential", "s3.secret-access-key"):
+        assert re.search(shown, f"spark.sql.catalog.k2.{name}")
+    assert not re.search(shown, "spark.sql.catalog.k2.warehouse")
