@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
-from airflow_provider_k2.dag_factory import build_reconcile_dag
-from airflow_provider_k2.tables import STANDARD_TABLES
+from airflow_provider_k2.dag_factory.reconcile import build_reconcile_dag
+from airflow_provider_k2.tables.reader import STANDARD_TABLES
 
 dag = build_reconcile_dag(
     os.environ.get("K2_TABLES", STANDARD_TABLES),

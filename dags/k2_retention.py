@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from airflow_provider_k2.retention_dag import build_retention_dag
-from airflow_provider_k2.tables import STANDARD_TABLES
+from airflow_provider_k2.dag_factory.retention import build_retention_dag
+from airflow_provider_k2.tables.reader import STANDARD_TABLES
 
 dag = build_retention_dag(os.environ.get("K2_TABLES", STANDARD_TABLES))

@@ -38,12 +38,12 @@ from airflow_provider_k2.checksum import (
     POSITION_MULTIPLIER,
     salt,
 )
-from airflow_provider_k2.sql import quote_identifier
+from airflow_provider_k2.clickhouse_sql import quote_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_provider_k2.type_plan import TypePlan
+    from airflow_provider_k2.schema.type_plan import TypePlan
 
 SEED_TO_ZERO = -365884300664092260
 """Spark's ``xxhash64`` starts with seed 42 and takes each hash as the next value's seed: after this long it is 0."""

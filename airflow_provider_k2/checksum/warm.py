@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.checksum import HIGH_MULTIPLIER, NAN_WORD, NULL_WORD, POSITION_MULTIPLIER, salt
-from airflow_provider_k2.sql import quote_identifier
+from airflow_provider_k2.clickhouse_sql import quote_identifier
 
 if TYPE_CHECKING:
-    from airflow_provider_k2.clickhouse_types import ClickHouseType
-    from airflow_provider_k2.type_plan import ColumnPlan, TypePlan
+    from airflow_provider_k2.schema.clickhouse_types import ClickHouseType
+    from airflow_provider_k2.schema.type_plan import ColumnPlan, TypePlan
 
 
 def checksum_expression(plan: TypePlan) -> str:

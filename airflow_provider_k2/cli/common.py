@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.watermark import WatermarkHook
-    from airflow_provider_k2.tables import TableList
+    from airflow_provider_k2.tables.model import TableList
 
 DIFFERENT, FAILED = 1, 2
 """Exit codes: warm and cold differ (or a request was refused); something could not be reached or read."""
@@ -110,7 +110,7 @@ def read_tables(path: Path | None) -> TableList:
 
     :raises TableListError: listing every mistake.
     """
-    from airflow_provider_k2.tables import load_tables
+    from airflow_provider_k2.tables.reader import load_tables
 
     return load_tables(path) if path is not None else load_tables()
 

@@ -26,8 +26,8 @@ from airflow_provider_k2.cli.common import (
 from airflow_provider_k2.cli.common import console as make_console
 
 if TYPE_CHECKING:
-    from airflow_provider_k2.deletion_gate import DeletionGate, GateReport
-    from airflow_provider_k2.tables import TableConfig
+    from airflow_provider_k2.retention.gate import DeletionGate, GateReport
+    from airflow_provider_k2.tables.model import TableConfig
 
 JSON_VERSION = 1
 
@@ -58,7 +58,7 @@ def retention(
     Exit code 0: nothing to look at. 1: something was kept, or a TTL raised an alert. 2: something could not be reached.
     """
     with command() as out:
-        from airflow_provider_k2.deletion_gate import DeletionGate
+        from airflow_provider_k2.retention.gate import DeletionGate
 
         chosen = read_tables(tables_file).select(tables)
         if not tables:

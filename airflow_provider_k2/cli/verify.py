@@ -29,8 +29,8 @@ from airflow_provider_k2.cli.common import console as make_console
 
 if TYPE_CHECKING:
     from airflow_provider_k2.cli.common import Hooks
-    from airflow_provider_k2.reconcile import Bucket, Reconciler, TableVerdict
-    from airflow_provider_k2.tables import TableConfig
+    from airflow_provider_k2.reconciliation.reconciler import Bucket, Reconciler, TableVerdict
+    from airflow_provider_k2.tables.model import TableConfig
 
 JSON_VERSION = 1
 
@@ -75,8 +75,8 @@ def verify(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
     Exit code 0: warm = cold. 1: something differs. 2: something could not be compared.
     """
     with command() as out:
-        from airflow_provider_k2.reconcile import WIDTHS, Reconciler
-        from airflow_provider_k2.run_request import read_bound, refuse_empty
+        from airflow_provider_k2.offload.run_conf import read_bound, refuse_empty
+        from airflow_provider_k2.reconciliation.reconciler import WIDTHS, Reconciler
 
         if bucket not in WIDTHS:
             print(f"--bucket {bucket!r} is not known: use {' or '.join(WIDTHS)}.", file=sys.stderr)
@@ -126,7 +126,7 @@ def _one(
 
 def _repair(result: _Result, verdict: TableVerdict, hooks: Hooks, run_id: str, force: bool) -> None:
     from airflow_provider_k2.engines.direct import DirectEngine
-    from airflow_provider_k2.offload import Offload
+    from airflow_provider_k2.offload.run import Offload
     from airflow_provider_k2.reconciliation.repair import repair
 
     offload = Offload(result.table, hooks.clickhouse, hooks.iceberg, hooks.ledger, lambda rows: DirectEngine())

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_k2.hooks.watermark import WindowRecord
-    from airflow_provider_k2.tables import TableConfig
-    from airflow_provider_k2.watermark_tools import Change, Line, WatermarkTools
+    from airflow_provider_k2.ledger.tools import Change, Line, WatermarkTools
+    from airflow_provider_k2.tables.model import TableConfig
 
 app = typer.Typer(help="Show and mend the ledger's watermarks; without a command: show.")
 
@@ -147,7 +147,7 @@ def set_(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
     """Set a watermark; refused above what the cold tier proves."""
 
     def change(tools: WatermarkTools, config: TableConfig) -> Change:
-        from airflow_provider_k2.run_request import read_bound
+        from airflow_provider_k2.offload.run_conf import read_bound
 
         return tools.set(config, read_bound(value), force=force)
 
@@ -200,7 +200,7 @@ def _show(
     names: list[str] | None, tables_file: Path | None, as_json: bool, iceberg_conn_id: str, watermark_conn_id: str
 ) -> None:
     with command() as out:
-        from airflow_provider_k2.watermark_tools import overview
+        from airflow_provider_k2.ledger.tools import overview
 
         hooks = connect("clickhouse_default", iceberg_conn_id, watermark_conn_id)
         lines = overview(read_tables(tables_file).select(names), hooks.iceberg, hooks.ledger)
@@ -229,7 +229,7 @@ def _change(
     """Change watermarks; one table's refusal is its own."""
     with command() as out:
         from airflow_provider_k2.exceptions import K2Error
-        from airflow_provider_k2.watermark_tools import WatermarkTools
+        from airflow_provider_k2.ledger.tools import WatermarkTools
 
         hooks = connect(*conn_ids)
         tools = WatermarkTools(

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_k2.commit.existing import Shrunk
-    from airflow_provider_k2.engines import WindowJob
+    from airflow_provider_k2.engines.base import WindowJob
 
 
 def refuse_less(job: WindowJob, held: int) -> None:

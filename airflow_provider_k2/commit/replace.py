@@ -24,10 +24,10 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
-from airflow_provider_k2.cold_schema import names_of
 from airflow_provider_k2.commit.cold_state import tag_name
 from airflow_provider_k2.exceptions import CommitConflictError, CommitRefusedError, CommitUnknownError
 from airflow_provider_k2.failpoints import failpoint
+from airflow_provider_k2.schema.cold_table import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

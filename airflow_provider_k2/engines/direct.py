@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 from pyiceberg.types import BinaryType
 
 from airflow_provider_k2.checksum.cold import checksum
-from airflow_provider_k2.cold_schema import require_names
-from airflow_provider_k2.commit.existing import Existing, box_filter, find_keys, find_range, range_filter
+from airflow_provider_k2.commit.attempt import commit_window
+from airflow_provider_k2.commit.bounds import box_filter, range_filter
+from airflow_provider_k2.commit.existing import Existing, find_keys, find_range
 from airflow_provider_k2.commit.refusal import refuse_less, refuse_shrunk
 from airflow_provider_k2.commit.replace import Replacement, commit_replacement
-from airflow_provider_k2.commit.window import commit_window
-from airflow_provider_k2.engines import Moved, WindowJob
+from airflow_provider_k2.engines.base import Moved, WindowJob
 from airflow_provider_k2.exceptions import EngineError, K2Error, ProofError, TypePlanError
 from airflow_provider_k2.failpoints import failpoint
-from airflow_provider_k2.value_check import is_suspect
-from airflow_provider_k2.warm import Share
+from airflow_provider_k2.schema.cold_table import require_names
+from airflow_provider_k2.schema.unholdable import is_suspect
+from airflow_provider_k2.warm.source import Share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
 
     from airflow_provider_k2.commit.cold_state import ColdState
-    from airflow_provider_k2.warm import WarmPart
+    from airflow_provider_k2.warm.source import WarmPart
 
 FILE_ROWS = 1_000_000
 """Rows of a file at most (unless more tie at one cursor); larger parts are cut and written side by side."""
@@ -81,7 +82,7 @@ class DirectEngine:
         self.parallel = parallel
 
     def move(self, job: WindowJob) -> Moved:
-        """Write, prove and commit a window; see :class:`airflow_provider_k2.engines.Engine`."""
+        """Write, prove and commit a window; see :class:`airflow_provider_k2.engines.base.Engine`."""
         started = time.monotonic()
         _refuse_bytes(job)
         require_names(job.table, job.cold)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 from airflow.providers.apache.iceberg.hooks.iceberg import IcebergHook
 from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from airflow_provider_k2.cold_schema import NAME_MAPPING
 from airflow_provider_k2.commit.cold_state import find_commit
 from airflow_provider_k2.exceptions import CommitUnknownError, EngineError
+from airflow_provider_k2.schema.cold_table import NAME_MAPPING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table
 
-    from airflow_provider_k2.tables import TableConfig
+    from airflow_provider_k2.tables.model import TableConfig
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from airflow_provider_k2.tables import TableConfig
+    from airflow_provider_k2.tables.model import TableConfig
     from airflow_provider_k2.windows import Window
 
 LEASE_SECONDS = 120

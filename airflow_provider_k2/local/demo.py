@@ -16,13 +16,14 @@ from airflow_provider_k2.feed.messages import read_messages
 from airflow_provider_k2.feed.times import parse_time
 from airflow_provider_k2.local.airflow_api import AirflowApi
 from airflow_provider_k2.local.system import ALL_SERVICES, LocalSystem
-from airflow_provider_k2.tables import TableConfig, TableList, load_tables
+from airflow_provider_k2.tables.reader import load_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow_provider_k2.hooks.watermark import WindowRecord
-    from airflow_provider_k2.reconcile import TableVerdict
+    from airflow_provider_k2.reconciliation.reconciler import TableVerdict
+    from airflow_provider_k2.tables.model import TableConfig, TableList
 
 DAG_ID = "k2_offload"
 DAY = 86_400_000_000
@@ -139,7 +140,7 @@ def _results(tables: TableList, since: float) -> list[TableResult]:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.watermark import WatermarkHook
-    from airflow_provider_k2.reconcile import Reconciler
+    from airflow_provider_k2.reconciliation.reconciler import Reconciler
 
     ledger = WatermarkHook()
     reconciler = Reconciler(ClickHouseHook(), IcebergTableHook(), ledger)

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_k2.exceptions import DifferenceError
+from airflow_provider_k2.offload.run_conf import read_comparison
 from airflow_provider_k2.operators.table_operator import TableOperator
 from airflow_provider_k2.reconciliation.buckets import SPARK_ROWS
 from airflow_provider_k2.reconciliation.sentences import describe_bucket, describe_difference
-from airflow_provider_k2.run_request import read_comparison
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_k2.offload import Offload
-    from airflow_provider_k2.reconcile import Reconciler, TableVerdict
+    from airflow_provider_k2.offload.run import Offload
+    from airflow_provider_k2.offload.run_conf import AskedComparison
+    from airflow_provider_k2.reconciliation.reconciler import Reconciler, TableVerdict
     from airflow_provider_k2.reconciliation.spark_side import SparkReading
-    from airflow_provider_k2.run_request import AskedComparison
-    from airflow_provider_k2.tables import TableConfig
+    from airflow_provider_k2.tables.model import TableConfig
 
 DAYS = 3
 """Days that a run looks back by default: warm rows become visible late within hours, and cold files do not age."""
@@ -44,7 +44,7 @@ class _Outcome:
 class ReconcileOperator(TableOperator):
     """Compare one table in both tiers bucket by bucket, replace what differs, and compare again.
 
-    Both sides are counted and summed by code of their own (see :mod:`airflow_provider_k2.reconcile`). Every bucket's
+    Both sides are counted and summed by code of their own (:mod:`airflow_provider_k2.reconciliation.reconciler`). Every bucket's
     figures are kept in ``k2.reconciliations``, those before a repair and those after it. The task fails when a difference
     remains, or was not repaired for a reason that a person has to look at.
 
@@ -90,8 +90,8 @@ class ReconcileOperator(TableOperator):
         from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
         from airflow_provider_k2.hooks.iceberg import IcebergTableHook
         from airflow_provider_k2.hooks.watermark import WatermarkHook
-        from airflow_provider_k2.offload import Offload
-        from airflow_provider_k2.reconcile import Reconciler
+        from airflow_provider_k2.offload.run import Offload
+        from airflow_provider_k2.reconciliation.reconciler import Reconciler
 
         started = time.monotonic()
         table = self.table_config
@@ -194,7 +194,7 @@ class ReconcileOperator(TableOperator):
         return SparkReading(lambda submission: self._submit(submission, context), rows)
 
     def _check_parameters(self) -> None:
-        from airflow_provider_k2.reconcile import WIDTHS
+        from airflow_provider_k2.reconciliation.reconciler import WIDTHS
 
         if self.cold_reader not in READERS:
             raise AirflowFailException(

@@ -14,8 +14,8 @@ from airflow_provider_k2.exceptions import (
     WatermarkError,
 )
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
+from airflow_provider_k2.offload.run_conf import asked_flag, asked_tables
 from airflow_provider_k2.operators.table_task import TableTask
-from airflow_provider_k2.run_request import asked_flag, asked_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_k2.tables import TableConfig
+    from airflow_provider_k2.tables.model import TableConfig
 
 
 class RetentionOperator(TableTask, BaseOperator):
@@ -78,10 +78,10 @@ class RetentionOperator(TableTask, BaseOperator):
             return self._execute(context)
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_k2.deletion_gate import DeletionGate
         from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
         from airflow_provider_k2.hooks.iceberg import IcebergTableHook
         from airflow_provider_k2.hooks.watermark import WatermarkHook
+        from airflow_provider_k2.retention.gate import DeletionGate
 
         conf = self._conf(context)
         self._skip_unless_asked(asked_tables(conf))

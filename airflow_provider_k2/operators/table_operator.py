@@ -18,7 +18,7 @@ from airflow_provider_k2.exceptions import (
 )
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
 from airflow_provider_k2.operators.table_task import TableTask
-from airflow_provider_k2.tables import ENGINES
+from airflow_provider_k2.tables.model import ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_k2.engines import Engine
-    from airflow_provider_k2.engines.spark_job import SparkSubmission
-    from airflow_provider_k2.tables import TableConfig
+    from airflow_provider_k2.engines.base import Engine
+    from airflow_provider_k2.engines.spark.job import SparkSubmission
+    from airflow_provider_k2.tables.model import TableConfig
 
 _SUBMITTED = ("application", "application_args", "name", "env_vars", "files", "py_files")
 """Attributes that a submission sets for its own time."""
@@ -110,7 +110,7 @@ class TableOperator(TableTask, SparkSubmitOperator):
 
     def _choose_engine(self, table: TableConfig, rows: int, context: Context) -> Engine:
         if table.takes_spark(rows, self.engine):
-            from airflow_provider_k2.engines.spark import SparkEngine
+            from airflow_provider_k2.engines.spark.engine import SparkEngine
 
             return SparkEngine(lambda submission: self._submit(submission, context))
         from airflow_provider_k2.engines.direct import DirectEngine

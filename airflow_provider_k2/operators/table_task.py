@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
-from airflow_provider_k2.tables import TableConfig, read_entry
+from airflow_provider_k2.tables.model import TableConfig
+from airflow_provider_k2.tables.reader import read_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from airflow_provider_k2.checksum.cold import row_hashes, words
-from airflow_provider_k2.commit.existing import bound_literal
+from airflow_provider_k2.commit.bounds import bound_literal
 from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BucketKey, Facts, Scope
 from airflow_provider_k2.windows import Window
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyiceberg.schema import Schema
     from pyiceberg.table import FileScanTask, Table
 
-    from airflow_provider_k2.tables import TableConfig
+    from airflow_provider_k2.tables.model import TableConfig
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]

@@ -12,13 +12,13 @@ import numpy as np
 
 from airflow_provider_k2.checksum.cold import row_hashes
 from airflow_provider_k2.checksum.warm import row_expression
-from airflow_provider_k2.cold_schema import held_types
-from airflow_provider_k2.commit.existing import range_filter
+from airflow_provider_k2.clickhouse_sql import cursor_condition, cursor_expression, quote_identifier, quote_qualified
+from airflow_provider_k2.commit.bounds import range_filter
 from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.reconciliation.cold_side import readable
-from airflow_provider_k2.sql import cursor_condition, cursor_expression, quote_identifier, quote_qualified
-from airflow_provider_k2.type_plan import TypePlan
-from airflow_provider_k2.warm import WarmTable
+from airflow_provider_k2.schema.cold_table import held_types
+from airflow_provider_k2.schema.type_plan import TypePlan
+from airflow_provider_k2.warm.source import WarmTable
 from airflow_provider_k2.windows import Window
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from pyiceberg.table import Table
 
-    from airflow_provider_k2.reconcile import Reconciler
     from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
-    from airflow_provider_k2.tables import TableConfig
+    from airflow_provider_k2.reconciliation.reconciler import Reconciler
+    from airflow_provider_k2.tables.model import TableConfig
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 Values = np.ndarray[Any, np.dtype[np.int64]]

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.exceptions import ReplacedByLessError
-from airflow_provider_k2.offload import Report, Request
+from airflow_provider_k2.offload.request import Report, Request
 from airflow_provider_k2.reconciliation.warm_side import lowest_cursor
-from airflow_provider_k2.warm import WarmTable
+from airflow_provider_k2.warm.source import WarmTable
 from airflow_provider_k2.windows import Window, describe_cursor
 
 if TYPE_CHECKING:
-    from airflow_provider_k2.offload import Offload
+    from airflow_provider_k2.offload.run import Offload
     from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.reconciliation.buckets import TableVerdict
-    from airflow_provider_k2.tables import TableConfig
+    from airflow_provider_k2.tables.model import TableConfig
 
 
 def store(ledger: WatermarkHook, table: TableConfig, verdict: TableVerdict, run_id: str) -> None:

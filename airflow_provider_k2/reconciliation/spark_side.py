@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from pyiceberg.types import ListType, LongType, MapType
 
 from airflow_provider_k2.checksum.spark import row_query, value_expression
-from airflow_provider_k2.engines.spark import bound_sql
-from airflow_provider_k2.engines.spark_catalog import spark_catalog
-from airflow_provider_k2.engines.spark_columns import spark_type
-from airflow_provider_k2.engines.spark_job import SparkSubmission, Words, run_job, written_job
+from airflow_provider_k2.clickhouse_sql import quote_identifier
+from airflow_provider_k2.engines.spark.catalog import spark_catalog
+from airflow_provider_k2.engines.spark.columns import spark_type
+from airflow_provider_k2.engines.spark.engine import bound_sql
+from airflow_provider_k2.engines.spark.job import SparkSubmission, Words, run_job, written_job
 from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, SPARK_ROWS, BucketKey, Facts, Scope
 from airflow_provider_k2.reconciliation.cold_side import span
-from airflow_provider_k2.sql import quote_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.types import IcebergType
 
-    from airflow_provider_k2.tables import TableConfig
+    from airflow_provider_k2.tables.model import TableConfig
     from airflow_provider_k2.windows import Window
 
 _VALUE, _EXPIRING, _KEY, _HASH = "_k2_value", "_k2_expiring", "_k2_key", "_k2_hash"

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from airflow_provider_k2.checksum.warm import row_expression
-from airflow_provider_k2.reconciliation.buckets import BucketKey, Facts, Scope
-from airflow_provider_k2.sql import (
+from airflow_provider_k2.clickhouse_sql import (
     cursor_condition,
     cursor_expression,
     is_time_type,
     quote_identifier,
     quote_qualified,
 )
-from airflow_provider_k2.type_plan import TypePlan
+from airflow_provider_k2.reconciliation.buckets import BucketKey, Facts, Scope
+from airflow_provider_k2.schema.type_plan import TypePlan
 from airflow_provider_k2.windows import Window
 
 if TYPE_CHECKING:
-    from airflow_provider_k2.warm import WarmTable
+    from airflow_provider_k2.warm.source import WarmTable
 
 
 @dataclass(frozen=True)

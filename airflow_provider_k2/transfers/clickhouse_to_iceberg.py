@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
+from airflow_provider_k2.offload.run_conf import read_request
 from airflow_provider_k2.operators.table_operator import TableOperator
-from airflow_provider_k2.run_request import read_request
 from airflow_provider_k2.windows import iso_cursor
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_k2.offload import Report, Request
-    from airflow_provider_k2.run_request import Asked
-    from airflow_provider_k2.tables import TableConfig
+    from airflow_provider_k2.offload.request import Report, Request
+    from airflow_provider_k2.offload.run_conf import Asked
+    from airflow_provider_k2.tables.model import TableConfig
 
 
 class ClickHouseToIcebergOperator(TableOperator):
@@ -53,7 +53,7 @@ class ClickHouseToIcebergOperator(TableOperator):
         from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
         from airflow_provider_k2.hooks.iceberg import IcebergTableHook
         from airflow_provider_k2.hooks.watermark import WatermarkHook
-        from airflow_provider_k2.offload import Offload
+        from airflow_provider_k2.offload.run import Offload
 
         table = self.table_config
         asked = read_request(*self._asked_by(context))
@@ -77,7 +77,7 @@ class ClickHouseToIcebergOperator(TableOperator):
         return _xcom(report)
 
     def _request(self, context: Context, table: TableConfig, asked: Asked) -> Request:
-        from airflow_provider_k2.offload import Request
+        from airflow_provider_k2.offload.request import Request
 
         if asked.window is not None:
             self.log.info("%s: this run re-does %s; the watermark stays.", table.name, asked.window.describe())

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.local import LocalSystem
-    from airflow_provider_k2.warm import WarmTable
+    from airflow_provider_k2.warm.source import WarmTable
 
 DAY = 86_400_000_000
 ROWS = int(os.environ.get("K2_BENCH_ROWS", "3780000"))
@@ -76,8 +76,8 @@ def wait_for_merges(clickhouse: ClickHouseHook) -> None:
 
 
 def warm_side(clickhouse: ClickHouseHook, target: str) -> WarmTable:
-    from airflow_provider_k2.tables import parse_tables
-    from airflow_provider_k2.warm import WarmTable
+    from airflow_provider_k2.tables.reader import parse_tables
+    from airflow_provider_k2.warm.source import WarmTable
 
     return WarmTable(parse_tables({"tables": [entry(target)]}, "benchmark").tables[0], clickhouse)
 
@@ -109,7 +109,7 @@ def move(engine: str, **more: Any) -> dict[str, Any]:
 
 def predecessor(clickhouse: ClickHouseHook, iceberg: IcebergTableHook) -> tuple[int, float]:
     """Rows and seconds of the predecessor's way: one JDBC connection, cached, counted, written; JVM's start included."""
-    from airflow_provider_k2.engines.spark_catalog import spark_catalog
+    from airflow_provider_k2.engines.spark.catalog import spark_catalog
 
     name, properties = spark_catalog(iceberg.catalog)
     prefix = f"spark.sql.catalog.{name}"

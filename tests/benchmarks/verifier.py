@@ -22,12 +22,12 @@ import pyiceberg.io.pyarrow  # noqa: F401
 from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
 from airflow_provider_k2.hooks.iceberg import IcebergTableHook
 from airflow_provider_k2.hooks.watermark import WatermarkHook
-from airflow_provider_k2.reconcile import Reconciler
+from airflow_provider_k2.reconciliation.reconciler import Reconciler
 from airflow_provider_k2.reconciliation.spark_side import SparkReading
-from airflow_provider_k2.tables import parse_tables
+from airflow_provider_k2.tables.reader import parse_tables
 
 if TYPE_CHECKING:
-    from airflow_provider_k2.engines.spark_job import SparkSubmission
+    from airflow_provider_k2.engines.spark.job import SparkSubmission
 
 
 def submit(submission: SparkSubmission) -> None:

@@ -426,14 +426,14 @@ class Subject:
     def _tools(self) -> Any:
         from airflow_provider_k2.hooks.iceberg import IcebergTableHook
         from airflow_provider_k2.hooks.watermark import WatermarkHook
-        from airflow_provider_k2.watermark_tools import WatermarkTools
+        from airflow_provider_k2.ledger.tools import WatermarkTools
 
         return WatermarkTools(
             self.lab.clickhouse, IcebergTableHook(), WatermarkHook(), who="a person", reason="fault matrix"
         )
 
     def _config(self) -> Any:
-        from airflow_provider_k2.tables import parse_tables
+        from airflow_provider_k2.tables.reader import parse_tables
 
         return parse_tables({"tables": [self.table]}, "fault matrix").tables[0]
 

@@ -22,16 +22,16 @@ def no_parent_assertion() -> None:
 
 def no_fencing() -> None:
     """Ask neither the ledger nor the cold tier whether the lease is still ours."""
-    from airflow_provider_k2 import offload
-    from airflow_provider_k2.commit import window
+    from airflow_provider_k2.commit import attempt as window
     from airflow_provider_k2.commit.cold_state import read_cold_state
+    from airflow_provider_k2.offload import run as offload
 
     def newest_state(job: Any) -> Any:
         job.cold.refresh()
         return read_cold_state(job.cold.metadata, job.record.pipeline, job.record.target)
 
     window.newest_state = newest_state
-    offload._HeldLease.check = lambda self: None  # type: ignore[method-assign]
+    offload.HeldLease.check = lambda self: None  # type: ignore[method-assign]
 
 
 def append_always() -> None:
@@ -43,7 +43,7 @@ def append_always() -> None:
 
 def trust_the_ledger() -> None:
     """Take the ledger's watermark as it is, without asking the cold tier."""
-    from airflow_provider_k2 import offload
+    from airflow_provider_k2.offload import run as offload
 
     def agree(table: Any, metadata: Any, stored: Any, *_: Any) -> int:
         return table.start if stored is None else stored.watermark
@@ -53,8 +53,8 @@ def trust_the_ledger() -> None:
 
 def replace_by_less() -> None:
     """Replace whatever the cold tier holds by whatever the warm tier has left."""
-    from airflow_provider_k2 import offload
     from airflow_provider_k2.engines import direct
+    from airflow_provider_k2.offload import run as offload
 
     offload.refuse_less = direct.refuse_less = lambda job, held: None
 

@@ -26,16 +26,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 
-from airflow_provider_k2 import offload
 from airflow_provider_k2.checksum.cold import checksum
 from airflow_provider_k2.commit import replace as commit_module
 from airflow_provider_k2.commit.cold_state import find_commit, records
 from airflow_provider_k2.engines import direct
 from airflow_provider_k2.exceptions import EngineError, K2Error, LeaseHeldError, LeaseLostError
 from airflow_provider_k2.hooks.watermark import Lease, StoredWatermark, WindowRecord
-from airflow_provider_k2.offload import Offload, Request
-from airflow_provider_k2.tables import TableConfig, parse_tables
-from airflow_provider_k2.warm import WarmFacts, WarmPart, WarmTable
+from airflow_provider_k2.offload import run as offload
+from airflow_provider_k2.offload.request import Request
+from airflow_provider_k2.offload.run import Offload
+from airflow_provider_k2.tables.model import TableConfig
+from airflow_provider_k2.tables.reader import parse_tables
+from airflow_provider_k2.warm.source import WarmFacts, WarmPart, WarmTable
 from airflow_provider_k2.windows import Window
 from tests.faults.mutations import no_parent_assertion
 

@@ -36,8 +36,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     from airflow_provider_k2.hooks import clickhouse, iceberg
     from airflow_provider_k2.hooks.watermark import WatermarkHook
-    from airflow_provider_k2.offload import Offload, Request
-    from airflow_provider_k2.tables import parse_tables
+    from airflow_provider_k2.offload.request import Request
+    from airflow_provider_k2.offload.run import Offload
+    from airflow_provider_k2.tables.reader import parse_tables
     from airflow_provider_k2.windows import Window
     from tests.faults.mutations import MUTATIONS
 
@@ -78,7 +79,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
 def _engine(job: dict[str, Any]) -> Any:
     from airflow_provider_k2.engines.direct import DirectEngine
-    from airflow_provider_k2.engines.spark import SparkEngine, SparkSubmission
+    from airflow_provider_k2.engines.spark.engine import SparkEngine, SparkSubmission
 
     if job.get("engine", "direct") == "direct":
         return DirectEngine()

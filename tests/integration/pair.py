@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.engines.direct import DirectEngine
-from airflow_provider_k2.offload import Offload, Report, Request
-from airflow_provider_k2.reconcile import Reconciler, TableVerdict
+from airflow_provider_k2.offload.request import Report, Request
+from airflow_provider_k2.offload.run import Offload
+from airflow_provider_k2.reconciliation.reconciler import Reconciler, TableVerdict
 from airflow_provider_k2.reconciliation.repair import Repair, repair
-from airflow_provider_k2.tables import TableConfig, parse_tables
+from airflow_provider_k2.tables.model import TableConfig
+from airflow_provider_k2.tables.reader import parse_tables
 from airflow_provider_k2.windows import to_micros
 
 if TYPE_CHECKING:

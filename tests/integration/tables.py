@@ -8,8 +8,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.engines.direct import DirectEngine
-from airflow_provider_k2.offload import Offload, Report, Request
-from airflow_provider_k2.tables import TableConfig, parse_tables
+from airflow_provider_k2.offload.request import Report, Request
+from airflow_provider_k2.offload.run import Offload
+from airflow_provider_k2.tables.model import TableConfig
+from airflow_provider_k2.tables.reader import parse_tables
 
 if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.feed.warm_tier import apply_warm_tier
-from airflow_provider_k2.tables import load_tables
+from airflow_provider_k2.tables.reader import load_tables
 
 if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook

@@ -34,8 +34,8 @@ def test_the_demos_dag(
     from airflow_provider_k2.feed.generate import FORMS, FeedPlan, default_symbols, generate
     from airflow_provider_k2.feed.replay import Feeder
     from airflow_provider_k2.feed.times import parse_time
-    from airflow_provider_k2.reconcile import Reconciler
-    from airflow_provider_k2.tables import STANDARD_TABLES, load_tables
+    from airflow_provider_k2.reconciliation.reconciler import Reconciler
+    from airflow_provider_k2.tables.reader import STANDARD_TABLES, load_tables
 
     client = clickhouse_client()
     empty_standard_tables(clickhouse, iceberg, ledger)

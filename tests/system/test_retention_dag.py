@@ -10,8 +10,9 @@ from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
 from airflow_provider_k2.hooks.iceberg import IcebergTableHook
 from airflow_provider_k2.hooks.watermark import WatermarkHook
-from airflow_provider_k2.offload import Offload, Request
-from airflow_provider_k2.tables import parse_tables
+from airflow_provider_k2.offload.request import Request
+from airflow_provider_k2.offload.run import Offload
+from airflow_provider_k2.tables.reader import parse_tables
 
 if TYPE_CHECKING:
     from airflow_provider_k2.local import LocalSystem

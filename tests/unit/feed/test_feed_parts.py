@@ -16,7 +16,7 @@ from airflow_provider_k2.feed.messages import read_messages
 from airflow_provider_k2.feed.partitioner import murmur2, partition_of, symbol_of
 from airflow_provider_k2.feed.replay import Feeder
 from airflow_provider_k2.feed.times import parse_time
-from airflow_provider_k2.run_request import read_bound
+from airflow_provider_k2.offload.run_conf import read_bound
 
 app = Typer()
 app.command()(cli.replay)

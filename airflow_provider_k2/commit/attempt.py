@@ -1,0 +1,115 @@
+"""Committing a window onto a table that others change at the same time, for both engines (contract 3)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.commit.bounds import cursor_ceiling
+from airflow_provider_k2.commit.cold_state import ColdState, find_commit, read_cold_state, tagged_records
+from airflow_provider_k2.exceptions import (
+    CommitConflictError,
+    CommitRefusedError,
+    CommitUnknownError,
+    EngineError,
+    IdentityError,
+    LeaseLostError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_k2.engines.base import WindowJob
+
+COMMIT_TRIES = 8
+"""How often a commit is tried on a table that others change at the same time."""
+
+
+def newest_state(job: WindowJob) -> ColdState:
+    """Refresh the table, and make sure that this run may still commit to it.
+
+    :raises LeaseLostError: when the lease, or the cold table's newest fencing token, belongs to somebody else.
+    """
+    job.cold.refresh()
+    job.guard()
+    state = read_cold_state(job.cold.metadata, job.record.pipeline, job.record.target)
+    if state.last is not None and state.last.token > job.record.token:
+        raise LeaseLostError(
+            f"{job.table.name}: the cold tier holds a commit with fencing token {state.last.token}, newer than this "
+            f"run's {job.record.token}. Nothing was committed by this one."
+        )
+    if job.table.mode == "append":
+        _refuse_other_source(job)
+    if state.foreign and job.table.mode == "append":
+        # What others have put in must be replaced, too, by whichever window comes to its cursors.
+        state = replace(state, ceiling=cursor_ceiling(job.cold, job.table.cursor))
+    identities = (job.record.source_uuid, job.record.target_uuid)
+    if state.last is not None and (state.last.source_uuid, state.last.target_uuid) != identities:
+        # After a reset: what windows of the old source or target prove is not carried on.
+        return replace(state, last=replace(state.last, watermark=0))
+    return state
+
+
+def _refuse_other_source(job: WindowJob) -> None:
+    """Refuse to append where another pipeline moves another source: a window would take out the other's rows of its range.
+
+    :raises IdentityError: naming that pipeline and its source.
+    """
+    for tag, record in tagged_records(job.cold.metadata, job.record.target):
+        if record.pipeline != job.record.pipeline and record.source_uuid != job.record.source_uuid:
+            raise IdentityError(
+                f"{job.table.name}: the cold table {record.target} also holds rows of pipeline {record.pipeline!r}, which moves "
+                f"another source ({record.source}). Nothing was committed and the watermark stands: each window would take "
+                f"out the other's rows of its cursor range. Give each source a target of its own; if that pipeline is given "
+                f"up and its rows may be replaced, drop its tag: ALTER TABLE {record.target} DROP TAG `{tag}`."
+            )
+
+
+def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
+    """Commit onto the newest snapshot; look unknown outcomes up; decide again when the table has changed.
+
+    :param commit: plans the commit on a state, commits once without a retry of its own, and returns the snapshot's id.
+    :returns: the id of the window's snapshot.
+    :raises CommitConflictError: when others kept changing the table; nothing was committed.
+    :raises CommitUnknownError: when the outcome cannot be found out.
+    :raises EngineError: when the catalog refuses the commit, or never gave an answer and it is not there.
+    :raises LeaseLostError: when this run may not commit any more.
+    """
+    unknown: CommitUnknownError | None = None
+    for number in range(COMMIT_TRIES):
+        # The first conflict is answered at once; a catalog in trouble gets some air.
+        time.sleep(min(0.25 * 2 ** (number - 2), 8) if number > 1 else 0)
+        state = newest_state(job)
+        # A refusal may be the answer to a commit that was sent twice on the way, and the first one has landed.
+        landed = find_commit(job.cold.metadata, job.record.commit_id)
+        if landed is not None:
+            job.log.info("The commit of window %s is there: snapshot %s.", job.record.commit_id, landed.snapshot_id)
+            return landed.snapshot_id
+        try:
+            return commit(state)
+        except CommitConflictError as error:
+            unknown = None
+            job.log.warning("%s The window is planned again on the new snapshot.", error)
+        except (CommitRefusedError, CommitUnknownError) as error:
+            job.log.warning("%s. It is looked up.", error)
+            found = job.iceberg.look_up_commit(job.cold, job.record.commit_id)
+            if found is not None:
+                job.log.info("The commit of window %s is there: snapshot %s.", job.record.commit_id, found)
+                return found
+            if isinstance(error, CommitRefusedError):
+                raise EngineError(
+                    f"{error}. Nothing was committed and the watermark stands; give the catalog's user the right to commit to "
+                    f"{job.record.target}."
+                ) from error
+            unknown = error
+    if unknown is not None:
+        raise EngineError(
+            f"{unknown}. It was looked up {COMMIT_TRIES} times and is not there: nothing was committed and the watermark "
+            "stands. Look into the catalog's log; the next try commits again."
+        ) from unknown
+    raise CommitConflictError(
+        f"{job.table.name}: other writers changed the cold table {COMMIT_TRIES} times while window "
+        f"{job.window.describe(job.warm.is_time)} was committed. Nothing was committed and the watermark stands; the "
+        "next run tries again."
+    )

@@ -1,0 +1,1 @@
+"""DAGs from a table list: the offload, the comparison, the deletion gate."""

@@ -1,0 +1,1 @@
+"""The ledger: leases, events, the agreement with the cold tier, and tools for people."""

@@ -1,0 +1,78 @@
+"""Events of the ledger that say what the warm tier need not hold any more. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_k2.hooks.watermark import Mark
+
+
+RETENTION_ACTION = "retention"
+"""Action of the ledger's events that tell of a deliberate deletion: ``after`` is the bucket value below which warm rows
+were dropped, from ``before`` on; ``before`` is null where all rows below were."""
+
+ANNULLED_ACTION = "retention annulled"
+"""Action of the ledger's events that take a deletion back which ClickHouse refused: the last one of these bounds never was."""
+
+RESET_ACTION = "reset"
+"""Action of the ledger's events that accept a re-created source: ``after`` is where it begins."""
+
+HOLD_ACTION = "hold ttl"
+"""Action of the ledger's events that tell that the deletion gate took a TTL away: ``reason`` is its deleting element,
+``after`` the time below which rows of its column may have been deleted before."""
+
+PUT_BACK_ACTION = "put ttl back"
+"""Action of the ledger's events that end a hold."""
+
+
+def last_hold(marks: Sequence[Mark]) -> Mark | None:
+    """Return the hold that the ledger knows of and that has not ended, or None."""
+    newest = [mark for mark in marks if mark.action in (HOLD_ACTION, PUT_BACK_ACTION)][-1:]
+    return newest[0] if newest and newest[0].action == HOLD_ACTION else None
+
+
+def deletions(marks: Sequence[Mark]) -> tuple[int | None, tuple[tuple[int, int], ...]]:
+    """What was deleted on purpose, by the bucket column. Pure.
+
+    :returns: the value below which everything was, or None; and the ranges above it, in order and apart.
+    """
+    bounds: list[tuple[int | None, int]] = []
+    for mark in _happened(marks):
+        if mark.action in (RETENTION_ACTION, RESET_ACTION) and mark.after:
+            # A reset's `before` is the watermark that it left.
+            bounds.append((None if mark.action == RESET_ACTION else mark.before, mark.after))
+    below = max((upper for lower, upper in bounds if lower is None), default=None)
+    apart: list[tuple[int, int]] = []
+    for lower, upper in sorted((lower, upper) for lower, upper in bounds if lower is not None):
+        if below is not None and lower <= below:
+            below = max(below, upper)
+        elif apart and lower <= apart[-1][1]:
+            apart[-1] = (apart[-1][0], max(apart[-1][1], upper))
+        else:
+            apart.append((lower, upper))
+    return below, tuple(apart)
+
+
+def _happened(marks: Sequence[Mark]) -> list[Mark]:
+    """Events without the deletions that were annulled.
+
+    One event goes for each annulment, not its range: an earlier event of the same rows, or of rows below them, stands.
+    """
+    happened: list[Mark] = []
+    for mark in marks:
+        if mark.action != ANNULLED_ACTION:
+            happened.append(mark)
+            continue
+        for place in reversed(range(len(happened))):
+            other = happened[place]
+            if (other.action, other.before, other.after) == (RETENTION_ACTION, mark.before, mark.after):
+                del happened[place]
+                break
+    return happened
+
+
+MARKS = (RETENTION_ACTION, ANNULLED_ACTION, RESET_ACTION, HOLD_ACTION, PUT_BACK_ACTION)
+"""Events that say what the warm tier need not hold any more."""

@@ -1,0 +1,263 @@
+"""What a person may do to a watermark, and what the cold tier says to it: what ``k2 watermarks`` stands on.
+
+Every change takes the table's lease, so that it cannot cross a running offload, and is written to the ledger with who,
+when and why. The cold tier stays the truth: the next run moves a watermark that it does not prove back (or up) again.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
+from airflow_provider_k2.exceptions import EngineError, WatermarkError
+from airflow_provider_k2.ledger.agreement import _check_identity, windows_of
+from airflow_provider_k2.warm.source import WarmTable
+from airflow_provider_k2.windows import Window, describe_cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyiceberg.table import Table
+
+    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+    from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
+    from airflow_provider_k2.tables.model import TableConfig
+
+LEASE_SECONDS = 60
+
+_NO_TARGET = "the cold table does not exist; the next run creates it and begins at the table's start"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of a watermark, planned or made.
+
+    :param table: short name.
+    :param action: ``set``, ``reset`` or ``rebuild``.
+    :param before: the stored watermark; None when there was none.
+    :param after: the new one; None when it is forgotten.
+    :param proven: what the cold tier proves; None when it proves nothing.
+    :param made: False for a dry run.
+    :param note: what the next run will do about it, or None.
+    :param windows: windows written to the ledger from the cold tier.
+    """
+
+    table: str
+    action: str
+    before: int | None
+    after: int | None
+    proven: int | None
+    made: bool
+    note: str | None = None
+    windows: int = 0
+
+
+class WatermarkTools:
+    """Changes watermarks by hand.
+
+    :param who: who asks, for the ledger.
+    :param reason: why.
+    :param dry_run: change nothing.
+    """
+
+    def __init__(
+        self,
+        clickhouse: ClickHouseHook,
+        iceberg: IcebergTableHook,
+        ledger: WatermarkHook,
+        *,
+        who: str,
+        reason: str,
+        dry_run: bool = False,
+    ) -> None:
+        self.clickhouse, self.iceberg, self.ledger = clickhouse, iceberg, ledger
+        self.who, self.reason, self.dry_run = who, reason, dry_run
+
+    def set(self, table: TableConfig, value: int, *, force: bool = False) -> Change:
+        """Set a watermark to a value.
+
+        :param force: also above what the cold tier proves.
+        :raises WatermarkError: when the value lies above what the cold tier proves, or below the table's start.
+        :raises IdentityError: when source or target is not the object that the cold tier's windows belong to.
+        """
+        cold = self._cold(table)
+        state, stored, identities = self._known(table, cold)
+        _check_identity(table, state.last, None, identities)
+        proven = table.start if state.watermark is None else state.watermark
+        time = describe_cursor(value)
+        if value < table.start:
+            raise WatermarkError(
+                f"{table.name}: {time} lies before the table's `start`. The watermark was not changed; give a later "
+                "value."
+            )
+        if value > proven and not force:
+            raise WatermarkError(
+                f"{table.name}: the cold tier proves {describe_cursor(proven)} only, so rows up to "
+                f"{time} would count as offloaded that are not. The watermark was not changed; `k2 watermarks rebuild "
+                f"{table.name}` sets it to what is proven, --force insists."
+            )
+        return self._change(table, "set", stored, value, state.watermark, identities, _note(table, value, proven))
+
+    def reset(self, table: TableConfig) -> Change:
+        """Accept source and target as they are now, and begin where the source does.
+
+        The identities that are stored with it overrule the cold tier's record of older ones. A re-created source goes
+        on above the old one's windows, which stay as history, or at its own first row if that lies below them (it was
+        restored from a backup: its rows replace the old ones). With a new target, or nothing proven, everything begins
+        at the table's start. Where the cold table does not exist, the watermark is forgotten; the next run creates it.
+        """
+        cold = self._cold(table)
+        if cold is None:
+            return self._change(table, "reset", self.ledger.watermark(table), None, None, ("", ""), _NO_TARGET)
+        state, stored, identities = self._known(table, cold)
+        last = state.last
+        if last is not None and (last.source_uuid, last.target_uuid) != identities:
+            value = self._beginning(table, last.watermark)
+            accepted = "the next run goes on with the new source; what the old one left in the cold tier stays"
+            return self._change(table, "reset", stored, value, state.watermark, identities, accepted)
+        note = _note(table, table.start, table.start if state.watermark is None else state.watermark)
+        return self._change(table, "reset", stored, table.start, state.watermark, identities, note)
+
+    def _beginning(self, table: TableConfig, proven: int) -> int:
+        """Where a re-created source begins: none of its rows lies below, and no older window above without need."""
+        warm = WarmTable(table, self.clickhouse)
+        everything = Window(table.start, warm.horizon())
+        first = warm.cursor_at(everything, 0)
+        return max(table.start, proven if first is None else min(proven, first))
+
+    def rebuild(self, table: TableConfig) -> Change:
+        """Set the watermark to what the cold tier proves, and write the windows that it knows to the ledger.
+
+        :raises IdentityError: when source or target is not the object that the cold tier's windows belong to.
+        """
+        cold = self._cold(table)
+        if cold is None:
+            return self._change(table, "rebuild", self.ledger.watermark(table), None, None, ("", ""), _NO_TARGET)
+        state, stored, identities = self._known(table, cold)
+        _check_identity(table, state.last, None, identities)
+        windows = list(windows_of(table, cold.metadata))
+        change = self._change(
+            table, "rebuild", stored, state.watermark, state.watermark, identities, None, windows=windows
+        )
+        if state.watermark is None:
+            note = "the cold tier proves nothing; the next run begins at the table's start"
+            return Change(**{**change.__dict__, "note": note})
+        return change
+
+    def _cold(self, table: TableConfig) -> Table | None:
+        return self.iceberg.load(table.target)
+
+    def _known(
+        self, table: TableConfig, cold: Table | None
+    ) -> tuple[ColdState, StoredWatermark | None, tuple[str, str]]:
+        if cold is None:
+            raise WatermarkError(
+                f"{table.name}: the cold table {table.target} does not exist. The watermark was not changed; forget it "
+                f"with `k2 watermarks reset {table.name}`."
+            )
+        state = read_cold_state(cold.metadata, table.pipeline, table.target)
+        return (
+            state,
+            self.ledger.watermark(table),
+            (self.clickhouse.table_uuid(table.identity_source), state.target_uuid),
+        )
+
+    def _change(
+        self,
+        table: TableConfig,
+        action: str,
+        stored: StoredWatermark | None,
+        value: int | None,
+        proven: int | None,
+        identities: tuple[str, str],
+        note: str | None,
+        windows: list[WindowRecord] | None = None,
+    ) -> Change:
+        before = stored.watermark if stored else None
+        change = Change(table.name, action, before, value, proven, not self.dry_run, note, len(windows or []))
+        if self.dry_run:
+            return change
+        with self._lease(table):
+            for window in windows or []:
+                self.ledger.adopt(table, window)
+            self.ledger.set_watermark(table, value, identities, who=self.who, action=action, reason=self.reason)
+        return change
+
+    @contextmanager
+    def _lease(self, table: TableConfig) -> Iterator[None]:
+        """Hold the table's lease for the moment of the change.
+
+        :raises LeaseHeldError: while a run holds it.
+        """
+        lease = self.ledger.acquire(table, f"k2 watermarks by {self.who}, process {os.getpid()}", LEASE_SECONDS)
+        try:
+            yield
+        finally:
+            self.ledger.release(lease)
+
+
+def _note(table: TableConfig, value: int, proven: int) -> str | None:
+    """What the next run does with a watermark that the cold tier does not prove."""
+    if value == proven:
+        return None
+    words = describe_cursor(proven)
+    if value < proven:
+        return (
+            f"the cold tier proves {words}: the next run moves the watermark up to it again; to offload a range again, "
+            f"use a backfill run, or `k2 verify {table.name} --repair`"
+        )
+    return (
+        f"the cold tier proves {words} only: the next run moves the watermark back to it, unless the ledger shows "
+        "nothing but empty windows between"
+    )
+
+
+@dataclass(frozen=True)
+class Line:
+    """One table in the overview.
+
+    :param stored: the ledger's watermark.
+    :param cold: what the cold tier proves; None when nothing, or when it cannot be reached.
+    :param last: the newest window, whatever its state.
+    :param holder: who holds the lease now, or None.
+    :param error: why the cold tier could not be asked.
+    """
+
+    table: TableConfig
+    stored: StoredWatermark | None
+    cold: int | None
+    snapshot_id: int | None
+    last: WindowRecord | None
+    holder: str | None
+    error: str | None = None
+
+
+def overview(tables: tuple[TableConfig, ...], iceberg: IcebergTableHook, ledger: WatermarkHook) -> list[Line]:
+    """Return the ledger, a line a table, beside what the cold tier proves; without the latter when that is down."""
+    holders = {(pipeline, target): holder for pipeline, target, holder, *_ in ledger.leases()}
+    lines, error = [], None
+    for table in tables:
+        state = None
+        if error is None:
+            try:
+                cold = iceberg.load(table.target)
+                state = read_cold_state(cold.metadata, table.pipeline, table.target) if cold else None
+            except EngineError as failure:
+                error = str(failure)
+        history = ledger.history(table, 1)
+        lines.append(
+            Line(
+                table=table,
+                stored=ledger.watermark(table),
+                cold=state.watermark if state else None,
+                snapshot_id=state.last_snapshot_id if state else None,
+                last=history[0] if history else None,
+                holder=holders.get((table.pipeline, table.target)),
+                error=error,
+            )
+        )
+    return lines

@@ -1,0 +1,134 @@
+"""The partitions of a warm table: what is in them, and how the parts that were proven are dropped, and no other one.
+
+A part of a MergeTree table never changes: an insert makes a new part, a merge replaces parts by a new one, a mutation
+by one of a new name. So the rows that were proven are named by the parts that held them while they were read, and
+``DROP PART`` takes exactly these. A row that arrives late lies in a part of another name and stays; a part that has
+been merged with it meanwhile is gone under its old name, and ClickHouse refuses. ``DROP PARTITION`` would take both.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.clickhouse_sql import (
+    cursor_expression,
+    is_time_type,
+    quote_identifier,
+    quote_qualified,
+    quote_string,
+)
+from airflow_provider_k2.exceptions import TableListError
+from airflow_provider_k2.retention.proof import Partition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+    from airflow_provider_k2.tables.model import RetentionPolicy, TableConfig
+    from airflow_provider_k2.warm.ttl import Ttl
+
+
+class WarmPartitions:
+    """The warm object of a table: the source, or the table below it (``identity``).
+
+    :param table: its entry in the table list.
+    :param hook: the ClickHouse connection.
+    :param column: the bucket column.
+    """
+
+    def __init__(self, table: TableConfig, hook: ClickHouseHook, column: str) -> None:
+        self.table, self.hook, self.column = table, hook, column
+
+    @property
+    def name(self) -> str:
+        """Quoted name of the warm object."""
+        return quote_qualified(self.table.identity_source)
+
+    @cached_property
+    def columns(self) -> dict[str, str]:
+        """Name and ClickHouse type of its columns.
+
+        :raises SourceMissingError: when it does not exist.
+        :raises TableListError: when it lacks a column that the gate needs.
+        """
+        columns = dict(self.hook.columns(self.table.identity_source))
+        needed = [self.column, *(self.table.key if self.table.mode == "upsert" else ())]
+        lacking = [name for name in needed if name not in columns]
+        if lacking:
+            raise TableListError(
+                f"{self.table.name}: {self.table.identity_source} has no column {', '.join(lacking)}, by which its rows are "
+                "compared. Nothing was dropped; correct `identity`, or remove `retention` from the table list."
+            )
+        return columns
+
+    def age_column(self, policy: RetentionPolicy, ttl: Ttl | None) -> str:
+        """Column that a row's age is measured by: the entry's, else the cursor, else the TTL's, else the bucket column.
+
+        :raises TableListError: when there is none that holds a time.
+        """
+        wishes = [policy.column] if policy.column else [self.table.cursor, *([ttl.column] if ttl else []), self.column]
+        for name in wishes:
+            if name is not None and is_time_type(self.columns.get(name, "")):
+                return name
+        raise TableListError(
+            f"{self.table.name}: {self.table.identity_source} has no time column among {', '.join(map(str, wishes))}, by "
+            "which the age of a row could be measured. Nothing was dropped; name one as `retention: {keep: ..., column: "
+            "...}` in the table list."
+        )
+
+    def value(self, column: str) -> str:
+        """Integer value of a column: epoch microseconds, or the value itself."""
+        return cursor_expression(column, self.columns[column])
+
+    def read(self, age: str) -> list[Partition]:
+        """All partitions that hold rows.
+
+        :param age: column that ages are measured by.
+        """
+        bucket = self.value(self.column)
+        rows = self.hook.execute(
+            f"SELECT _partition_id, count(), min({bucket}), max({bucket}) + 1, max({self.value(age)}) FROM {self.name} "
+            "GROUP BY _partition_id ORDER BY _partition_id"
+        )
+        return [Partition(str(row[0]), int(row[1]), *row[2:]) for row in rows]
+
+    def count(self, names: Iterable[str]) -> int:
+        """Rows of some partitions (keys, in upsert mode), as ClickHouse counts them without the source's view."""
+        what = "count()"
+        if self.table.mode == "upsert":
+            what = f"uniqExact({', '.join(map(quote_identifier, self.table.key))})"
+        return int(self.hook.execute(f"SELECT {what} FROM {self.name} WHERE _partition_id IN ({_listed(names)})")[0][0])
+
+    def rows(self, names: Iterable[str]) -> int:
+        """Rows of some partitions, whatever the mode."""
+        sql = f"SELECT count() FROM {self.name} WHERE _partition_id IN ({_listed(names)})"
+        return int(self.hook.execute(sql)[0][0])
+
+    def parts(self, names: Iterable[str]) -> frozenset[str]:
+        """Names of the parts that hold the rows of some partitions now."""
+        database, _, table = self.table.identity_source.partition(".")
+        rows = self.hook.execute(
+            "SELECT name FROM system.parts WHERE database = %(database)s AND table = %(table)s AND active "
+            f"AND rows > 0 AND partition_id IN ({_listed(names)})",
+            {"database": database, "table": table},
+        )
+        return frozenset(str(row[0]) for row in rows)
+
+    def drop(self, parts: Iterable[str]) -> None:
+        """Drop parts by name, on every replica.
+
+        :raises EngineError: when ClickHouse refuses; parts before the one that it refuses are dropped.
+        """
+        commands = ", ".join(f"DROP PART {quote_string(part)}" for part in sorted(parts))
+        self.hook.execute(f"ALTER TABLE {self.name} {commands} SETTINGS alter_sync = 2")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(quote_string, names))
+
+
+def shortened(names: Sequence[str], most: int = 8) -> str:
+    """Names for a message; of many only the first."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,93 @@
+"""Whether the columns that an entry gives a role can play it: key, partition, event time, the column that grows. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.clickhouse_sql import cursor_problem
+from airflow_provider_k2.exceptions import TypePlanError
+from airflow_provider_k2.schema.clickhouse_types import unwrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_k2.schema.type_plan import TypePlan
+    from airflow_provider_k2.tables.model import TableConfig
+
+_GROWING = frozenset({"Int32", "Int64", "Decimal", "Date32", "DateTime64"})
+"""Names of the types that a column may have in the cold tier by which "less" is told exactly."""
+
+_TIMES = frozenset({"DateTime64"})
+_DATES = _TIMES | {"Date32"}
+_TRANSFORMED = {"year": _DATES, "month": _DATES, "day": _DATES, "hour": _TIMES}
+"""Names of the types that a partition transform takes in the cold tier."""
+
+_NESTED = frozenset({"Array", "Map"})
+
+
+def check_roles(table: TableConfig, plan: TypePlan) -> None:
+    """Check every column with a role.
+
+    :raises TypePlanError: naming all that cannot play it, each with the mend.
+    """
+    problems = [
+        *_missing(table, plan), *_keys(table, plan), *_partition(table, plan), *_event_time(table, plan),
+        *_grows(table, plan),
+    ]  # fmt: skip
+    if problems:
+        raise TypePlanError(f"{table.name}: {'; '.join(problems)}. Nothing was moved.")
+
+
+def _missing(table: TableConfig, plan: TypePlan) -> Iterator[str]:
+    roles = [("key", name) for name in table.key] + [("partition", part.column) for part in table.partition]
+    roles += [("event_time", table.event_time)] if table.event_time else []
+    roles += [("grows", table.grows)] if table.grows else []
+    for role, name in roles:
+        if name not in plan.names:
+            yield f"{role} column {name} is not among the columns that go cold; correct `{role}` in the table list"
+
+
+def _keys(table: TableConfig, plan: TypePlan) -> Iterator[str]:
+    for name in (name for name in table.key if name in plan.names):
+        column = plan[name]
+        if column.cast.name == "Nullable":
+            yield (
+                f"key column {name} is {column.source}, and null equals no other key, so such rows would come twice; give null a "
+                "value in a view"
+            )
+        if column.cast.name in _NESTED:
+            yield f"key column {name} is {column.source}, by which no row is found; name columns of plain types"
+
+
+def _partition(table: TableConfig, plan: TypePlan) -> Iterator[str]:
+    for part in (part for part in table.partition if part.column in plan.names):
+        column = plan[part.column]
+        cast, _ = unwrap(column.cast)
+        takes = _TRANSFORMED.get(part.transform)
+        if cast.name in _NESTED or (takes is not None and cast.name not in takes):
+            yield f"partition {part} cannot be made of {column.source}; correct `partition` in the table list"
+        if part.transform != "identity" and part.name in plan.names:
+            # Iceberg allows that to identity only, and refuses the table.
+            yield (
+                f"partition {part} is called {part.name} in the cold table, and so is a column that goes cold; add the column "
+                f"{part.name} to `exclude`, or rename it in a view"
+            )
+
+
+def _event_time(table: TableConfig, plan: TypePlan) -> Iterator[str]:
+    """What makes no buckets; unlike a cursor it may be null, such rows are compared together."""
+    if table.event_time in plan.names:
+        column = plan[table.event_time]
+        if cursor_problem(str(unwrap(column.source)[0])):
+            yield (
+                f"event_time column {table.event_time} is {column.source}, by which rows cannot be put into buckets; name a column "
+                "of a date, time or integer type (up to 64 bits)"
+            )
+
+
+def _grows(table: TableConfig, plan: TypePlan) -> Iterator[str]:
+    if table.grows in plan.names and plan[table.grows].cast.name not in _GROWING:
+        yield (
+            f"grows column {table.grows} is {plan[table.grows].source}; name one that holds an integer, a decimal or a time and is "
+            "never null"
+        )

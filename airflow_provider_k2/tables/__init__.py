@@ -1,0 +1,1 @@
+"""The table list: its model, how it is read from YAML, and the nine standard tables."""

@@ -1,0 +1,1 @@
+"""The warm tier: one table's rows, counts and proofs in ClickHouse, and what its TTL deletes."""

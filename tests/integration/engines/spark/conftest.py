@@ -1,0 +1,76 @@
+"""One local system and one Spark environment for all tests of the Spark engine: a spark-submit costs seconds."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_k2.engines.base import Engine
+from airflow_provider_k2.engines.spark.engine import SparkEngine, SparkSubmission
+from airflow_provider_k2.local import LocalSystem, ensure_spark
+from airflow_provider_k2.offload.request import Report, Request
+from airflow_provider_k2.offload.run import Offload
+from airflow_provider_k2.tables.model import TableConfig
+from airflow_provider_k2.tables.reader import parse_tables
+from tests.environments import environment_of
+
+
+@dataclass
+class Submit:
+    """Runs spark-submit as SparkSubmitOperator does, and keeps what it was given and what it printed."""
+
+    binary: Path
+    submissions: list[SparkSubmission] = field(default_factory=list)
+    output: list[str] = field(default_factory=list)
+    specs: list[str] = field(default_factory=list)
+
+    def __call__(self, submission: SparkSubmission) -> None:
+        self.submissions.append(submission)
+        self.specs.append(Path(submission.application_args[0]).read_text())
+        done = subprocess.run(
+            [self.binary, "--master", "local[2]", "--name", submission.name, submission.application,
+             *submission.application_args],
+            env={**os.environ, **submission.env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        self.output.append(done.stdout)
+        print(done.stdout)
+        if done.returncode:
+            raise RuntimeError(f"spark-submit ended with exit code {done.returncode}")
+
+
+@dataclass
+class World:
+    """The services, as the operator would see them."""
+
+    submit: Submit
+
+    def __post_init__(self) -> None:
+        from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+        from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+        from airflow_provider_k2.hooks.watermark import WatermarkHook
+
+        self.clickhouse, self.iceberg, self.ledger = ClickHouseHook(), IcebergTableHook(), WatermarkHook()
+
+    def table(self, **entry: object) -> TableConfig:
+        return parse_tables({"defaults": {"safety_lag": 0}, "tables": [{"layer": "bronze", **entry}]}, "test").tables[0]
+
+    def run(self, table: TableConfig, engine: Engine | None = None, **request: object) -> Report:
+        chosen = engine or SparkEngine(self.submit)
+        offload = Offload(table, self.clickhouse, self.iceberg, self.ledger, lambda rows: chosen)
+        return offload.run(Request(run_id="test", holder="test", **request))
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    shared = Path(os.environ.get("K2_TEST_SPARK", Path(__file__).parents[4] / ".k2" / "spark"))
+    submit = ensure_spark(shared)
+    with (
+        LocalSystem(tmp_path_factory.mktemp("k2"), default_ports=False) as system,
+        environment_of("world", system.env()),
+    ):
+        world = World(Submit(submit))
+        world.clickhouse.execute("CREATE DATABASE t")
+        yield world
