@@ -9,19 +9,14 @@ from __future__ import annotations
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyiceberg.types import BinaryType
 
 from airflow_provider_k2.checksum.cold import checksum
-from airflow_provider_k2.commit.attempt import commit_window
-from airflow_provider_k2.commit.bounds import box_filter, range_filter
-from airflow_provider_k2.commit.existing import Existing, find_keys, find_range
-from airflow_provider_k2.commit.refusal import refuse_less, refuse_shrunk
-from airflow_provider_k2.commit.replace import Replacement, commit_replacement
-from airflow_provider_k2.engines.base import Moved, WindowJob
+from airflow_provider_k2.commit.files import commit_files, remove_files
+from airflow_provider_k2.engines.base import Moved
 from airflow_provider_k2.exceptions import EngineError, K2Error, ProofError, TypePlanError
 from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.schema.cold_table import require_names
@@ -35,7 +30,7 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
     from pyiceberg.manifest import DataFile
 
-    from airflow_provider_k2.commit.cold_state import ColdState
+    from airflow_provider_k2.commit.job import WindowJob
     from airflow_provider_k2.warm.source import WarmPart
 
 FILE_ROWS = 1_000_000
@@ -89,7 +84,7 @@ class DirectEngine:
         written = self._write(job)
         rows, total = sum(file.rows for file in written), sum(file.checksum for file in written) % 2**64
         if (rows, total) != (job.facts.rows, job.facts.checksum):
-            _remove(job, [file.path for file in written])
+            remove_files(job, [file.path for file in written])
             raise ProofError(
                 f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds {job.facts.rows} rows with checksum "
                 f"{job.facts.checksum} in ClickHouse, but {rows} rows with checksum {total} were read back from the files "
@@ -97,7 +92,7 @@ class DirectEngine:
             )
         wrote = time.monotonic()
         failpoint("after_proof")
-        snapshot_id = self._commit(job, written)
+        snapshot_id = commit_files(job, written)
         return Moved(
             snapshot_id,
             rows,
@@ -131,7 +126,7 @@ class DirectEngine:
                 for future in futures:
                     future.cancel()
                 pool.shutdown(wait=True)
-                _remove(job, paths)
+                remove_files(job, paths)
                 raise
 
     def _write_one(
@@ -151,7 +146,7 @@ class DirectEngine:
             failpoint("after_write")
             rows, total = checksum(_valid(job, _read_back(job, path, dictionaries=_dictionaries(job))))
             if rows == 0:
-                _remove(job, [path])
+                remove_files(job, [path])
                 return None
             data_file = _describe(job, path, part)
         except K2Error:
@@ -164,46 +159,6 @@ class DirectEngine:
             ) from error
         progress.add(rows)
         return _Written(path, data_file, rows, total, uploaded - started, time.monotonic() - uploaded)
-
-    # Committing -------------------------------------------------------------------------------------------------------
-
-    def _commit(self, job: WindowJob, written: list[_Written]) -> int:
-        def commit(state: ColdState) -> int:
-            existing = self._existing(job, written, fresh=state.is_fresh(job.window))
-            refuse_less(job, existing.rows)
-            refuse_shrunk(job, existing.shrunk)
-            replacement = Replacement((*(file.data_file for file in written), *existing.survivors), existing.removed)
-            return commit_replacement(job.cold, replacement, job.record.carried(state.watermark, state.high_water))
-
-        return commit_window(job, commit)
-
-    def _existing(self, job: WindowJob, written: list[_Written], *, fresh: bool) -> Existing:
-        if job.table.mode == "append":
-            if fresh:
-                return Existing(0, (), ())
-            return find_range(job.cold, range_filter(job.cold, job.table.cursor, job.window), job.record.commit_id)
-        if job.cold.metadata.current_snapshot_id is None or not written:
-            return Existing(0, (), ())
-        return self._existing_keys(job, written)
-
-    def _existing_keys(self, job: WindowJob, written: list[_Written]) -> Existing:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        names, grows = list(job.table.key), job.table.grows
-        rows, boxes = [], []
-        for file in written:
-            held = pa.Table.from_batches(list(_read_back(job, file.path, [*names, *([grows] if grows else [])])))
-            rows.append(held)
-            bounds = []
-            for name in names:
-                if isinstance(held[name].type, pa.BaseExtensionType):
-                    # A UUID: Arrow does not order it, and random ones rule no file out.
-                    continue
-                span = pc.min_max(held[name])
-                bounds.append((name, _as_literal(span["min"]), _as_literal(span["max"])))
-            boxes.append(box_filter(bounds))
-        return find_keys(job.cold, boxes, pa.concat_tables(rows), job.record.commit_id, grows)
 
 
 def _refuse_bytes(job: WindowJob) -> None:
@@ -330,16 +285,3 @@ def _dictionaries(job: WindowJob) -> list[str]:
     return [
         column.name for column in job.warm.plan.columns if column.source.name in few and column.cast.name == "String"
     ]
-
-
-def _as_literal(scalar: pa.Scalar) -> Any:
-    """Value of an Arrow scalar in a form that Iceberg's literals take."""
-    value = scalar.as_py()
-    return value.isoformat() if hasattr(value, "isoformat") else value
-
-
-def _remove(job: WindowJob, paths: list[str]) -> None:
-    """Delete files that will not be committed; what cannot be deleted is an orphan for maintenance."""
-    for path in paths:
-        with suppress(Exception):
-            job.cold.io.delete(path)

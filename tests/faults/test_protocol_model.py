@@ -443,7 +443,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         assert self.ledger.lease is not None
         assert self.ledger.lease["holder"] is None
         table = self._cold_table()
-        tokens = [record.token for _, record in records(table.metadata, "k2", "cold.t")]
+        tokens = [record.token for _, record in records(table.metadata, "k2")]
         assert tokens == sorted(tokens, reverse=True), f"fencing tokens go back: {tokens[::-1]}"
 
     def teardown(self) -> None:
