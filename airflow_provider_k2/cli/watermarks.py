@@ -259,10 +259,12 @@ def _complain(errors: Iterable[str]) -> None:
 
 
 def _sentence(change: Change) -> str:
-    verb = "was" if change.made else "would be"
+    verb = "" if change.made else "would be "
     before, after = (show_cursor(value) if value is not None else "none" for value in (change.before, change.after))
     moved = f"stays {after}" if change.before == change.after else f"{before} -> {after}"
-    windows = f"; {change.windows} windows {verb} written to the ledger from the cold tier" if change.windows else ""
+    counts = ((change.windows, "windows"), (change.deletions, "ranges that the deletion gate dropped"))
+    found = " and ".join(f"{count:,} {what}" for count, what in counts if count)
+    windows = f"; {found} {verb}written to the ledger from the cold tier" if found else ""
     note = f". Note: {change.note}" if change.note else ""
     dry = "" if change.made else " (dry run, nothing was changed)"
     return f"{change.table}: {change.action}: {moved}{windows}{dry}{note}."
@@ -277,6 +279,7 @@ def _changed(change: Change) -> dict[str, Any]:
         "proven": json_cursor(change.proven),
         "made": change.made,
         "windows": change.windows,
+        "deletions": change.deletions,
         "note": change.note,
     }
 

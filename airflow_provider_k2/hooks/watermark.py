@@ -363,6 +363,20 @@ class WatermarkHook(PostgresHook):
                 (who, action, table.pipeline, table.target, before, after, reason),
             )
 
+    def adopt_deletions(
+        self, table: TableConfig, ranges: Sequence[tuple[int | None, int]], *, who: str, reason: str
+    ) -> None:
+        """Write deletions down that only the cold table knows, in one transaction.
+
+        :param ranges: of the bucket column, half-open; None as a lower end for everything below.
+        """
+        with self.transaction() as cursor:
+            cursor.executemany(
+                "INSERT INTO k2.events (who, action, pipeline, target, before, after, reason) "
+                "VALUES (%s, 'retention', %s, %s, %s, %s, %s)",
+                [(who, table.pipeline, table.target, lower, upper, reason) for lower, upper in ranges],
+            )
+
     # Windows ----------------------------------------------------------------------------------------------------------
 
     def claim(self, table: TableConfig, window: Window, kind: str, engine: str, run_id: str, lease: Lease) -> str:

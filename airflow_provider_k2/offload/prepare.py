@@ -76,7 +76,7 @@ class Prepared:
                 f"ClickHouse empties column {', '.join(emptied)} after a time (it has a TTL of its own)",
             )
         times = list(self.warm.plan.names)
-        retention, note = read_retention(table, self.warm.hook, self.ledger, times, table.cursor)
+        retention, note = read_retention(table, self.warm.hook, self.ledger, self.cold.metadata, times, table.cursor)
         everything = (BEGINNING, 2**63 - 1)
         if not retention.known:
             return (*everything, note or f"what {table.identity_source} deletes is not known")

@@ -131,7 +131,7 @@ class Reconciler:
             )
         is_time = is_time_type(warm.columns[column])
         times = [name for name in plan.names if is_time_type(warm.columns[name])]
-        retention, note = read_retention(table, self.clickhouse, self.ledger, times, column)
+        retention, note = read_retention(table, self.clickhouse, self.ledger, cold.metadata, times, column)
         width = WIDTHS[bucket] if is_time else INTEGER_BUCKET
         scope = Scope(column, width, table.start, watermark, retention, since, until)
         measure = measure_warm(warm, plan, scope)

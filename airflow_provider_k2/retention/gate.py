@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.clickhouse_sql import cursor_condition, cursor_expression, is_time_type, quote_qualified
+from airflow_provider_k2.commit.dropped import read_dropped, record_dropped, take_back
 from airflow_provider_k2.exceptions import EngineError, K2Error, LeaseLostError, RetentionError, TableListError
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
 from airflow_provider_k2.ledger.leases import hold_lease
@@ -41,6 +43,8 @@ from airflow_provider_k2.warm.ttl import WarmTtl, expiry_edge, read_ttl
 from airflow_provider_k2.windows import Window, describe_cursor, from_micros
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.watermark import WatermarkHook
@@ -355,7 +359,9 @@ class _Run:
 
     def _drop(self, unit: Unit, others: list[Unit]) -> bool:
         """Prove and drop one unit; returns whether it is gone."""
-        below, gone = deletions(self.ledger.marks(self.table, MARKS))
+        cold = self.gate.iceberg.load(self.table.target)
+        known = () if cold is None else read_dropped(cold.metadata, self.table.pipeline)
+        below, gone = deletions(self.ledger.marks(self.table, MARKS), known)
         ranges = proof_ranges(unit, others, below, gone)
         if not ranges:
             self._keep(unit, Proof(unit.rows, problem=f"its rows have no {self.warm.column} and cannot be compared"))
@@ -378,9 +384,14 @@ class _Run:
                 return True
             before += rows
             self._check_lease()
-            # Written down first: a deletion that nobody knows of would look like a loss.
+            # Written down first, on both sides: a deletion that nobody knows of would look like a loss.
             reason = f"partition {unit.label}: {proof.warm:,} rows, proven by {self.run_id}"
-            self._note(RETENTION_ACTION, proven.lower, proven.upper, reason)
+            try:
+                undo = self._record(proven, reason)
+            except RetentionError as error:
+                proof = Proof(proof.counted, proof.warm, proof.cold, problem=str(error).rstrip("."))
+                before -= rows
+                break
             try:
                 self.warm.drop(parts)
             except EngineError as error:
@@ -388,7 +399,7 @@ class _Run:
                 if _is_answer(error) and self._all_there(unit, parts):
                     # Nothing is gone. The record of it would hide a later loss, and a refusal does not go away by trying.
                     said = " ".join(str(error).split()).rstrip(".")
-                    self._note(ANNULLED_ACTION, proven.lower, proven.upper, f"{reason}; it was not dropped: {said}")
+                    undo(f"{reason}; it was not dropped: {said}")
                     before -= rows
                     why = f"it is proven, but could not be dropped: {said}"
                     proof = Proof(proof.counted, proof.warm, proof.cold, problem=why, refused=True)
@@ -404,6 +415,34 @@ class _Run:
             return not late
         self._keep(unit, proof, before)
         return False
+
+    def _record(self, proven: ProofRange, reason: str) -> Callable[[str], None]:
+        """Write a deletion down in the cold table and in the ledger, before it happens.
+
+        :returns: what takes both records back: it takes the reason.
+        :raises RetentionError: when the cold table cannot be told.
+        """
+        cold, pipeline = self.gate.iceberg.load(self.table.target), self.table.pipeline
+        assert cold is not None
+        bounds = (proven.lower, proven.upper)
+        before = record_dropped(cold, pipeline, *bounds)
+
+        def undo(why: str) -> None:
+            try:
+                take_back(cold, pipeline, *bounds, before)
+            except RetentionError as error:
+                # Both records stay: what neither side denies is told as history, and no commit relies on its warm rows.
+                self.log.warning("%s", error)
+                return
+            self._note(ANNULLED_ACTION, *bounds, why)
+
+        try:
+            self._note(RETENTION_ACTION, *bounds, reason)
+        except K2Error:
+            with suppress(RetentionError):
+                take_back(cold, pipeline, *bounds, before)
+            raise
+        return undo
 
     def _all_there(self, unit: Unit, parts: frozenset[str]) -> bool:
         """Whether a drop that was refused has dropped nothing for sure."""

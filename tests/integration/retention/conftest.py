@@ -1,0 +1,20 @@
+"""Tables with a gate, for each test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.integration.retention.support import BY_DAY, Gated
+
+
+@pytest.fixture
+def make(clickhouse, iceberg, ledger, fresh_names):
+    def made(mode: str = "append", ttl: str = "", retention: Any = "7d", order: str = BY_DAY, **entry: Any) -> Gated:
+        return Gated(
+            clickhouse, iceberg, ledger, fresh_names("gate"), mode, f"{order} {ttl}",
+            {"retention": retention, **entry},
+        )  # fmt: skip
+
+    return made
