@@ -19,6 +19,7 @@ RESERVED = "_k2_"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _TIMES = frozenset({"Date", "Date32", "DateTime", "DateTime64"})
+_DATES = frozenset({"Date", "Date32"})
 _INTEGERS = frozenset(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
 """Names of the types that order rows: wider integers do not fit in the ledger."""
 
@@ -62,8 +63,17 @@ def cursor_expression(cursor: str, cursor_type: str) -> str:
 
 def is_time_type(clickhouse_type: str) -> bool:
     """Whether a column of this type holds time, whatever it is wrapped in; no type at all does not."""
+    return _is_among(clickhouse_type, _TIMES)
+
+
+def is_date_type(clickhouse_type: str) -> bool:
+    """Whether a column of this type holds days without a time, whatever it is wrapped in."""
+    return _is_among(clickhouse_type, _DATES)
+
+
+def _is_among(clickhouse_type: str, names: frozenset[str]) -> bool:
     try:
-        return unwrap(parse_type(clickhouse_type))[0].name in _TIMES
+        return unwrap(parse_type(clickhouse_type))[0].name in names
     except ValueError:
         return False
 

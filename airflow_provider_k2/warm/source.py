@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -23,14 +24,18 @@ from airflow_provider_k2.exceptions import TypePlanError
 from airflow_provider_k2.schema.column_roles import check_roles
 from airflow_provider_k2.schema.type_plan import TypePlan, plan_types
 from airflow_provider_k2.schema.unholdable import unholdable
+from airflow_provider_k2.warm.arrival import closed_to, floor_of
 from airflow_provider_k2.warm.column_ttl import column_ttls
-from airflow_provider_k2.windows import LAST_CURSOR, Window, horizon
+from airflow_provider_k2.warm.lineage import WarmObject, objects_below, writers_of
+from airflow_provider_k2.windows import LAST_CURSOR, SECOND, Window, horizon
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.tables.model import PartitionField, TableConfig
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,23 @@ class WarmTable:
         ttls = column_ttls(self.hook.create_query(self.table.identity_source))
         return tuple(name for name in self.plan.names if name in ttls)
 
+    @cached_property
+    def lineage(self) -> tuple[WarmObject, ...]:
+        """The source, what it reads, and the table that gives it its identity."""
+        return objects_below(self.hook, {self.table.source, self.table.identity_source})
+
+    @cached_property
+    def floor(self) -> int:
+        """How long one value of the cursor lasts where its definition rounds it down, in microseconds; 0 where it does not."""
+        written = writers_of(self.hook, [one.name for one in self.lineage])
+        floor = floor_of(self.table.cursor, [one.create_query for one in (*self.lineage, *written)])
+        if floor > cursor_step(self.cursor_type):
+            _LOG.info(
+                "%s: the cursor %s is a time rounded down; windows end %s seconds earlier, when its last rows have arrived.",
+                self.table.name, self.table.cursor, floor // SECOND,
+            )  # fmt: skip
+        return floor
+
     def uuid(self) -> str:
         """Identity of the source."""
         return self.hook.table_uuid(self.table.identity_source)
@@ -148,8 +170,7 @@ class WarmTable:
         latest = self.latest() if latest is None else latest
         if not self.is_time:
             return max(latest - self.table.cursor_lag, min(latest, self.table.start))
-        end = horizon(latest, self.table.safety_lag)
-        return end - end % cursor_step(self.cursor_type)
+        return closed_to(horizon(latest, self.table.safety_lag), self.cursor_type, self.floor)
 
     def latest(self) -> int:
         """The warm tier's clock; one past the largest integer cursor.
