@@ -9,25 +9,18 @@ from __future__ import annotations
 import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow_provider_k2.commit.attempt import commit_window
-from airflow_provider_k2.commit.bounds import box_filter, range_filter
-from airflow_provider_k2.commit.existing import Existing, find_keys, find_range
-from airflow_provider_k2.commit.refusal import refuse_less, refuse_shrunk
-from airflow_provider_k2.commit.replace import Replacement, commit_replacement
-from airflow_provider_k2.engines.base import Moved, WindowJob
-from airflow_provider_k2.engines.files import FilePiece, read_back, remove_files, write_file
-from airflow_provider_k2.engines.files import WrittenFile as _Written
+from airflow_provider_k2.commit.files import commit_files, remove_files
+from airflow_provider_k2.engines.base import Moved
+from airflow_provider_k2.engines.files import FilePiece, WrittenFile, write_file
 from airflow_provider_k2.engines.pieces import file_pieces, file_target, refuse_bytes
 from airflow_provider_k2.exceptions import ProofError
 from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.schema.cold_table import require_names
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from airflow_provider_k2.commit.cold_state import ColdState
+    from airflow_provider_k2.commit.job import WindowJob
 
 
 class DirectEngine:
@@ -49,7 +42,7 @@ class DirectEngine:
         written = self._write(job)
         rows, total = sum(file.rows for file in written), sum(file.checksum for file in written) % 2**64
         if (rows, total) != (job.facts.rows, job.facts.checksum):
-            remove_files(job.cold.io, (file.path for file in written))
+            remove_files(job, [file.path for file in written])
             raise ProofError(
                 f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds {job.facts.rows} rows with checksum "
                 f"{job.facts.checksum} in ClickHouse, but {rows} rows with checksum {total} were read back from the files "
@@ -57,7 +50,7 @@ class DirectEngine:
             )
         wrote = time.monotonic()
         failpoint("after_proof")
-        snapshot_id = self._commit(job, written)
+        snapshot_id = commit_files(job, written)
         return Moved(
             snapshot_id,
             rows,
@@ -73,7 +66,7 @@ class DirectEngine:
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
-    def _write(self, job: WindowJob) -> list[_Written]:
+    def _write(self, job: WindowJob) -> list[WrittenFile]:
         pieces = file_pieces(job)
         target, progress = file_target(job), _Progress(job)
         with (
@@ -82,7 +75,7 @@ class DirectEngine:
         ):
             stream = functools.partial(job.warm.hook.stream, client=client)
 
-            def write_one(piece: FilePiece) -> _Written | None:
+            def write_one(piece: FilePiece) -> WrittenFile | None:
                 job.guard()
                 written = write_file(target, piece, stream, job.cold.io)
                 progress.add(written.rows if written else 0)
@@ -95,48 +88,8 @@ class DirectEngine:
                 for future in futures:
                     future.cancel()
                 pool.shutdown(wait=True)
-                remove_files(job.cold.io, (piece.path for piece in pieces))
+                remove_files(job, [piece.path for piece in pieces])
                 raise
-
-    # Committing -------------------------------------------------------------------------------------------------------
-
-    def _commit(self, job: WindowJob, written: list[_Written]) -> int:
-        def commit(state: ColdState) -> int:
-            existing = self._existing(job, written, fresh=state.is_fresh(job.window))
-            refuse_less(job, existing.rows)
-            refuse_shrunk(job, existing.shrunk)
-            replacement = Replacement((*(file.data_file for file in written), *existing.survivors), existing.removed)
-            return commit_replacement(job.cold, replacement, job.record.carried(state.watermark, state.high_water))
-
-        return commit_window(job, commit)
-
-    def _existing(self, job: WindowJob, written: list[_Written], *, fresh: bool) -> Existing:
-        if job.table.mode == "append":
-            if fresh:
-                return Existing(0, (), ())
-            return find_range(job.cold, range_filter(job.cold, job.table.cursor, job.window), job.record.commit_id)
-        if job.cold.metadata.current_snapshot_id is None or not written:
-            return Existing(0, (), ())
-        return self._existing_keys(job, written)
-
-    def _existing_keys(self, job: WindowJob, written: list[_Written]) -> Existing:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        names, grows = list(job.table.key), job.table.grows
-        rows, boxes = [], []
-        for file in written:
-            held = pa.Table.from_batches(list(read_back(job.cold.io, file.path, [*names, *([grows] if grows else [])])))
-            rows.append(held)
-            bounds = []
-            for name in names:
-                if isinstance(held[name].type, pa.BaseExtensionType):
-                    # A UUID: Arrow does not order it, and random ones rule no file out.
-                    continue
-                span = pc.min_max(held[name])
-                bounds.append((name, _as_literal(span["min"]), _as_literal(span["max"])))
-            boxes.append(box_filter(bounds))
-        return find_keys(job.cold, boxes, pa.concat_tables(rows), job.record.commit_id, grows)
 
 
 class _Progress:
@@ -157,9 +110,3 @@ class _Progress:
                 self.job.table.name, f"{self.rows:,}", f"{total:,}", 100 * self.rows // max(total, 1),
                 f"{self.rows / (now - self.started):,.0f}",
             )  # fmt: skip
-
-
-def _as_literal(scalar: pa.Scalar) -> Any:
-    """Value of an Arrow scalar in a form that Iceberg's literals take."""
-    value = scalar.as_py()
-    return value.isoformat() if hasattr(value, "isoformat") else value

@@ -18,7 +18,7 @@ from airflow_provider_k2.exceptions import EngineError, K2Error, ProofError, Typ
 from airflow_provider_k2.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from typing import Any, BinaryIO
 
@@ -119,7 +119,8 @@ def write_file(target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO)
         batches = read_back(io, piece.path, dictionaries=list(target.dictionaries))
         rows, total = checksum(_valid(target, batches))
         if rows == 0:
-            remove_files(io, [piece.path])
+            with suppress(Exception):
+                io.delete(piece.path)
             return None
         data_file = _describe(target, piece, io)
     except K2Error:
@@ -147,13 +148,6 @@ def read_back(
         file = pq.ParquetFile(stream, pre_buffer=True, read_dictionary=dictionaries)
         # Files are read side by side; threads of Arrow's own would only wait for each other.
         yield from file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
-
-
-def remove_files(io: FileIO, paths: Iterable[str]) -> None:
-    """Delete files that will not be committed; what cannot be deleted is an orphan for maintenance."""
-    for path in paths:
-        with suppress(Exception):
-            io.delete(path)
 
 
 def _valid(target: FileTarget, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

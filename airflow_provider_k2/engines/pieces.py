@@ -15,7 +15,7 @@ from airflow_provider_k2.warm.source import Share
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_k2.engines.base import WindowJob
+    from airflow_provider_k2.commit.job import WindowJob
     from airflow_provider_k2.warm.source import WarmPart
 
 FILE_ROWS = 1_000_000
