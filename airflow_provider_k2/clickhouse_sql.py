@@ -10,11 +10,16 @@ from airflow_provider_k2.schema.clickhouse_types import parse_type, unwrap
 from airflow_provider_k2.windows import BEGINNING, SECOND
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_provider_k2.tables.model import PartitionField
     from airflow_provider_k2.windows import Window
 
 RESERVED = "_k2_"
 """How names begin that queries make besides the source's columns; the type plan refuses a source that has one."""
+
+SUM_TERMS = 32
+"""Terms of a sum that stand in one pair of parentheses."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -128,7 +133,16 @@ def cursor_literal(cursor_type: str, bound: int) -> str:
 
 def quote_string(value: str) -> str:
     """Quote a string literal; only values that ClickHouse itself returned come here."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("\0", "\\0") + "'"
+
+
+def balanced_sum(terms: Sequence[str]) -> str:
+    """Sum of some terms, in parentheses by groups: parsers go as deep as a flat sum is long, and refuse a long one."""
+    parts = list(terms)
+    while len(parts) > SUM_TERMS:
+        groups = (parts[begin : begin + SUM_TERMS] for begin in range(0, len(parts), SUM_TERMS))
+        parts = [f"({' + '.join(group)})" for group in groups]
+    return " + ".join(parts)
 
 
 def partition_expression(part: PartitionField, value: str) -> str:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 from airflow_provider_k2.commit.files import commit_files, remove_files
 from airflow_provider_k2.engines.base import Moved
 from airflow_provider_k2.engines.files import FilePiece, WrittenFile, write_file
-from airflow_provider_k2.engines.pieces import file_pieces, file_target, refuse_bytes
+from airflow_provider_k2.engines.pieces import file_pieces, file_target
 from airflow_provider_k2.exceptions import ProofError
 from airflow_provider_k2.failpoints import failpoint
-from airflow_provider_k2.schema.cold_table import require_names
 
 if TYPE_CHECKING:
     from airflow_provider_k2.commit.job import WindowJob
@@ -37,8 +36,6 @@ class DirectEngine:
     def move(self, job: WindowJob) -> Moved:
         """Write, prove and commit a window; see :class:`airflow_provider_k2.engines.base.Engine`."""
         started = time.monotonic()
-        refuse_bytes(job)
-        require_names(job.table, job.cold)
         written = self._write(job)
         rows, total = sum(file.rows for file in written), sum(file.checksum for file in written) % 2**64
         if (rows, total) != (job.facts.rows, job.facts.checksum):
