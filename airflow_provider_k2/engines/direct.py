@@ -6,7 +6,6 @@ written is then read back from the storage and summed, as proof that it is what 
 
 from __future__ import annotations
 
-import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -66,15 +65,11 @@ class DirectEngine:
     def _write(self, job: WindowJob) -> list[WrittenFile]:
         pieces = file_pieces(job)
         target, progress = file_target(job), _Progress(job)
-        with (
-            job.warm.hook.http() as client,
-            ThreadPoolExecutor(self.parallel, thread_name_prefix="k2-direct") as pool,
-        ):
-            stream = functools.partial(job.warm.hook.stream, client=client)
+        with ThreadPoolExecutor(self.parallel, thread_name_prefix="k2-direct") as pool:
 
             def write_one(piece: FilePiece) -> WrittenFile | None:
                 job.guard()
-                written = write_file(target, piece, stream, job.cold.io)
+                written = write_file(target, piece, job.warm.hook.stream, job.cold.io)
                 progress.add(written.rows if written else 0)
                 return written
 

@@ -22,8 +22,6 @@ from airflow_provider_k2.warm.http import TIMEOUT, Endpoints, HttpClient
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from clickhouse_connect.driver.client import Client
-
 HTTP_PORTS = (8123, 8443)
 
 _UNKNOWN_TABLE_CODES = (60, 81)
@@ -152,18 +150,14 @@ class ClickHouseHook(BaseHook):
 
     @property
     def http_client(self) -> HttpClient:
-        """The server's streams: what else needs no Airflow."""
+        """The server's streams: they need no Airflow, and go to other machines."""
         return HttpClient(self.endpoints, self.clickhouse_conn_id, TIMEOUT)
 
-    def http(self) -> AbstractContextManager[Client]:
-        """Yield a client for :meth:`stream`, closed afterwards; see :meth:`.HttpClient.connected`."""
-        return self.http_client.connected()
-
     def stream(
-        self, sql: str, output_format: str, settings: dict[str, Any] | None = None, client: Client | None = None
+        self, sql: str, output_format: str, settings: dict[str, Any] | None = None
     ) -> AbstractContextManager[BinaryIO]:
         """Yield a query's answer as a stream of bytes; see :meth:`.HttpClient.stream`."""
-        return self.http_client.stream(sql, output_format, settings, client)
+        return self.http_client.stream(sql, output_format, settings)
 
     def columns(self, source: str) -> list[tuple[str, str]]:
         """Names and types of a table's or view's columns, in order.
@@ -218,8 +212,8 @@ class ClickHouseHook(BaseHook):
         """Try both protocols, for the Test button of the connection form."""
         try:
             version = self.execute("SELECT version()")[0][0]
-            with self.http() as client:
-                client.command("SELECT 1")
+            with self.stream("SELECT 1", "TSV") as answer:
+                answer.read()
         except (EngineError, SourceMissingError) as error:
             return False, str(error)
         return True, f"ClickHouse {version} answers on both protocols."
