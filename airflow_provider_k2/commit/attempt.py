@@ -96,9 +96,9 @@ def _refuse_other_source(job: WindowJob) -> None:
         if record.pipeline != job.record.pipeline and record.source_uuid != job.record.source_uuid:
             raise IdentityError(
                 f"{job.table.name}: the cold table {record.target} also holds rows of pipeline {record.pipeline!r}, which moves "
-                f"another source ({record.source}). Nothing was committed and the watermark stands: each window would take "
-                f"out the other's rows of its cursor range. Give each source a target of its own; if that pipeline is given "
-                f"up and its rows may be replaced, drop its tag: ALTER TABLE {record.target} DROP TAG `{tag}`."
+                f"another source ({record.source}). Nothing was committed and the watermark stands: each window would "
+                f"be about the other's rows of its cursor range. Give each source a target of its own; if that pipeline is given "
+                f"up, drop its tag: ALTER TABLE {record.target} DROP TAG `{tag}`."
             )
 
 

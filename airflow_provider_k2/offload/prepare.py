@@ -69,6 +69,12 @@ class Prepared:
         from airflow_provider_k2.reconciliation.retention import read_retention
 
         table = self.table
+        if emptied := self.warm.emptied_columns:
+            return (
+                BEGINNING,
+                2**63 - 1,
+                f"ClickHouse empties column {', '.join(emptied)} after a time (it has a TTL of its own)",
+            )
         times = list(self.warm.plan.names)
         retention, note = read_retention(table, self.warm.hook, self.ledger, times, table.cursor)
         everything = (BEGINNING, 2**63 - 1)
@@ -113,7 +119,8 @@ def prepare(
         log.info("%s: the cold table %s is created.", table.name, table.target)
     else:
         check_format(table, cold)
-        _refuse_foreign(table, cold)
+        if stored is None:
+            _refuse_foreign(table, cold)
         reconcile_schema(table, plan, cold, log)
     return Prepared(
         table,
@@ -129,7 +136,7 @@ def prepare(
 
 
 def _refuse_foreign(table: TableConfig, cold: Table) -> None:
-    """Refuse a table that somebody else has filled: the first window would be about all of its rows (contract 6)."""
+    """Refuse to begin in a table that somebody else has filled: the first window would be about all of its rows (contract 6)."""
     snapshot = cold.metadata.current_snapshot()
     if snapshot is None or table.start != BEGINNING or has_commit_of_ours(cold.metadata):
         return

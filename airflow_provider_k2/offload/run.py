@@ -202,16 +202,18 @@ class _Run:
             )
 
     def _refuse_emptied_columns(self) -> None:
-        """Refuse to do a range again whose values may be gone while its rows are there: a count of rows would not tell.
+        """Refuse to do a range of an upsert table again whose values may be gone while its keys are there.
+
+        Rows of an append table are compared by their content before they are replaced.
 
         :raises ReplacedByLessError: naming the columns that have a TTL of their own.
         """
         emptied = self.warm.emptied_columns
-        if emptied and not self.request.force:
+        if emptied and self.table.mode == "upsert" and not self.request.force:
             raise ReplacedByLessError(
                 f"{self.table.name}: ClickHouse empties column {', '.join(emptied)} of {self.table.identity_source} after a time "
                 "(it has a TTL of its own), so rows that are done again could overwrite good values of the cold tier with empty "
-                "ones. Nothing was replaced; where the warm values are still whole, run again with `force`."
+                "ones. Nothing was replaced (docs/errors.md, When a cold row is wrong)."
             )
 
     # Move, prove, commit, record --------------------------------------------------------------------------------------
@@ -316,7 +318,8 @@ class _Run:
         :raises ReplacedByLessError: naming both counts and a key.
         """
         event_time, asked = self.table.event_time, self.request.window
-        if self.table.mode == "append" or event_time is None or asked is None or job.force or job.keep:
+        told = job.force or job.keep or self.request.kind != "backfill"
+        if self.table.mode == "append" or event_time is None or asked is None or told:
             return
         lost = find_lost_keys(self.prepared.cold, self.warm, event_time, asked)
         if lost is not None:

@@ -495,8 +495,9 @@ class _Run:
             return f"offload the range again (`{offload_command(conf)}`){again}"
         if proof.differing:
             return (
-                f"look with `k2 verify {name} --buckets`: the cold tier holds more, so either it is wrong (`k2 verify {name} "
-                f"--repair --force` replaces it) or the warm tier has lost rows{again}"
+                f"look with `k2 verify {name} --repair --dry-run` at the rows that only the cold tier has: either they are wrong "
+                "there (docs/errors.md, When a cold row is wrong), or the warm tier has lost them "
+                f"(`k2 verify {name} --repair --keep` keeps them){again}"
             )
         return f"look at `start` and `identity` of the entry, and at what the source leaves out{again}"
 

@@ -43,20 +43,30 @@ def append_always() -> None:
 
 def trust_the_ledger() -> None:
     """Take the ledger's watermark as it is, without asking the cold tier."""
+    from airflow_provider_k2.commit import attempt
+    from airflow_provider_k2.ledger.agreement import Agreement
     from airflow_provider_k2.offload import run as offload
 
-    def agree(table: Any, metadata: Any, stored: Any, *_: Any) -> int:
-        return table.start if stored is None else stored.watermark
+    def decide(table: Any, state: Any, stored: Any, *_: Any) -> Agreement:
+        return Agreement(table.start if stored is None else stored.watermark, None)
 
-    offload.agree = agree
+    offload.decide = decide
+    attempt._refuse_changed = lambda job, state: None
 
 
 def replace_by_less() -> None:
     """Replace whatever the cold tier holds by whatever the warm tier has left."""
-    from airflow_provider_k2.engines import direct
+    from airflow_provider_k2.commit import files
     from airflow_provider_k2.offload import run as offload
 
-    offload.refuse_less = direct.refuse_less = lambda job, held: None
+    offload.keep_unreplaced = files.keep_unreplaced = lambda job, unreplaced: False
+
+
+def jump_over_rollbacks() -> None:
+    """Commit onto whatever the cold table proves by now, not only onto what the run has agreed on."""
+    from airflow_provider_k2.commit import attempt
+
+    attempt._refuse_changed = lambda job, state: None
 
 
 def no_look_up() -> None:
@@ -64,8 +74,8 @@ def no_look_up() -> None:
     import uuid
     from dataclasses import replace as changed
 
+    from airflow_provider_k2.commit import files
     from airflow_provider_k2.commit.replace import commit_replacement
-    from airflow_provider_k2.engines import direct
     from airflow_provider_k2.exceptions import CommitConflictError, CommitUnknownError
 
     def commit_window(job: Any, commit: Any) -> int:
@@ -82,7 +92,7 @@ def no_look_up() -> None:
     def blind(table: Any, replacement: Any, record: Any) -> int:
         return commit_replacement(table, changed(replacement, removed=()), changed(record, commit_id=str(uuid.uuid4())))
 
-    direct.commit_window, direct.commit_replacement = commit_window, blind
+    files.commit_window, files.commit_replacement = commit_window, blind
     append_always()
 
 
@@ -93,4 +103,5 @@ MUTATIONS: dict[str, Callable[[], None]] = {
     "trust-the-ledger": trust_the_ledger,
     "replace-by-less": replace_by_less,
     "no-look-up": no_look_up,
+    "jump-over-rollbacks": jump_over_rollbacks,
 }

@@ -11,7 +11,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import LongType, NestedField, StringType, TimestamptzType
 
-from airflow_provider_k2.exceptions import EngineError, IdentityError, TypePlanError
+from airflow_provider_k2.exceptions import EngineError, IdentityError, ReplacedByLessError, TypePlanError
 from airflow_provider_k2.hooks.iceberg import IcebergTableHook
 from tests.integration.tables import Tiers
 
@@ -147,7 +147,9 @@ def test_another_source_of_another_pipeline_is_refused(tiers, fresh_names):
     with table.cold.manage_snapshots() as change:
         change.remove_tag("k2-k2-last-window")
     other.sql("INSERT INTO {t} SELECT number, now64(6), 'ETH' FROM numbers(3)")
-    assert other.offload().rows == 9
+    with pytest.raises(ReplacedByLessError, match="of which 5 are not in the warm tier"):
+        other.offload()
+    assert other.offload(keep=True).rows == 9
 
 
 def test_a_catalog_that_refuses_a_commit_is_asked_once(tiers, monkeypatch, caplog):
