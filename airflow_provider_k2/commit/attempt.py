@@ -18,7 +18,7 @@ from airflow_provider_k2.exceptions import (
     LeaseLostError,
     TableChangedError,
 )
-from airflow_provider_k2.schema.cold_table import check_format, require_names
+from airflow_provider_k2.schema.cold_table import check_format
 from airflow_provider_k2.windows import describe_cursor
 
 if TYPE_CHECKING:
@@ -85,7 +85,6 @@ def _refuse_changed(job: WindowJob, state: ColdState) -> None:
             f"while window {window} was written (it was {job.expected.layout}, it is {layout}). Nothing was committed: the "
             "files written do not fit."
         )
-    require_names(job.table, job.cold)
 
 
 def _refuse_other_source(job: WindowJob) -> None:

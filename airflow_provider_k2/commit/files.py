@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_k2.commit.attempt import commit_window
+from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import box_filter, range_filter
 from airflow_provider_k2.commit.existing import Existing, take_out_keys, take_out_range
 from airflow_provider_k2.commit.refusal import keep_unreplaced, refuse_shrunk
@@ -116,10 +117,8 @@ def _existing_keys(job: WindowJob, written: Sequence[WrittenFile]) -> Existing:
 
 def _read(job: WindowJob, path: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Read a file of the window; all columns by default."""
-    import pyarrow.parquet as pq
-
     with job.cold.io.new_input(path).open() as stream:
-        yield from pq.ParquetFile(stream, pre_buffer=True).iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
+        yield from read_batches(open_parquet(stream), columns)
 
 
 def _as_literal(scalar: pa.Scalar) -> Any:

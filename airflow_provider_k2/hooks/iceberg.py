@@ -11,7 +11,6 @@ from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay,
 
 from airflow_provider_k2.commit.cold_state import find_commit
 from airflow_provider_k2.exceptions import CommitUnknownError, EngineError
-from airflow_provider_k2.schema.cold_table import NAME_MAPPING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,8 +128,6 @@ class IcebergTableHook(IcebergHook):
         filtered = [table.cursor, *table.key, *(part.column for part in table.partition), table.event_time]
         properties = {
             **TABLE_PROPERTIES,
-            # ClickHouse's Parquet files carry names, not field ids; readers map them by this.
-            NAME_MAPPING: schema.name_mapping.model_dump_json(),
             **{
                 f"write.metadata.metrics.column.{name}": "full"
                 for name in filtered

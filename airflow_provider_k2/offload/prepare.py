@@ -106,6 +106,7 @@ def prepare(
     cold = iceberg.load(table.target)
     warm = WarmTable(table, clickhouse, held_types(cold) if cold else None)
     plan = warm.plan
+    warm.check()
     stored = ledger.watermark(table)
     source_uuid = warm.uuid()
     if cold is None:

@@ -211,6 +211,8 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "changes": _qualified,
     "grows": _identifier,
     "cursor_is_event_time": _boolean,
+    "accept_merges": _boolean,
+    "case_sensitive": _boolean,
 }
 
 DEFAULTABLE = {"engine", "safety_lag", "window_rows", "spark_rows"}

@@ -68,7 +68,7 @@ class TableConfig:
     :param mode: ``append`` (each row is a fact) or ``upsert`` (a row replaces the row with the same key).
     :param key: key columns, for ``upsert``.
     :param partition: partition spec of the cold table.
-    :param engine: ``auto`` takes ``direct`` up to ``spark_rows``, ``spark`` above and for columns that keep bytes.
+    :param engine: ``auto`` takes ``direct`` up to ``spark_rows``, ``spark`` above.
     :param safety_lag: seconds before the warm tier's now at which windows end.
     :param cursor_lag: how far below the largest integer cursor windows end: for cursors that do not arrive in order.
     :param window_rows: rows after which a backlog is cut into another window.
@@ -86,6 +86,8 @@ class TableConfig:
     :param grows: for mode ``upsert``, a column that never falls for a key, such as a count; a row that has less of it than
         the cold row it would replace is refused.
     :param cursor_is_event_time: the cursor is the event time: late rows are found by reconciliation only.
+    :param accept_merges: the source's engine may change rows behind the cursor (see :mod:`airflow_provider_k2.warm.merging`).
+    :param case_sensitive: columns whose names differ by case only may go cold.
     :param pipeline: name of the pipeline that owns the watermark.
     """
 
@@ -112,6 +114,8 @@ class TableConfig:
     changes: str | None = None
     grows: str | None = None
     cursor_is_event_time: bool = False
+    accept_merges: bool = False
+    case_sensitive: bool = False
     pipeline: str = "k2"
 
     @property
@@ -135,9 +139,7 @@ class TableConfig:
         :param engine: what a task asks for instead of the entry's own engine.
         """
         wish = engine or self.engine
-        # The direct engine cannot write bytes, see DirectEngine.
-        keeps_bytes = any(kind.strip().lower() == "binary" for kind in self.types.values())
-        return wish == "spark" or (wish == "auto" and (rows > self.spark_rows or keeps_bytes))
+        return wish == "spark" or (wish == "auto" and rows > self.spark_rows)
 
     @property
     def bucket_column(self) -> str:

@@ -227,7 +227,7 @@ class Engine(direct.DirectEngine):
         with job.cold.io.new_output(path).create(overwrite=True) as stream:
             pq.write_table(pa.Table.from_batches([batch]), stream)
         data_file = parquet_file_to_data_file(job.cold.io, job.cold.metadata, path)
-        return [direct._Written(path, data_file, *checksum([batch]), 0.0, 0.0)]
+        return [direct.WrittenFile(path, data_file, *checksum([batch]), 0.0, 0.0)]
 
 
 class Cold:

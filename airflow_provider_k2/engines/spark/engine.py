@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from airflow_provider_k2.commit.cold_state import ColdState
     from airflow_provider_k2.commit.job import WindowJob
     from airflow_provider_k2.commit.record import CommitRecord
-    from airflow_provider_k2.hooks.clickhouse import Endpoints
+    from airflow_provider_k2.warm.http import Endpoints
     from airflow_provider_k2.windows import Window
 
 PIECE_ROWS = 500_000

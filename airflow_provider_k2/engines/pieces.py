@@ -1,0 +1,66 @@
+"""The files of a window: which rows go into each, where it lies, and what whoever writes it has to know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.engines.files import FilePiece, FileTarget
+from airflow_provider_k2.schema.partition_values import partition_folder
+from airflow_provider_k2.schema.unholdable import is_suspect
+from airflow_provider_k2.warm.source import Share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_k2.commit.job import WindowJob
+    from airflow_provider_k2.warm.source import WarmPart
+
+FILE_ROWS = 1_000_000
+"""Rows of a file at most (unless more tie at one cursor); larger parts are cut and written side by side."""
+FILE_BYTES = 512 << 20
+"""Bytes of a file's values at most, about, when they are decoded: a tenth of that, commonly, in the file."""
+
+
+def file_target(job: WindowJob) -> FileTarget:
+    """What the files of a window have in common."""
+    few = ("LowCardinality", "Enum8", "Enum16")
+    columns = job.warm.plan.columns
+    return FileTarget(
+        table=job.table.name,
+        window=job.window.describe(job.warm.is_time),
+        metadata=job.cold.metadata,
+        partition=job.partition,
+        suspects=tuple((column.name, str(column.target)) for column in columns if is_suspect(column)),
+        # Each of their values is decoded and hashed once.
+        dictionaries=tuple(
+            column.name for column in columns if column.source.name in few and column.cast.name == "String"
+        ),
+    )
+
+
+def file_pieces(job: WindowJob) -> list[FilePiece]:
+    """Every file of a window."""
+    cut = [(part, select) for part in job.facts.parts for select in _selects(job, part)]
+    return [
+        FilePiece(_path(job, number, part), select, part.values, part.size / max(part.rows, 1), part.widest)
+        for number, (part, select) in enumerate(cut)
+    ]
+
+
+def _selects(job: WindowJob, part: WarmPart) -> Iterator[str]:
+    """The SELECT of each file of a part."""
+    files = max(-(-part.rows // FILE_ROWS), -(-part.size // FILE_BYTES), 1)
+    if job.table.mode == "append":
+        for piece in job.warm.split(part.span, files):
+            yield job.warm.select(piece, job.partition, part)
+    else:
+        # The last row of a key is the last of the whole window: a part is cut by key, not by cursor.
+        for number in range(files):
+            yield job.warm.select(job.window, job.partition, part, Share(number, files) if files > 1 else None)
+
+
+def _path(job: WindowJob, number: int, part: WarmPart) -> str:
+    """Location of a data file, in a folder for its partition; the window's id makes it unique and tells whose it was."""
+    name = f"{job.record.commit_id}-{number:05d}.parquet"
+    folder = partition_folder(job.partition, part.values)
+    return job.cold.location_provider().new_data_location(f"{folder}/{name}" if folder else name)
