@@ -112,8 +112,12 @@ def _one(
     result: _Result, reconciler: Reconciler, hooks: Hooks, options: dict[str, Any], repair_as: str | None, force: bool
 ) -> _Result:
     """Compare one table; one table's failure is its own."""
+    from airflow_provider_k2.offload.run_conf import refuse_future
+
     try:
-        result.verdict = reconciler.verify(result.table, **options)
+        verdict = reconciler.verify(result.table, **options)
+        refuse_future(verdict, options["since"], reconciler.clickhouse.now)
+        result.verdict = verdict
         if repair_as is not None and result.verdict.divergent:
             _repair(result, result.verdict, hooks, repair_as, force)
             result.verdict = reconciler.verify(result.table, **options)
