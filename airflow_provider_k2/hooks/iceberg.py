@@ -10,6 +10,7 @@ from airflow.providers.apache.iceberg.hooks.iceberg import IcebergHook
 from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from airflow_provider_k2.commit.cold_state import find_commit
+from airflow_provider_k2.commit.entry import entry_property
 from airflow_provider_k2.exceptions import CommitUnknownError, EngineError
 from airflow_provider_k2.schema.cold_table import NAME_MAPPING
 
@@ -131,6 +132,7 @@ class IcebergTableHook(IcebergHook):
             **TABLE_PROPERTIES,
             # ClickHouse's Parquet files carry names, not field ids; readers map them by this.
             NAME_MAPPING: schema.name_mapping.model_dump_json(),
+            **entry_property(table),
             **{
                 f"write.metadata.metrics.column.{name}": "full"
                 for name in filtered

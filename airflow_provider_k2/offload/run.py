@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.bounds import count_rows, range_filter
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
+from airflow_provider_k2.commit.entry import check_partition, keep_entry, refuse_changed
 from airflow_provider_k2.commit.record import CommitRecord
 from airflow_provider_k2.commit.refusal import refuse_less
 from airflow_provider_k2.engines.base import Engine, WindowJob
@@ -119,6 +120,9 @@ class _Run:
         self.source_uuid = self.warm.uuid()
         if cold is not None:
             check_format(self.table, cold)
+            refuse_changed(self.table, self._last(cold), cold.metadata)
+            check_partition(self.table, cold, self.log)
+            keep_entry(self.table, cold)
             reconcile_schema(self.table, plan, cold, self.log)
         self.cold_or_none: Table | None = cold
 
@@ -133,6 +137,9 @@ class _Run:
             self.cold_or_none = self.offload.iceberg.create(self.table, self.warm.plan.schema())
             self.log.info("%s: the cold table %s is created.", self.table.name, self.table.target)
         return self.cold_or_none
+
+    def _last(self, cold: Table) -> CommitRecord | None:
+        return read_cold_state(cold.metadata, self.table.pipeline, self.table.target).last
 
     def state(self) -> ColdState:
         return read_cold_state(self.cold.metadata, self.table.pipeline, self.table.target)

@@ -110,10 +110,11 @@ def _run_facts(dag_run: Any) -> RunFacts:
     made_at = getattr(dag_run, "run_after", None)
     if made_at is None and not getattr(dag_run, "clear_number", 0):
         made_at = getattr(dag_run, "queued_at", None)
+    run_type = getattr(dag_run, "run_type", "")
     return RunFacts(
-        run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
-        start=dag_run.data_interval_start,
-        end=dag_run.data_interval_end,
+        run_type=str(getattr(run_type, "value", run_type)),
+        start=getattr(dag_run, "data_interval_start", None),
+        end=getattr(dag_run, "data_interval_end", None),
         logical_date=getattr(dag_run, "logical_date", None),
         made_at=made_at,
     )
