@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.exceptions import TableListError
 from airflow_provider_k2.schema.clickhouse_types import parse_type, unwrap
-from airflow_provider_k2.windows import SECOND
+from airflow_provider_k2.windows import BEGINNING, SECOND
 
 if TYPE_CHECKING:
     from airflow_provider_k2.tables.model import PartitionField
@@ -104,10 +104,16 @@ def cursor_condition(cursor: str, cursor_type: str, window: Window) -> str:
     A cursor in seconds or days is compared in microseconds: a bound between two of its values is still exact.
     """
     column = quote_identifier(cursor)
-    if is_time_type(cursor_type):
-        lower, upper = (f"fromUnixTimestamp64Micro({int(b)}, 'UTC')" for b in (window.lower, window.upper))
-        return f"{column} >= {lower} AND {column} < {upper}"
-    return f"{column} >= {int(window.lower)} AND {column} < {int(window.upper)}"
+    below = f"{column} < {cursor_literal(cursor_type, window.upper)}"
+    if window.lower == BEGINNING:
+        # No time is that early.
+        return below
+    return f"{column} >= {cursor_literal(cursor_type, window.lower)} AND {below}"
+
+
+def cursor_literal(cursor_type: str, bound: int) -> str:
+    """One bound as a literal that a cursor of a type compares with."""
+    return f"fromUnixTimestamp64Micro({int(bound)}, 'UTC')" if is_time_type(cursor_type) else str(int(bound))
 
 
 def quote_string(value: str) -> str:

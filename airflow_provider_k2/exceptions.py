@@ -36,7 +36,7 @@ class LeaseLostError(K2Error):
 
 
 class ReplacedByLessError(K2Error):
-    """The source holds fewer rows for a window than the cold tier does (contract 6)."""
+    """A commit would take rows out of the cold tier that the warm tier does not have (any more)."""
 
 
 class ProofError(K2Error):
@@ -49,6 +49,10 @@ class DifferenceError(K2Error):
 
 class CommitUnknownError(K2Error):
     """The outcome of a commit could not be found out; the next run looks it up again."""
+
+
+class TableChangedError(K2Error):
+    """Somebody changed the cold table under a run: it was rolled back, or has another schema, partition spec or sort order."""
 
 
 class CommitConflictError(K2Error):

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 SECOND = 1_000_000
 """Microseconds in a second."""
 
+BEGINNING = -(2**63)
+"""Lower bound below every cursor, time or integer: where a table begins that has no `start`."""
+
 LAST_CURSOR = 2**63 - 2
 """Largest cursor: a window's upper bound, one more, is a signed integer of 64 bits."""
 
@@ -78,8 +81,8 @@ def from_micros(micros: int) -> datetime:
 
 
 def seems_time(cursor: int) -> bool:
-    """Whether a cursor is a time, where its type is not at hand: 0, or a time from 1973 on in microseconds."""
-    return cursor == 0 or (cursor >= _INTEGERS_BELOW and cursor in DATETIMES)
+    """Whether a cursor is a time, where its type is not at hand: a time before 1966 or after 1973 in microseconds."""
+    return cursor in (0, BEGINNING) or (abs(cursor) >= _INTEGERS_BELOW and cursor in DATETIMES)
 
 
 def describe_cursor(cursor: int, is_time: bool | None = None) -> str:
@@ -88,10 +91,10 @@ def describe_cursor(cursor: int, is_time: bool | None = None) -> str:
     :param cursor: the value.
     :param is_time: whether it is a time; None tells that by its size.
     """
+    if cursor == BEGINNING:
+        return "the beginning"
     if not (seems_time(cursor) if is_time is None else is_time) or cursor not in DATETIMES:
         return str(cursor)
-    if cursor == 0:
-        return "the beginning"
     return from_micros(cursor).strftime("%Y-%m-%d %H:%M:%S.%f").rstrip("0").rstrip(".") + " UTC"
 
 

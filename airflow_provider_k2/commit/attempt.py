@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.bounds import cursor_ceiling
 from airflow_provider_k2.commit.cold_state import ColdState, find_commit, read_cold_state, tagged_records
+from airflow_provider_k2.commit.job import TableLayout
 from airflow_provider_k2.exceptions import (
     CommitConflictError,
     CommitRefusedError,
@@ -15,40 +16,76 @@ from airflow_provider_k2.exceptions import (
     EngineError,
     IdentityError,
     LeaseLostError,
+    TableChangedError,
 )
+from airflow_provider_k2.schema.cold_table import check_format, require_names
+from airflow_provider_k2.windows import describe_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_k2.engines.base import WindowJob
+    from airflow_provider_k2.commit.job import WindowJob
 
 COMMIT_TRIES = 8
 """How often a commit is tried on a table that others change at the same time."""
 
 
 def newest_state(job: WindowJob) -> ColdState:
-    """Refresh the table, and make sure that this run may still commit to it.
+    """Refresh the table, make sure that this run may still commit to it, and read what it proves.
 
     :raises LeaseLostError: when the lease, or the cold table's newest fencing token, belongs to somebody else.
     """
     job.cold.refresh()
     job.guard()
-    state = read_cold_state(job.cold.metadata, job.record.pipeline, job.record.target)
+    state = read_cold_state(job.cold.metadata, job.record.pipeline)
     if state.last is not None and state.last.token > job.record.token:
         raise LeaseLostError(
             f"{job.table.name}: the cold tier holds a commit with fencing token {state.last.token}, newer than this "
             f"run's {job.record.token}. Nothing was committed by this one."
         )
+    return state
+
+
+def _settled(job: WindowJob, state: ColdState) -> ColdState:
+    """What a commit is planned on: the state that the run has agreed on, with what others have done since.
+
+    :raises TableChangedError: when the cold tier proves another watermark by now, or has another layout.
+    :raises IdentityError: when another pipeline moves another source into the table.
+    """
+    _refuse_changed(job, state)
     if job.table.mode == "append":
         _refuse_other_source(job)
-    if state.foreign and job.table.mode == "append":
-        # What others have put in must be replaced, too, by whichever window comes to its cursors.
-        state = replace(state, ceiling=cursor_ceiling(job.cold, job.table.cursor))
+        if state.foreign:
+            # A window is fresh only above what others have put in.
+            state = replace(state, ceiling=cursor_ceiling(job.cold, job.table.cursor))
     identities = (job.record.source_uuid, job.record.target_uuid)
     if state.last is not None and (state.last.source_uuid, state.last.target_uuid) != identities:
         # After a reset: what windows of the old source or target prove is not carried on.
-        return replace(state, last=replace(state.last, watermark=0))
+        return replace(state, last=replace(state.last, watermark=None))
     return state
+
+
+def _refuse_changed(job: WindowJob, state: ColdState) -> None:
+    """Make sure that the commit goes onto what the run has agreed on: a window above a gap would hide the gap for good."""
+    window = job.window.describe(job.warm.is_time)
+    if state.watermark != job.expected.watermark:
+        now, then = (
+            "nothing" if mark is None else describe_cursor(mark, job.warm.is_time)
+            for mark in (state.watermark, job.expected.watermark)
+        )
+        raise TableChangedError(
+            f"{job.table.name}: the cold table {job.record.target} was rolled back, or another run committed to it, while window "
+            f"{window} was written: it proves {now}, where it proved {then}. Nothing was committed."
+        )
+    check_format(job.table, job.cold)
+    layout = TableLayout.of(job.cold.metadata)
+    if layout != job.expected.layout:
+        raise TableChangedError(
+            f"{job.table.name}: somebody changed the schema, partition spec or sort order of the cold table {job.record.target} "
+            f"while window {window} was written (it was {job.expected.layout}, it is {layout}). Nothing was committed: the "
+            "files written do not fit."
+        )
+    require_names(job.table, job.cold)
 
 
 def _refuse_other_source(job: WindowJob) -> None:
@@ -56,7 +93,7 @@ def _refuse_other_source(job: WindowJob) -> None:
 
     :raises IdentityError: naming that pipeline and its source.
     """
-    for tag, record in tagged_records(job.cold.metadata, job.record.target):
+    for tag, record in tagged_records(job.cold.metadata):
         if record.pipeline != job.record.pipeline and record.source_uuid != job.record.source_uuid:
             raise IdentityError(
                 f"{job.table.name}: the cold table {record.target} also holds rows of pipeline {record.pipeline!r}, which moves "
@@ -75,6 +112,7 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
     :raises CommitUnknownError: when the outcome cannot be found out.
     :raises EngineError: when the catalog refuses the commit, or never gave an answer and it is not there.
     :raises LeaseLostError: when this run may not commit any more.
+    :raises TableChangedError: when the run has to agree and plan again; nothing was committed.
     """
     unknown: CommitUnknownError | None = None
     for number in range(COMMIT_TRIES):
@@ -87,7 +125,7 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
             job.log.info("The commit of window %s is there: snapshot %s.", job.record.commit_id, landed.snapshot_id)
             return landed.snapshot_id
         try:
-            return commit(state)
+            return commit(_settled(job, state))
         except CommitConflictError as error:
             unknown = None
             job.log.warning("%s The window is planned again on the new snapshot.", error)

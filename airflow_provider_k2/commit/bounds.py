@@ -10,7 +10,7 @@ from pyiceberg.conversions import from_bytes
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, LessThan, LessThanOrEqual
 from pyiceberg.types import DateType, DecimalType, PrimitiveType, TimestampType
 
-from airflow_provider_k2.windows import LAST_CURSOR, Window, from_micros
+from airflow_provider_k2.windows import BEGINNING, LAST_CURSOR, Window, from_micros
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -22,8 +22,11 @@ _DAY = 86_400_000_000
 def range_filter(table: Table, column: str, window: Window) -> BooleanExpression:
     """Iceberg filter for ``[lower, upper)`` of a column that holds a cursor or event time."""
     kind = table.schema().find_type(column)
-    lower, upper = (bound_literal(kind, bound) for bound in (window.lower, window.upper))
-    return And(GreaterThanOrEqual(column, lower), LessThan(column, upper))
+    below = LessThan(column, bound_literal(kind, window.upper))
+    if window.lower == BEGINNING:
+        # No time is that early. A null is not below anything, either.
+        return below
+    return And(GreaterThanOrEqual(column, bound_literal(kind, window.lower)), below)
 
 
 def bound_literal(kind: Any, bound: int) -> Any:
@@ -47,7 +50,7 @@ def cursor_ceiling(table: Table, column: str) -> int:
     field = table.schema().find_field(column)
     kind = field.field_type
     assert isinstance(kind, PrimitiveType)
-    highest = -1
+    highest = BEGINNING - 1
     for task in table.scan().plan_files():
         encoded = (task.file.upper_bounds or {}).get(field.field_id)
         if encoded is None:

@@ -6,12 +6,14 @@ that is already loaded.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyiceberg.table.snapshots import Operation, Snapshot
 
-from airflow_provider_k2.commit.record import CommitRecord, read_record
+from airflow_provider_k2.commit.record import PREFIX, CommitRecord, read_record
+from airflow_provider_k2.windows import BEGINNING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,17 +43,17 @@ class ColdState:
     last: CommitRecord | None = None
     last_snapshot_id: int | None = None
     foreign: bool = False
-    ceiling: int = 0
+    ceiling: int = BEGINNING
 
     @property
     def watermark(self) -> int | None:
-        """The watermark that the cold tier proves, or None. A backfill before the first scheduled window carries 0: no proof."""
-        return (self.last.watermark or None) if self.last else None
+        """The watermark that the cold tier proves, or None: also where only backfills have been committed yet."""
+        return self.last.watermark if self.last else None
 
     @property
     def high_water(self) -> int:
         """Cursor from which on the table holds nothing: the largest upper bound ever committed, or foreign rows' end."""
-        return max(self.last.high_water if self.last else 0, self.ceiling)
+        return max(self.last.high_water if self.last else BEGINNING, self.ceiling)
 
     def is_fresh(self, window: Window) -> bool:
         """Whether the ancestors prove that the cold tier holds nothing of a window."""
@@ -75,7 +77,7 @@ def ancestors(metadata: TableMetadata) -> Iterator[Snapshot]:
         snapshot = known.get(parent) if parent is not None else None
 
 
-def read_cold_state(metadata: TableMetadata, pipeline: str, target: str) -> ColdState:
+def read_cold_state(metadata: TableMetadata, pipeline: str) -> ColdState:
     """Read a pipeline's state from a table's metadata.
 
     When every commit of the pipeline among the ancestors has been expired, the tag on the last one still has it.
@@ -83,7 +85,7 @@ def read_cold_state(metadata: TableMetadata, pipeline: str, target: str) -> Cold
     uuid, head = str(metadata.table_uuid), metadata.current_snapshot_id
     foreign, oldest = False, None
     for snapshot in ancestors(metadata):
-        record = _record(snapshot, pipeline, target)
+        record = _record(snapshot, pipeline, uuid)
         if record is not None:
             return ColdState(uuid, head, record, snapshot.snapshot_id, foreign)
         foreign = foreign or snapshot.summary is None or snapshot.summary.operation not in REWRITES
@@ -92,7 +94,7 @@ def read_cold_state(metadata: TableMetadata, pipeline: str, target: str) -> Cold
     kept = metadata.snapshot_by_id(tag.snapshot_id) if tag else None
     if kept is not None and oldest is not None and oldest.parent_snapshot_id is not None:
         # The chain ends in an expired snapshot. The tagged commit is behind it unless the table was rolled back further.
-        record = _record(kept, pipeline, target)
+        record = _record(kept, pipeline, uuid)
         if record is not None and (kept.sequence_number or 0) < (oldest.sequence_number or 0):
             return ColdState(uuid, head, record, kept.snapshot_id, True)
     return ColdState(uuid, head, foreign=head is not None)
@@ -106,27 +108,38 @@ def find_commit(metadata: TableMetadata, commit_id: str) -> Snapshot | None:
     return None
 
 
-def records(metadata: TableMetadata, pipeline: str, target: str) -> Iterator[tuple[Snapshot, CommitRecord]]:
+def records(metadata: TableMetadata, pipeline: str) -> Iterator[tuple[Snapshot, CommitRecord]]:
     """Return the pipeline's commits among the ancestors, newest first."""
     for snapshot in ancestors(metadata):
-        record = _record(snapshot, pipeline, target)
+        record = _record(snapshot, pipeline, str(metadata.table_uuid))
         if record is not None:
             yield snapshot, record
 
 
-def tagged_records(metadata: TableMetadata, target: str) -> Iterator[tuple[str, CommitRecord]]:
+def has_commit_of_ours(metadata: TableMetadata) -> bool:
+    """Whether some pipeline of this provider has committed to a table, as far as its snapshots and tags show."""
+    kept = [metadata.snapshot_by_id(ref.snapshot_id) for ref in metadata.refs.values()]
+    for snapshot in itertools.chain(ancestors(metadata), kept):
+        summary = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
+        if summary.get(PREFIX + "target-uuid") == str(metadata.table_uuid):
+            return True
+    return False
+
+
+def tagged_records(metadata: TableMetadata) -> Iterator[tuple[str, CommitRecord]]:
     """Return the tag and the last commit of every pipeline that moves something into a table."""
     for name, ref in metadata.refs.items():
         snapshot = metadata.snapshot_by_id(ref.snapshot_id)
         if snapshot is None or snapshot.summary is None:
             continue
         pipeline = snapshot.summary.additional_properties.get("k2.pipeline")
-        record = _record(snapshot, pipeline, target) if pipeline and name == tag_name(pipeline) else None
+        uuid = str(metadata.table_uuid)
+        record = _record(snapshot, pipeline, uuid) if pipeline and name == tag_name(pipeline) else None
         if record is not None:
             yield name, record
 
 
-def _record(snapshot: Snapshot, pipeline: str, target: str) -> CommitRecord | None:
+def _record(snapshot: Snapshot, pipeline: str, target_uuid: str) -> CommitRecord | None:
     if snapshot.summary is None:
         return None
-    return read_record(snapshot.summary.additional_properties, pipeline, target)
+    return read_record(snapshot.summary.additional_properties, pipeline, target_uuid)

@@ -1,21 +1,26 @@
-"""What the cold tier already holds of a window, and which files a commit must take out for it (contract 1 and 6)."""
+"""Which files a commit must take out for a window, and the rows of them that stay (contract 1 and 6)."""
 
 from __future__ import annotations
 
-import itertools
-import secrets
-import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyiceberg.expressions import AlwaysTrue, BooleanExpression, Or
+from pyiceberg.expressions import BooleanExpression, Or
+
+from airflow_provider_k2.commit._pyiceberg import read_batches, write_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import pyarrow as pa
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import FileScanTask, Table
+
+    from airflow_provider_k2.commit.comparison import HeldRange
+    from airflow_provider_k2.commit.content import Unreplaced
+
+SURVIVOR_BYTES = 64 * 2**20
+"""Bytes of rows that are collected before they become a file."""
 
 
 @dataclass(frozen=True)
@@ -42,29 +47,36 @@ class Existing:
     :param shrunk: those that would be replaced by less.
     """
 
-    rows: int
-    removed: tuple[DataFile, ...]
-    survivors: tuple[DataFile, ...]
+    rows: int = 0
+    removed: tuple[DataFile, ...] = ()
+    survivors: tuple[DataFile, ...] = ()
     shrunk: tuple[Shrunk, ...] = ()
 
 
-def find_range(table: Table, row_filter: BooleanExpression, commit_id: str) -> Existing:
-    """Find the rows that match a filter; files that match in part are rewritten without them, one at a time.
+def take_out_range(held: HeldRange, commit_id: str, keeps: Callable[[Unreplaced], bool]) -> Existing:
+    """Take out the rows of a range; files of which only some rows match are rewritten without these.
 
+    :param held: the range, beside the window's rows.
     :param commit_id: goes into the names of the files that are written.
+    :param keeps: asked before anything is written when the window has no row for some of them. It raises, or returns
+        whether these rows are kept.
     """
-    from pyiceberg.expressions.visitors import bind
-    from pyiceberg.io.pyarrow import _expression_to_complementary_pyarrow
+    unreplaced = held.unreplaced if held.rows else None
+    keep = keeps(unreplaced) if unreplaced is not None else False
+    left = held.to_keep() if keep else {}
+    survivors: list[DataFile] = []
+    for file in held.files:
+        survivors += _write(held.table, held.other_rows(file), commit_id)
+        if keep:
+            survivors += _write(held.table, held.kept_rows(file, left), commit_id)
+    kept = unreplaced.rows if keep and unreplaced is not None else 0
+    return Existing(held.rows - kept, tuple(file.task.file for file in held.files), tuple(survivors))
 
-    schema = table.schema()
-    keep = _expression_to_complementary_pyarrow(bind(schema, row_filter, True), schema)
-    return _take_out(table, row_filter, commit_id, lambda rows: rows.filter(keep))
 
-
-def find_keys(
+def take_out_keys(
     table: Table, boxes: list[BooleanExpression], rows: pa.Table, commit_id: str, grows: str | None = None
 ) -> Existing:
-    """Find the rows whose key is among those of ``rows``.
+    """Take out the rows whose key is among those of ``rows``.
 
     :param boxes: filters that together cover every key; they rule files out by their statistics.
     :param rows: the key columns of a window's rows, and the column that grows, where the table has one.
@@ -72,18 +84,33 @@ def find_keys(
     :param grows: that column: cold rows that have more of it are told.
     """
     if not boxes:
-        return Existing(0, (), ())
+        return Existing()
     names = [name for name in rows.column_names if name != grows]
     keys = rows.select(names)
-    row_filter = Or(*boxes) if len(boxes) > 1 else boxes[0]
+    taken, removed = 0, []
+    survivors: list[DataFile] = []
     shrunk: list[Shrunk] = []
-
-    def without(held: pa.Table) -> pa.Table:
+    for task in table.scan(row_filter=Or(*boxes) if len(boxes) > 1 else boxes[0]).plan_files():
+        held = _read(table, task, rows.column_names)
         if grows:
             shrunk.extend(_shrunk(held, rows, names, grows))
-        return _without(held, keys, names)
+        kept = _without(held.select(names), keys, names)
+        if len(kept) == held.num_rows and not task.delete_files:
+            continue
+        taken += held.num_rows - len(kept)
+        removed.append(task.file)
+        if len(kept):
+            survivors += _write(table, _rows_at(read_batches(table, task), kept), commit_id)
+    return Existing(taken, tuple(removed), tuple(survivors), tuple(shrunk))
 
-    return replace(_take_out(table, row_filter, commit_id, without), shrunk=tuple(shrunk))
+
+def _read(table: Table, task: FileScanTask, columns: list[str]) -> pa.Table:
+    """Some columns of all rows of one file that are not deleted."""
+    import pyarrow as pa
+
+    schema = table.schema().select(*columns)
+    batches = list(read_batches(table, task, schema))
+    return pa.Table.from_batches(batches).select(columns) if batches else schema.as_arrow().empty_table()
 
 
 def _shrunk(held: pa.Table, rows: pa.Table, names: list[str], grows: str) -> Iterator[Shrunk]:
@@ -97,15 +124,27 @@ def _shrunk(held: pa.Table, rows: pa.Table, names: list[str], grows: str) -> Ite
         yield Shrunk(tuple(row[name] for name in names), row[grows], row[f"{grows}_offered"])
 
 
-def _without(rows: pa.Table, keys: pa.Table, names: list[str]) -> pa.Table:
-    """Rows whose key is not among the keys. Arrow cannot join tables with nested columns, so positions are joined."""
+def _without(held: pa.Table, keys: pa.Table, names: list[str]) -> pa.Array:
+    """Places of the rows whose key is not among the keys, in order."""
     import pyarrow as pa
 
-    held = _storage(rows.select(names))
-    positions = held.append_column("_position", pa.array(range(rows.num_rows), pa.int64()))
+    held = _storage(held)
+    positions = held.append_column("_position", pa.array(range(held.num_rows), pa.int64()))
     joined = positions.join(_storage(keys).cast(held.schema), keys=names, join_type="left anti")
-    kept = joined["_position"].combine_chunks().sort()
-    return rows.take(kept)
+    return joined["_position"].combine_chunks().sort()
+
+
+def _rows_at(batches: Iterable[pa.RecordBatch], places: pa.Array) -> Iterator[pa.RecordBatch]:
+    """The rows of a stream at some places, which are in order."""
+    import numpy as np
+    import pyarrow as pa
+
+    wanted, first = places.to_numpy(), 0
+    for batch in batches:
+        begin, end = np.searchsorted(wanted, [first, first + batch.num_rows])
+        if end > begin:
+            yield batch.take(pa.array(wanted[begin:end] - first))
+        first += batch.num_rows
 
 
 def _storage(rows: pa.Table) -> pa.Table:
@@ -121,36 +160,15 @@ def _bytes_below(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(column.type.storage_type) if isinstance(column.type, pa.BaseExtensionType) else column
 
 
-def _take_out(table: Table, row_filter: BooleanExpression, commit_id: str, survivors_of: Any) -> Existing:
-    rows = 0
-    removed: list[DataFile] = []
-    written: list[DataFile] = []
-    for task in table.scan(row_filter=row_filter).plan_files():
-        held = _read(table, task)
-        kept = survivors_of(held)
-        if kept.num_rows == held.num_rows and not task.delete_files:
-            continue
-        rows += held.num_rows - kept.num_rows
-        removed.append(task.file)
-        if kept.num_rows:
-            written.extend(_write(table, kept, commit_id))
-    return Existing(rows, tuple(removed), tuple(written))
+def _write(table: Table, batches: Iterable[pa.RecordBatch], commit_id: str) -> Iterator[DataFile]:
+    """Write rows to files; only so many bytes of them are in memory at a time."""
+    import pyarrow as pa
 
-
-def _read(table: Table, task: FileScanTask) -> pa.Table:
-    """All rows of one file that are not deleted, in the table's current schema."""
-    from pyiceberg.io.pyarrow import ArrowScan
-
-    scan = ArrowScan(
-        table_metadata=table.metadata, io=table.io, projected_schema=table.schema(), row_filter=AlwaysTrue()
-    )
-    return scan.to_table(tasks=[task])
-
-
-def _write(table: Table, rows: pa.Table, commit_id: str) -> Iterator[DataFile]:
-    """Write rows to new files whose names hold the commit's id: one that is never committed is known as ours."""
-    from pyiceberg.io.pyarrow import _dataframe_to_data_files
-
-    # pyiceberg numbers the files from 0 at each call; a random start keeps the tries of one commit apart.
-    numbers = itertools.count(secrets.randbits(60))
-    yield from _dataframe_to_data_files(table.metadata, rows, table.io, uuid.UUID(commit_id), numbers)
+    waiting: list[pa.Table] = []
+    for batch in batches:
+        waiting.append(pa.Table.from_batches([batch]))
+        if sum(part.nbytes for part in waiting) >= SURVIVOR_BYTES:
+            yield from write_rows(table, pa.concat_tables(waiting, promote_options="permissive"), commit_id)
+            waiting = []
+    if waiting:
+        yield from write_rows(table, pa.concat_tables(waiting, promote_options="permissive"), commit_id)

@@ -35,7 +35,7 @@ class CommitRecord:
     :param engine: ``direct`` or ``spark``.
     :param mode: ``append`` or ``upsert``.
     :param kind: ``scheduled``, ``backfill`` or ``repair``.
-    :param watermark: the watermark after this commit; a backfill carries the one before it on.
+    :param watermark: the watermark after this commit; a backfill carries the one before it on. None: nothing is proven yet.
     :param high_water: largest upper bound ever committed, backfills included, and the end of foreign rows: a window at or
         above it is fresh.
     :param token: fencing token of the writer's lease.
@@ -56,7 +56,7 @@ class CommitRecord:
     engine: str
     mode: str
     kind: str
-    watermark: int
+    watermark: int | None
     high_water: int
     token: int
 
@@ -71,29 +71,35 @@ class CommitRecord:
         :param watermark: the watermark before this commit; a scheduled window moves it, a backfill carries it on.
         :param high_water: the high-water mark before this commit.
         """
-        moved = self.upper if self.kind == "scheduled" else (watermark or 0)
+        moved = self.upper if self.kind == "scheduled" else watermark
         return replace(self, watermark=moved, high_water=max(high_water, self.upper))
 
     def properties(self) -> dict[str, str]:
         """Summary properties: ``k2.commit-id`` and so on."""
-        return {PREFIX + name.replace("_", "-"): str(value) for name, value in asdict(self).items()}
+        return {
+            PREFIX + name.replace("_", "-"): _NONE if value is None else str(value)
+            for name, value in asdict(self).items()
+        }
 
 
+_NONE = "none"
 _INTEGERS = {"lower", "upper", "rows", "checksum", "watermark", "high_water", "token"}
 
 
-def read_record(properties: Mapping[str, str | None], pipeline: str, target: str) -> CommitRecord | None:
+def read_record(properties: Mapping[str, str | None], pipeline: str, target_uuid: str) -> CommitRecord | None:
     """Read a summary back, or None when the snapshot is not this pipeline's commit to this table.
+
+    A table is known by its UUID: a renamed one keeps its records, a copy does not take over those of its original.
 
     :param properties: the snapshot summary.
     :raises ValueError: when the keys are there but cannot be read.
     """
-    if properties.get("k2.pipeline") != pipeline or properties.get("k2.target") != target:
+    if properties.get("k2.pipeline") != pipeline or properties.get("k2.target-uuid") != target_uuid:
         return None
-    values: dict[str, str | int] = {}
+    values: dict[str, str | int | None] = {}
     for name in CommitRecord.__dataclass_fields__:
         text = properties.get(PREFIX + name.replace("_", "-"))
         if text is None:
-            raise ValueError(f"the snapshot summary of {target} has no {PREFIX}{name.replace('_', '-')}")
-        values[name] = int(text) if name in _INTEGERS else text
+            raise ValueError(f"a snapshot summary of table {target_uuid} has no {PREFIX}{name.replace('_', '-')}")
+        values[name] = (None if text == _NONE else int(text)) if name in _INTEGERS else text
     return CommitRecord(**values)  # type: ignore[arg-type]

@@ -1,36 +1,97 @@
-"""Nothing is ever replaced by less (contract 6)."""
+"""Nothing is ever replaced by less (contract 6): what a commit does about cold rows that the window has no row for."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.clickhouse_sql import cursor_step
 from airflow_provider_k2.exceptions import ReplacedByLessError
+from airflow_provider_k2.windows import SECOND, describe_cursor, iso_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_provider_k2.commit.content import Unreplaced
     from airflow_provider_k2.commit.existing import Shrunk
-    from airflow_provider_k2.engines.base import WindowJob
+    from airflow_provider_k2.commit.job import WindowJob
+    from airflow_provider_k2.offload.lost_keys import LostKeys
+    from airflow_provider_k2.windows import Window
 
 
-def refuse_less(job: WindowJob, held: int) -> None:
-    """Refuse when the warm tier holds fewer rows of the window than the cold tier.
+def keep_unreplaced(job: WindowJob, unreplaced: Unreplaced) -> bool:
+    """Decide what happens to cold rows of a window that the warm tier does not have.
 
-    :param held: rows that the commit would take out.
-    :raises ReplacedByLessError: naming both counts, unless the run is forced.
+    A range that is done again (a backfill, a repair) also replaces rows that were changed in place in the warm tier: none of
+    its rows can be gone, and at their cursor both tiers hold as many rows. That is told for cursors finer than a second only;
+    new rows may share a coarser one.
+
+    :returns: whether they stay beside the window's rows; otherwise they are taken out.
+    :raises ReplacedByLessError: naming both counts and an example, unless the run was told what to do with them.
     """
-    if held <= job.facts.rows:
-        return
-    what = (
-        f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds {job.facts.rows} rows in the warm tier, but "
-        f"{held} rows in the cold tier"
-    )
+    what = _describe(job, unreplaced)
+    if job.keep:
+        job.log.warning("%s. They stay beside the window's rows, as the run was told to `keep` them.", what)
+        return True
+    may_be_gone = job.intact(job.window)
+    if _changed_in_place(job, unreplaced) and may_be_gone is None:
+        job.log.warning(
+            "%s. The warm tier holds as many rows with their cursors and other content: they were changed there, and are "
+            "replaced by what they are now.",
+            what,
+        )
+        return False
     if job.force:
-        job.log.warning("%s. They are replaced because the run is forced.", what)
-        return
+        job.log.warning(
+            "%s. THEY ARE TAKEN OUT because the run is forced; %s", what,
+            f"until its snapshot expires, snapshot {job.cold.metadata.current_snapshot_id} still has them.",
+        )  # fmt: skip
+        return False
+    reason = may_be_gone or "they were deleted or changed there, or another program put them into the cold table"
+    if unreplaced.absent:
+        reason = f"the warm tier has no column {', '.join(unreplaced.absent)} (any more), in which they hold values"
     raise ReplacedByLessError(
-        f"{what} (has the TTL or somebody deleted warm rows?). Nothing was replaced; if the cold rows are wrong, run it again "
-        'with `{"force": true}` in the run conf.'
+        f"{what}: {reason}. The cold rows may be the only copy. Nothing was replaced and the watermark stands; to move the warm "
+        f"rows and keep these, run `airflow dags trigger k2_offload --conf '{json.dumps(_keeping(job))}'`."
+    )
+
+
+def _keeping(job: WindowJob) -> dict[str, object]:
+    bounds = {name: iso_cursor(getattr(job.window, name), job.warm.is_time) for name in ("lower", "upper")}
+    return {"tables": [job.table.name], **bounds, "keep": True}
+
+
+def _changed_in_place(job: WindowJob, unreplaced: Unreplaced) -> bool:
+    fine = not job.warm.is_time or cursor_step(job.warm.cursor_type) < SECOND
+    return fine and job.record.kind != "scheduled" and not unreplaced.gone and not unreplaced.absent
+
+
+def _describe(job: WindowJob, unreplaced: Unreplaced) -> str:
+    where = ""
+    if unreplaced.lower is not None and unreplaced.upper is not None:
+        first, last = (describe_cursor(value, job.warm.is_time) for value in (unreplaced.lower, unreplaced.upper))
+        where = f" at {job.table.cursor} {first}" if first == last else f" from {job.table.cursor} {first} to {last}"
+    return (
+        f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds {job.facts.rows:,} rows in the warm tier and "
+        f"{unreplaced.held:,} in the cold tier, of which {unreplaced.rows:,} {'are' if unreplaced.rows > 1 else 'is'} not in the "
+        f"warm tier{where} (for example {unreplaced.example})"
+    )
+
+
+def refuse_lost_keys(job: WindowJob, asked: Window, lost: LostKeys) -> None:
+    """Refuse a range of an upsert table of which the warm tier has lost keys.
+
+    :param asked: the range that the run is about.
+    :raises ReplacedByLessError: naming both counts and a key.
+    """
+    bounds = {name: iso_cursor(getattr(asked, name), job.warm.is_time) for name in ("lower", "upper")}
+    conf = json.dumps({"tables": [job.table.name], **bounds, "keep": True})
+    raise ReplacedByLessError(
+        f"{job.table.name}: the range {asked.describe(job.warm.is_time)} of {job.table.event_time} holds {lost.warm:,} keys in the "
+        f"warm tier, but {lost.cold:,} in the cold tier, of which {lost.keys:,} are not in the warm tier (for example "
+        f"{', '.join(map(str, lost.example))}): the TTL, the deletion gate or somebody has deleted them there, so rows of other "
+        "keys may be made of less by now, too. Nothing was replaced; to replace the keys that are left and keep the others, run "
+        f"`airflow dags trigger k2_offload --conf '{conf}'`."
     )
 
 
@@ -40,26 +101,18 @@ def refuse_shrunk(job: WindowJob, shrunk: Sequence[Shrunk]) -> None:
     :param shrunk: cold rows that the commit would replace by less.
     :raises ReplacedByLessError: naming the first key with both figures, and how many there are, unless the run is forced.
     """
-    if shrunk:
-        first = shrunk[0]
-        refuse_shrunk_key(job, ", ".join(map(str, first.key)), str(first.held), str(first.offered), len(shrunk))
-
-
-def refuse_shrunk_key(job: WindowJob, key: str, held: str, offered: str, keys: int) -> None:
-    """Refuse by the figures of the first key, as :func:`refuse_shrunk` does.
-
-    :param keys: how many keys would be replaced by less.
-    """
-    column = job.table.grows
+    if not shrunk:
+        return
+    first, more = shrunk[0], len(shrunk) - 1
     what = (
-        f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds the key ({key}) with {column} {offered} in the "
-        f"warm tier, but {held} in the cold tier"
-    ) + (f", and {keys - 1} more keys like it" if keys > 1 else "")
+        f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds the key ({', '.join(map(str, first.key))}) with "
+        f"{job.table.grows} {first.offered} in the warm tier, but {first.held} in the cold tier"
+    ) + (f", and {more} more key{'s' if more > 1 else ''} like it" if more else "")
     if job.force:
         job.log.warning("%s. They are replaced because the run is forced.", what)
         return
     raise ReplacedByLessError(
-        f"{what} (has the TTL or somebody deleted what it was made of?). Nothing was replaced and the watermark stands; if the "
-        f"cold row is right, delete the key's rows from {job.table.identity_source}, if it is wrong, run it again with "
-        '`{"force": true}` in the run conf.'
+        f"{what}: the warm row was made from fewer rows (has the TTL or somebody deleted what it was made of?). Nothing was "
+        f"replaced and the watermark stands. Where the cold row is right, delete the key's rows from {job.table.identity_source}; "
+        "where the cold row is wrong, see docs/errors.md, When a cold row is wrong."
     )

@@ -83,7 +83,7 @@ def _load(table: TableConfig, iceberg: IcebergTableHook) -> Table:
             "partition spec of the table list."
         )
     check_format(table, cold)
-    refuse_changed(table, read_cold_state(cold.metadata, table.pipeline, table.target).last, cold.metadata)
+    refuse_changed(table, read_cold_state(cold.metadata, table.pipeline).last, cold.metadata)
     return cold
 
 

@@ -16,6 +16,9 @@ from pyiceberg.exceptions import BadRequestError, CommitFailedException, Forbidd
 from pyiceberg.table import Transaction
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.update import (
+    AssertCurrentSchemaId,
+    AssertDefaultSortOrderId,
+    AssertDefaultSpecId,
     AssertRefSnapshotId,
     AssertTableUUID,
     RemoveSnapshotRefUpdate,
@@ -122,7 +125,15 @@ def _tag(record: CommitRecord, snapshot_id: int) -> SetSnapshotRefUpdate:
 def _commit(
     table: Table, updates: tuple[TableUpdate, ...], requirements: tuple[TableRequirement, ...], record: CommitRecord
 ) -> None:
-    requirements = (*requirements, AssertTableUUID(uuid=table.metadata.table_uuid))
+    metadata = table.metadata
+    requirements = (
+        *requirements,
+        AssertTableUUID(uuid=metadata.table_uuid),
+        # Files that were written for another schema, spec or order would be described wrongly: readers would rule them out.
+        AssertCurrentSchemaId(current_schema_id=metadata.current_schema_id),
+        AssertDefaultSpecId(default_spec_id=metadata.default_spec_id),
+        AssertDefaultSortOrderId(default_sort_order_id=metadata.default_sort_order_id),
+    )
     failpoint("before_commit")
     try:
         table.catalog.commit_table(table, requirements, updates)

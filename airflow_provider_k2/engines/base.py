@@ -10,44 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    import logging
-    from collections.abc import Callable
-
-    from pyiceberg.table import Table
-
-    from airflow_provider_k2.commit.record import CommitRecord
-    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.tables.model import PartitionField, TableConfig
-    from airflow_provider_k2.warm.source import WarmFacts, WarmTable
-    from airflow_provider_k2.windows import Window
-
-
-@dataclass(frozen=True)
-class WindowJob:
-    """One window to move.
-
-    :param table: its table.
-    :param window: the cursor range.
-    :param warm: the warm side.
-    :param facts: what the warm side holds of it.
-    :param cold: the cold table, loaded.
-    :param partition: the cold table's partition spec.
-    :param record: what the commit will carry.
-    :param force: whether the window may replace more rows than it holds.
-    :param guard: called before every commit; raises when the lease is lost.
-    """
-
-    table: TableConfig
-    window: Window
-    warm: WarmTable
-    facts: WarmFacts
-    cold: Table
-    iceberg: IcebergTableHook
-    partition: tuple[PartitionField, ...]
-    record: CommitRecord
-    force: bool
-    guard: Callable[[], None]
-    log: logging.Logger
+    from airflow_provider_k2.commit.job import WindowJob
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Control queries travel on the native protocol, by a subclass of airflow-clickhouse-plugin's hook, which lends its type of
 connection and its way to clickhouse-driver (this is the only module that imports it, because it caps Airflow below 3.4). Bulk
-streams travel over HTTP, through clickhouse-connect.
+streams travel over HTTP, through :mod:`airflow_provider_k2.warm.http`.
 
 The plugin and Airflow's official ``clickhousedb`` provider share the connection id ``clickhouse_default`` but read its
 port differently; this hook reads both forms: port 8123 or 8443 is HTTP's, any other is the native one. The extras
@@ -11,41 +11,21 @@ port differently; this hook reads both forms: port 8123 or 8443 is HTTP's, any o
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_k2.exceptions import EngineError, SourceMissingError
+from airflow_provider_k2.warm.http import TIMEOUT, Endpoints, HttpClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from clickhouse_connect.driver.client import Client
+    from contextlib import AbstractContextManager
 
 HTTP_PORTS = (8123, 8443)
-TIMEOUT = 300
-"""Seconds without a byte after which a stream or a query's answer counts as lost."""
 
 _UNKNOWN_TABLE_CODES = (60, 81)
 """UNKNOWN_TABLE and UNKNOWN_DATABASE in ClickHouse's ErrorCodes.cpp."""
-
-
-@dataclass(frozen=True)
-class Endpoints:
-    """Where one connection's server listens. Its text never shows the password."""
-
-    host: str
-    native_port: int
-    http_port: int
-    user: str
-    password: str = field(repr=False)
-    database: str
-    secure: bool = False
-    verify: bool = True
-    ca_certs: str | None = None
 
 
 def read_endpoints(connection: Any) -> Endpoints:
@@ -168,74 +148,16 @@ class ClickHouseHook(BaseHook):
             )
         return EngineError(f"ClickHouse (connection {self.clickhouse_conn_id!r}) refuses a query: {message}")
 
-    @contextmanager
-    def http(self) -> Iterator[Client]:
-        """Yield a clickhouse-connect client, closed afterwards.
+    @property
+    def http_client(self) -> HttpClient:
+        """The server's streams: they need no Airflow, and go to other machines."""
+        return HttpClient(self.endpoints, self.clickhouse_conn_id, TIMEOUT)
 
-        :raises EngineError: when the server cannot be reached, or refuses.
-        """
-        import clickhouse_connect
-        from clickhouse_connect.driver.exceptions import ClickHouseError
-
-        endpoints = self.endpoints
-        try:
-            client = clickhouse_connect.get_client(
-                host=endpoints.host,
-                port=endpoints.http_port,
-                username=endpoints.user,
-                password=endpoints.password,
-                database=endpoints.database,
-                secure=endpoints.secure,
-                verify=endpoints.verify,
-                ca_cert=endpoints.ca_certs,
-                send_receive_timeout=TIMEOUT,
-                compress=False,
-                autogenerate_session_id=False,
-            )
-        except (ClickHouseError, OSError) as error:
-            raise EngineError(self._http_failure(error)) from error
-        try:
-            with self._http_errors():
-                yield client
-        finally:
-            client.close()
-
-    @contextmanager
-    def _http_errors(self) -> Iterator[None]:
-        from clickhouse_connect.driver.exceptions import ClickHouseError
-
-        try:
-            yield
-        except ClickHouseError as error:
-            raise EngineError(self._http_failure(error)) from error
-
-    def _http_failure(self, error: Exception) -> str:
-        what = str(error).split("Stack trace:")[0].strip()
-        if "Code: 516" in what or "AUTHENTICATION_FAILED" in what:
-            what = "it refuses the user or password"
-        return (
-            f"ClickHouse at {self.endpoints.host}:{self.endpoints.http_port} (connection {self.clickhouse_conn_id!r}, "
-            f"HTTP) failed: {what}. Nothing was committed; check `http_port` in the connection's extras and the server."
-        )
-
-    @contextmanager
     def stream(
-        self, sql: str, output_format: str, settings: dict[str, Any] | None = None, client: Client | None = None
-    ) -> Iterator[BinaryIO]:
-        """Yield a query's answer as a stream of bytes in one of ClickHouse's formats.
-
-        :param sql: the query, without FORMAT.
-        :param output_format: for example ``Parquet``.
-        :param settings: ClickHouse settings of the query.
-        :param client: what :meth:`http` yields, for several streams, also side by side; one of its own by default.
-        :raises EngineError: when the server cannot be reached, refuses, or breaks off.
-        """
-        with nullcontext(client) if client else self.http() as used, self._http_errors():
-            stream = used.raw_stream(sql, fmt=output_format, settings=settings)
-            try:
-                yield stream
-            finally:
-                stream.close()
+        self, sql: str, output_format: str, settings: dict[str, Any] | None = None
+    ) -> AbstractContextManager[BinaryIO]:
+        """Yield a query's answer as a stream of bytes; see :meth:`.HttpClient.stream`."""
+        return self.http_client.stream(sql, output_format, settings)
 
     def columns(self, source: str) -> list[tuple[str, str]]:
         """Names and types of a table's or view's columns, in order.
@@ -290,8 +212,8 @@ class ClickHouseHook(BaseHook):
         """Try both protocols, for the Test button of the connection form."""
         try:
             version = self.execute("SELECT version()")[0][0]
-            with self.http() as client:
-                client.command("SELECT 1")
+            with self.stream("SELECT 1", "TSV") as answer:
+                answer.read()
         except (EngineError, SourceMissingError) as error:
             return False, str(error)
         return True, f"ClickHouse {version} answers on both protocols."

@@ -204,6 +204,8 @@ class WatermarkHook(PostgresHook):
     def acquire(self, table: TableConfig, holder: str, seconds: int = LEASE_SECONDS) -> Lease:
         """Take the table's lease: when it is free, has expired, or belongs to the same holder (a retry of the task).
 
+        The token grows and never repeats, also when the ledger was lost meanwhile: it is made of the time and a random number.
+
         :param holder: who asks; the same for every try of one task.
         :param seconds: how long the lease outlives the last renewal.
         :raises LeaseHeldError: when somebody else holds it, naming the holder and when it expires.
@@ -212,9 +214,10 @@ class WatermarkHook(PostgresHook):
             cursor.execute(
                 """
                 INSERT INTO k2.leases AS held (pipeline, target, holder, token, expires_at)
-                VALUES (%s, %s, %s, 1, clock_timestamp() + %s * interval '1 second')
+                VALUES (%s, %s, %s, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1024
+                    + floor(random() * 1024)::bigint, clock_timestamp() + %s * interval '1 second')
                 ON CONFLICT (pipeline, target) DO UPDATE
-                SET holder = excluded.holder, token = held.token + 1, expires_at = excluded.expires_at
+                SET holder = excluded.holder, token = greatest(held.token + 1, excluded.token), expires_at = excluded.expires_at
                 WHERE held.holder IS NULL OR held.holder = excluded.holder OR held.expires_at < clock_timestamp()
                 RETURNING token
                 """,
@@ -238,8 +241,8 @@ class WatermarkHook(PostgresHook):
         """Raise the lease's token above one seen in the cold tier (the ledger was lost or restored from a backup)."""
         with self.transaction() as cursor:
             cursor.execute(
-                "UPDATE k2.leases SET token = greatest(token, %s + 1) WHERE pipeline = %s AND target = %s AND token = %s "
-                "RETURNING token",
+                "UPDATE k2.leases SET token = greatest(token, %s + 1 + floor(random() * 1024)::bigint) "
+                "WHERE pipeline = %s AND target = %s AND token = %s RETURNING token",
                 (seen, lease.pipeline, lease.target, lease.token),
             )
             row = cursor.fetchone()

@@ -1,22 +1,24 @@
 """Ledger and cold tier agree on the watermark before anything moves (contract 2).
 
 The cold tier is the truth, because its record is part of the commit. The ledger may be behind (its writer died, it was
-restored from a backup, it was lost), ahead (edited by hand, the cold table was rolled back) or impossible.
+restored from a backup, it was lost), ahead (edited by hand, the cold table was rolled back) or impossible. Which watermark
+counts is decided in one place, :func:`decide`: the run applies it, the comparison reads it, the tools print it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state, records
+from airflow_provider_k2.commit.cold_state import ColdState, records
 from airflow_provider_k2.exceptions import IdentityError, WatermarkError
 from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
 from airflow_provider_k2.windows import describe_cursor
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pyiceberg.table.metadata import TableMetadata
 
@@ -26,73 +28,117 @@ if TYPE_CHECKING:
 WHO = "the offload itself"
 
 
-def agree(
+@dataclass(frozen=True)
+class Correction:
+    """How the ledger has to be repaired.
+
+    :param action: ``rebuild``, ``move up`` or ``move back``.
+    :param reason: why, for the ledger's events.
+    """
+
+    action: str
+    reason: str
+
+
+LOST = Correction("rebuild", "the ledger had no watermark; the cold tier proves this one")
+BEHIND = Correction("move up", "the cold tier proves more than the ledger knew")
+AHEAD = Correction("move back", "the cold tier does not prove the ledger's watermark")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The watermark that both sides prove.
+
+    :param watermark: from here on rows are not in the cold tier yet.
+    :param stored: what the ledger says; None when it has nothing.
+    :param correction: how the ledger has to be repaired; None where it is right.
+    """
+
+    watermark: int
+    stored: int | None
+    correction: Correction | None = None
+
+
+def decide(
     table: TableConfig,
-    metadata: TableMetadata,
+    state: ColdState,
     stored: StoredWatermark | None,
     identities: tuple[str, str],
-    ledger: WatermarkHook,
-    latest: int,
-    log: logging.Logger,
-    is_time: bool,
-) -> int:
-    """Return the watermark that both sides prove; repair the ledger where it differs.
+    committed_above: Callable[[int], Sequence[WindowRecord]],
+) -> Agreement:
+    """Decide which watermark counts. Pure.
 
-    :param metadata: the cold table's, from which follows what the cold tier proves.
+    :param state: what the cold tier proves.
     :param stored: what the ledger says.
     :param identities: UUIDs of source and target as they are now.
-    :param latest: no window can have ended later than here: the warm tier's now.
+    :param committed_above: the ledger's committed scheduled windows above a watermark; asked where it matters only.
     :raises IdentityError: when source or target was dropped and created again.
-    :raises WatermarkError: when the stored watermark lies in the future.
     """
-    state = read_cold_state(metadata, table.pipeline, table.target)
-    last = state.last
     reset = is_reset(state, stored, identities)
-    if reset:
-        # What the old source's windows prove says nothing about the new one.
-        last = None
-    _check_identity(table, last, stored, identities)
+    # What the old source's windows prove says nothing about the new one.
+    last = None if reset else state.last
+    check_identity(table, last, stored, identities)
     proven = state.watermark if last else None
     if stored is None:
-        if proven is None:
-            return table.start
-        _adopt(table, metadata, ledger, None)
-        _move(
-            table, ledger, proven, identities, "rebuild", "the ledger had no watermark; the cold tier proves this one"
-        )
-        log.warning(
-            "%s: the ledger had no watermark; it is rebuilt from the cold tier: %s.",
-            table.name, describe_cursor(proven, is_time),
-        )  # fmt: skip
-        return proven
-    if stored.watermark > latest and stored.watermark > (proven or 0):
+        return Agreement(table.start, None) if proven is None else Agreement(proven, None, LOST)
+    if proven is not None and stored.watermark < proven:
+        return Agreement(proven, stored.watermark, BEHIND)
+    floor = table.start if proven is None else proven
+    if not reset and stored.watermark > floor and not _only_empty(committed_above(floor), floor, stored.watermark):
+        return Agreement(floor, stored.watermark, AHEAD)
+    return Agreement(stored.watermark, stored.watermark)
+
+
+def refuse_future(
+    table: TableConfig, state: ColdState, stored: StoredWatermark | None, latest: int, is_time: bool
+) -> None:
+    """Refuse a stored watermark above the warm tier's now, which nothing in the cold tier explains.
+
+    :param latest: no window can have ended later than here: the warm tier's now.
+    :raises WatermarkError: naming both.
+    """
+    if (
+        stored is not None
+        and stored.watermark > latest
+        and (state.watermark is None or stored.watermark > state.watermark)
+    ):
         raise WatermarkError(
             f"{table.name}: the stored watermark {describe_cursor(stored.watermark, is_time)} lies in the future (the warm tier is "
             f"at {describe_cursor(latest, is_time)}). Nothing was moved; move it back to what the cold tier proves with "
             f"`k2 watermarks rebuild {table.name}`."
         )
-    if proven is not None and stored.watermark < proven:
-        _adopt(table, metadata, ledger, stored.watermark)
-        _move(table, ledger, proven, identities, "move up", "the cold tier proves more than the ledger knew")
-        log.warning(
-            "%s: the ledger's watermark %s is behind the cold tier; it is moved up to %s.",
-            table.name, describe_cursor(stored.watermark, is_time), describe_cursor(proven, is_time),
-        )  # fmt: skip
-        return proven
-    floor = proven if proven is not None else table.start
-    if (
-        not reset
-        and stored.watermark > floor
-        and not _only_empty(ledger.committed_after(table, floor), floor, stored.watermark)
-    ):
-        _move(table, ledger, floor, identities, "move back", "the cold tier does not prove the ledger's watermark")
-        log.warning(
-            "%s: the ledger's watermark %s is ahead of what the cold tier proves; it is moved back to %s and the windows above "
-            "it are offloaded again.",
-            table.name, describe_cursor(stored.watermark, is_time), describe_cursor(floor, is_time),
-        )  # fmt: skip
-        return floor
-    return stored.watermark
+
+
+def apply_agreement(
+    table: TableConfig,
+    agreement: Agreement,
+    metadata: TableMetadata,
+    identities: tuple[str, str],
+    ledger: WatermarkHook,
+    log: logging.Logger,
+    is_time: bool,
+) -> None:
+    """Repair the ledger where it differs from what was agreed on.
+
+    :param metadata: the cold table's; windows that only it knows are written to the ledger.
+    """
+    correction, value = agreement.correction, agreement.watermark
+    if correction is None:
+        return
+    if correction is not AHEAD:
+        for window in windows_of(table, metadata):
+            if agreement.stored is None or window.upper > agreement.stored:
+                ledger.adopt(table, window)
+    ledger.set_watermark(table, value, identities, who=WHO, action=correction.action, reason=correction.reason)
+    now = describe_cursor(value, is_time)
+    before = "" if agreement.stored is None else describe_cursor(agreement.stored, is_time)
+    said = {
+        LOST: f"the ledger had no watermark; it is rebuilt from the cold tier: {now}",
+        BEHIND: f"the ledger's watermark {before} is behind the cold tier; it is moved up to {now}",
+        AHEAD: f"the ledger's watermark {before} is ahead of what the cold tier proves; it is moved back to {now} and the "
+        "windows above it are offloaded again",
+    }
+    log.warning("%s: %s.", table.name, said[correction])
 
 
 def is_reset(state: ColdState, stored: StoredWatermark | None, identities: tuple[str, str]) -> bool:
@@ -103,9 +149,14 @@ def is_reset(state: ColdState, stored: StoredWatermark | None, identities: tuple
     return (stored.source_uuid, stored.target_uuid) == identities != (last.source_uuid, last.target_uuid)
 
 
-def _check_identity(
+def check_identity(
     table: TableConfig, last: CommitRecord | None, stored: StoredWatermark | None, identities: tuple[str, str]
 ) -> None:
+    """Make sure that source and target are the objects that earlier windows belong to.
+
+    :param last: the pipeline's newest commit, or None.
+    :raises IdentityError: naming the one that was dropped and created again.
+    """
     known = [(last.source_uuid, last.target_uuid)] if last else []
     known += [(stored.source_uuid, stored.target_uuid)] if stored else []
     for source_uuid, target_uuid in known:
@@ -121,7 +172,7 @@ def _check_identity(
                 )
 
 
-def _only_empty(windows: list[WindowRecord], floor: int, watermark: int) -> bool:
+def _only_empty(windows: Sequence[WindowRecord], floor: int, watermark: int) -> bool:
     """Whether empty windows cover ``[floor, watermark)`` without a gap; only they leave no trace in the cold tier."""
     reached = floor
     for window in windows:
@@ -135,7 +186,7 @@ def _only_empty(windows: list[WindowRecord], floor: int, watermark: int) -> bool
 
 def windows_of(table: TableConfig, metadata: TableMetadata) -> Iterator[WindowRecord]:
     """Return the pipeline's windows among a cold table's snapshots as rows of the ledger, newest first."""
-    for snapshot, record in records(metadata, table.pipeline, table.target):
+    for snapshot, record in records(metadata, table.pipeline):
         at = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)
         yield WindowRecord(
             window_id=record.commit_id,
@@ -157,19 +208,3 @@ def windows_of(table: TableConfig, metadata: TableMetadata) -> Iterator[WindowRe
             timings=None,
             error=None,
         )
-
-
-def _adopt(table: TableConfig, metadata: TableMetadata, ledger: WatermarkHook, known: int | None) -> None:
-    """Write the windows to the ledger that only the cold tier knows.
-
-    :param known: the ledger's watermark; None when it was lost, and every window with it.
-    """
-    for window in windows_of(table, metadata):
-        if known is None or window.upper > known:
-            ledger.adopt(table, window)
-
-
-def _move(
-    table: TableConfig, ledger: WatermarkHook, value: int, identities: tuple[str, str], action: str, reason: str
-) -> None:
-    ledger.set_watermark(table, value, identities, who=WHO, action=action, reason=reason)

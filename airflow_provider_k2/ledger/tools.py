@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.commit.entry import refuse_changed
 from airflow_provider_k2.exceptions import EngineError, WatermarkError
-from airflow_provider_k2.ledger.agreement import _check_identity, windows_of
+from airflow_provider_k2.ledger.agreement import check_identity, windows_of
 from airflow_provider_k2.warm.source import WarmTable
 from airflow_provider_k2.windows import Window, describe_cursor
 
@@ -87,7 +87,7 @@ class WatermarkTools:
         """
         cold = self._cold(table)
         state, stored, identities = self._known(table, cold)
-        _check_identity(table, state.last, None, identities)
+        check_identity(table, state.last, None, identities)
         proven = table.start if state.watermark is None else state.watermark
         time = describe_cursor(value)
         if value < table.start:
@@ -123,12 +123,13 @@ class WatermarkTools:
         note = _note(table, table.start, table.start if state.watermark is None else state.watermark)
         return self._change(table, "reset", stored, table.start, state.watermark, identities, note)
 
-    def _beginning(self, table: TableConfig, proven: int) -> int:
+    def _beginning(self, table: TableConfig, proven: int | None) -> int:
         """Where a re-created source begins: none of its rows lies below, and no older window above without need."""
         warm = WarmTable(table, self.clickhouse)
         everything = Window(table.start, warm.horizon())
         first = warm.cursor_at(everything, 0)
-        return max(table.start, proven if first is None else min(proven, first))
+        known = [value for value in (proven, first) if value is not None]
+        return max(table.start, min(known, default=table.start))
 
     def rebuild(self, table: TableConfig) -> Change:
         """Set the watermark to what the cold tier proves, and write the windows that it knows to the ledger.
@@ -139,7 +140,7 @@ class WatermarkTools:
         if cold is None:
             return self._change(table, "rebuild", self.ledger.watermark(table), None, None, ("", ""), _NO_TARGET)
         state, stored, identities = self._known(table, cold)
-        _check_identity(table, state.last, None, identities)
+        check_identity(table, state.last, None, identities)
         windows = list(windows_of(table, cold.metadata))
         change = self._change(
             table, "rebuild", stored, state.watermark, state.watermark, identities, None, windows=windows
@@ -160,7 +161,7 @@ class WatermarkTools:
                 f"{table.name}: the cold table {table.target} does not exist. The watermark was not changed; forget it "
                 f"with `k2 watermarks reset {table.name}`."
             )
-        state = read_cold_state(cold.metadata, table.pipeline, table.target)
+        state = read_cold_state(cold.metadata, table.pipeline)
         refuse_changed(table, state.last, cold.metadata)
         return (
             state,
@@ -247,7 +248,7 @@ def overview(tables: tuple[TableConfig, ...], iceberg: IcebergTableHook, ledger:
         if error is None:
             try:
                 cold = iceberg.load(table.target)
-                state = read_cold_state(cold.metadata, table.pipeline, table.target) if cold else None
+                state = read_cold_state(cold.metadata, table.pipeline) if cold else None
             except EngineError as failure:
                 error = str(failure)
         history = ledger.history(table, 1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
 
 if TYPE_CHECKING:
+    from airflow_provider_k2.commit.job import WindowJob
     from airflow_provider_k2.windows import Window
 
 
@@ -20,7 +21,8 @@ class Request:
     :param window: an explicit range (backfill, repair), or None to go on from the watermark.
     :param of_time: its bounds were given as times.
     :param kind: ``scheduled``, ``backfill`` or ``repair``.
-    :param force: replace cold rows even by fewer warm ones.
+    :param force: take cold rows of the range out even where the warm tier has none in their place.
+    :param keep: leave cold rows of the range that the warm tier does not have beside its own.
     :param wait: seconds to wait for another run's lease.
     :param lease_seconds: how long the lease outlives its holder.
     """
@@ -31,6 +33,7 @@ class Request:
     of_time: bool = False
     kind: str = "scheduled"
     force: bool = False
+    keep: bool = False
     wait: int = LEASE_SECONDS + 30
     lease_seconds: int = LEASE_SECONDS
 
@@ -56,3 +59,23 @@ class Report:
     checksum: int = 0
     seconds: float = 0.0
     timings: dict[str, float] = field(default_factory=dict)
+
+    def add(
+        self, job: WindowJob, rows: int, snapshot_id: int | None, bytes_written: int, timings: dict[str, float]
+    ) -> None:
+        """Count a window that is done.
+
+        :param rows: rows that moved.
+        :param snapshot_id: its commit's snapshot; None for an empty window.
+        :param bytes_written: size of its files.
+        :param timings: seconds by step.
+        """
+        self.windows += 1
+        self.rows += rows
+        self.bytes += bytes_written
+        self.snapshot_id = snapshot_id or self.snapshot_id
+        self.checksum = (self.checksum + (job.facts.checksum if rows else 0)) % 2**64
+        for step, seconds in timings.items():
+            self.timings[step] = round(self.timings.get(step, 0.0) + seconds, 3)
+        if rows:
+            self.engine = job.record.engine

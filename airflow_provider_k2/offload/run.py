@@ -9,41 +9,41 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.commit.bounds import count_rows, range_filter
-from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
-from airflow_provider_k2.commit.entry import check_partition, keep_entry, refuse_changed
+from airflow_provider_k2.commit.files import held_range
+from airflow_provider_k2.commit.job import Expected, WindowJob
 from airflow_provider_k2.commit.record import CommitRecord
-from airflow_provider_k2.commit.refusal import refuse_less
-from airflow_provider_k2.engines.base import Engine, WindowJob
+from airflow_provider_k2.commit.refusal import keep_unreplaced, refuse_lost_keys
 from airflow_provider_k2.exceptions import (
     K2Error,
     LeaseLostError,
     ProofError,
     ReplacedByLessError,
+    TableChangedError,
     WatermarkError,
 )
 from airflow_provider_k2.failpoints import failpoint
-from airflow_provider_k2.ledger.agreement import agree
-from airflow_provider_k2.schema.cold_table import check_format, held_types, partition_of, reconcile_schema
-from airflow_provider_k2.warm.source import WarmFacts, WarmTable
+from airflow_provider_k2.ledger.agreement import apply_agreement, decide, is_reset, refuse_future
+from airflow_provider_k2.ledger.leases import HeldLease, hold_lease
+from airflow_provider_k2.offload.lost_keys import find_lost_keys
+from airflow_provider_k2.offload.prepare import Prepared, prepare
+from airflow_provider_k2.offload.request import Report, Request
 from airflow_provider_k2.windows import Window, cut, describe_cursor, seems_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator
 
-    from pyiceberg.table import Table
-
+    from airflow_provider_k2.engines.base import Engine
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.tables.model import TableConfig
-
-from airflow_provider_k2.ledger.leases import HeldLease, hold_lease
-from airflow_provider_k2.offload.request import Report, Request
+    from airflow_provider_k2.warm.source import WarmFacts
 
 PROOF_TRIES = 3
 """How often a window is written again when rows became visible in it while it was read."""
+
+STARTS = 4
+"""How often a run begins again because somebody rolled the cold table back, or altered it, while a window was written."""
 
 
 class Offload:
@@ -75,116 +75,113 @@ class Offload:
     def run(self, request: Request) -> Report:
         """Move every window of the request, each committed on its own.
 
-        :raises K2Error: what went wrong, where, what was left untouched and the mend. Windows committed before it stay.
+        :raises K2Error: what went wrong, where, what was left untouched and the fix. Windows committed before it stay.
         """
         started = time.monotonic()
         report = Report(self.table.name, self.table.layer)
-        with self._lease(request) as lease:
+        with hold_lease(
+            self.ledger, self.table, request.holder, wait=request.wait, seconds=request.lease_seconds, log=self.log
+        ) as lease:
             failpoint("after_lease")
-            run = _Run(self, request, lease, report)
-            run.move_all()
+            is_time = self._run(request, lease, report)
         report.seconds = round(time.monotonic() - started, 3)
-        self._conclude(report, run.is_time)
+        self._conclude(report, is_time)
         return report
 
+    def _run(self, request: Request, lease: HeldLease, report: Report) -> bool:
+        """Prepare, agree, plan and move; all of it again when the cold table changes underneath."""
+        for start in range(1, STARTS + 1):
+            prepared = prepare(self.table, self.clickhouse, self.iceberg, self.ledger, self.log)
+            run = _Run(self, request, lease, report, prepared)
+            try:
+                run.agree()
+                for window, engine in run.plan():
+                    run.move(window, engine)
+                break
+            except TableChangedError as error:
+                if start == STARTS:
+                    raise
+                self.log.warning("%s The run agrees and plans again.", error)
+        return prepared.is_time
+
     def _conclude(self, report: Report, is_time: bool) -> None:
+        until = describe_cursor(report.upper or 0, is_time)
         if report.rows:
-            rate = report.rows / max(report.seconds, 0.001)
             self.log.info(
                 "%s: %s rows in %s window%s went cold in %.1f seconds (%s rows/s); watermark or end of range: %s.",
                 report.table, f"{report.rows:,}", report.windows, "s" if report.windows > 1 else "", report.seconds,
-                f"{rate:,.0f}", describe_cursor(report.upper or 0, is_time),
+                f"{report.rows / max(report.seconds, 0.001):,.0f}", until,
             )  # fmt: skip
         else:
-            self.log.info(
-                "%s: nothing new up to %s. That is no error: the table is quiet.",
-                report.table, describe_cursor(report.upper or 0, is_time),
-            )  # fmt: skip
-
-    def _lease(self, request: Request) -> AbstractContextManager[HeldLease]:
-        return hold_lease(
-            self.ledger, self.table, request.holder, wait=request.wait, seconds=request.lease_seconds, log=self.log
-        )
+            self.log.info("%s: nothing new up to %s. That is no error: the table is quiet.", report.table, until)
 
 
 class _Run:
-    """One run under its lease."""
+    """One run under its lease, on both sides as they were prepared."""
 
-    def __init__(self, offload: Offload, request: Request, lease: HeldLease, report: Report) -> None:
-        self.offload, self.request, self.lease, self.report = offload, request, lease, report
+    def __init__(
+        self, offload: Offload, request: Request, lease: HeldLease, report: Report, prepared: Prepared
+    ) -> None:
+        self.request, self.lease, self.report, self.prepared = request, lease, report, prepared
         self.table, self.log, self.ledger = offload.table, offload.log, offload.ledger
-        cold = offload.iceberg.load(self.table.target)
-        self.warm = WarmTable(self.table, offload.clickhouse, held_types(cold) if cold else None)
-        self.is_time = self.warm.is_time
-        plan = self.warm.plan
-        self.source_uuid = self.warm.uuid()
-        if cold is not None:
-            check_format(self.table, cold)
-            refuse_changed(self.table, self._last(cold), cold.metadata)
-            check_partition(self.table, cold, self.log)
-            keep_entry(self.table, cold)
-            reconcile_schema(self.table, plan, cold, self.log)
-        self.cold_or_none: Table | None = cold
+        self.choose_engine = offload.choose_engine
+        self.warm, self.is_time = prepared.warm, prepared.is_time
+        self.proven: int | None = None
+        self.carried: int | None = None
+        self.watermark = self.horizon = self.table.start
 
-    @property
-    def identities(self) -> tuple[str, str]:
-        return self.source_uuid, str(self.cold.metadata.table_uuid)
+    # Agree and plan ---------------------------------------------------------------------------------------------------
 
-    @property
-    def cold(self) -> Table:
-        """The cold table, created on first use."""
-        if self.cold_or_none is None:
-            self.cold_or_none = self.offload.iceberg.create(self.table, self.warm.plan.schema())
-            self.log.info("%s: the cold table %s is created.", self.table.name, self.table.target)
-        return self.cold_or_none
-
-    def _last(self, cold: Table) -> CommitRecord | None:
-        return read_cold_state(cold.metadata, self.table.pipeline, self.table.target).last
-
-    def state(self) -> ColdState:
-        return read_cold_state(self.cold.metadata, self.table.pipeline, self.table.target)
-
-    def move_all(self) -> None:
-        stored = self.ledger.watermark(self.table)
-        if self.cold_or_none is None and stored is not None:
-            raise WatermarkError(
-                f"{self.table.name}: the ledger has a watermark, but the cold table {self.table.target} does not exist any more. "
-                f"Nothing was moved; to offload the source again from its beginning, run `k2 watermarks reset {self.table.name}`."
-            )
-        latest = self.warm.latest()
-        horizon = self.warm.horizon(latest)
-        agreed = agree(
-            self.table, self.cold.metadata, stored, self.identities, self.ledger, latest, self.log, self.is_time
+    def agree(self) -> None:
+        """Find out where the table stands, and repair the ledger where it says something else."""
+        table, prepared = self.table, self.prepared
+        state, latest = prepared.state(), self.warm.latest()
+        refuse_future(table, state, prepared.stored, latest, self.is_time)
+        agreement = decide(
+            table,
+            state,
+            prepared.stored,
+            prepared.identities,
+            lambda floor: self.ledger.committed_after(table, floor),
         )
-        last = self.state().last
-        if last is not None and last.token >= self.lease.lease.token:
-            self.lease.lease = self.ledger.ensure_token(self.lease.lease, last.token)
+        apply_agreement(
+            table, agreement, prepared.cold.metadata, prepared.identities, self.ledger, self.log, self.is_time
+        )
+        if state.last is not None and state.last.token >= self.lease.lease.token:
+            self.lease.lease = self.ledger.ensure_token(self.lease.lease, state.last.token)
         failpoint("after_agree")
-        self.warm.known_to = agreed
-        whole = self._whole(agreed, horizon)
+        self.proven, self.watermark = state.watermark, agreement.watermark
+        # What windows of another source prove is not carried on.
+        self.carried = None if is_reset(state, prepared.stored, prepared.identities) else state.watermark
+        self.horizon = self.warm.horizon(latest)
+        self.warm.known_to = agreement.watermark
+
+    def plan(self) -> Iterator[tuple[Window, Engine]]:
+        """Cut the range of this run into windows; each is planned when the one before is recorded."""
+        whole = self._whole()
         self.report.lower, self.report.upper = whole.lower, whole.upper
         if whole.is_empty:
             return
-        engine = self.offload.choose_engine(self.warm.count(whole))
+        engine = self.choose_engine(self.warm.count(whole))
         rows = self.table.window_rows
         # A JVM's start costs seconds: Spark gets windows that are worth it.
         rows = max(rows, self.table.spark_rows) if engine.name == "spark" else rows
         for window in cut(whole, rows, self.warm.cursor_at):
-            self._move(window, engine)
+            yield window, engine
 
-    def _whole(self, watermark: int, horizon: int) -> Window:
+    def _whole(self) -> Window:
         """The range that this run is about."""
         asked = self.request.window
         if asked is None:
-            return Window(watermark, max(watermark, horizon))
+            return Window(self.watermark, max(self.watermark, self.horizon))
         self._refuse_wrong_bounds(asked)
         self._refuse_emptied_columns()
-        if asked.upper <= horizon:
+        if asked.upper <= self.horizon:
             return asked
-        end = describe_cursor(horizon, self.is_time)
+        end = describe_cursor(self.horizon, self.is_time)
         why = "a safety lag before the warm tier's now" if self.is_time else "above the largest cursor value"
         # Not below the watermark: an integer cursor's source may have been emptied since.
-        if asked.lower >= max(horizon, watermark) and self.request.kind == "backfill":
+        if asked.lower >= max(self.horizon, self.watermark) and self.request.kind == "backfill":
             raise WatermarkError(
                 f"{self.table.name}: the range {asked.describe(self.is_time)} lies wholly in the future: windows end at {end} "
                 f"now, {why}. Nothing was moved; correct the range, or run it again once its rows are there."
@@ -193,10 +190,10 @@ class _Run:
             "%s: the range %s reaches into the future; it is cut at %s, %s.",
             *(self.table.name, asked.describe(self.is_time), end, why),
         )
-        return Window(min(asked.lower, horizon), horizon)
+        return Window(min(asked.lower, self.horizon), self.horizon)
 
     def _refuse_wrong_bounds(self, asked: Window) -> None:
-        """Refuse a range that holds nothing for how it was written: a run that moves nothing would look well.
+        """Refuse a range that holds nothing for how it was written: a run that moves nothing would look right.
 
         :raises WatermarkError: for times and an integer cursor, and for integers that are no epoch microseconds.
         """
@@ -225,7 +222,10 @@ class _Run:
                 "ones. Nothing was replaced; where the warm values are still whole, run again with `force`."
             )
 
-    def _move(self, window: Window, engine: Engine) -> None:
+    # Move, prove, commit, record --------------------------------------------------------------------------------------
+
+    def move(self, window: Window, engine: Engine) -> None:
+        """Claim a window, move it, record it."""
         window_id = self.ledger.claim(
             self.table, window, self.request.kind, engine.name, self.request.run_id, self.lease.lease
         )
@@ -246,11 +246,10 @@ class _Run:
 
     def _move_claimed(self, window: Window, window_id: str, engine: Engine) -> None:
         started = time.monotonic()
-        partition = partition_of(self.table, self.warm.plan, self.cold)
         for attempt in range(1, PROOF_TRIES + 1):
-            facts = self.warm.facts(window, partition)
-            job = self._job(window, window_id, engine, facts, partition)
-            self._refuse_shrunk(job)
+            facts = self.warm.facts(window, self.prepared.partition)
+            job = self._job(window, window_id, engine, facts)
+            self._refuse_lost_keys(job)
             if not facts.rows and not self._must_clear(job):
                 self._record(job, 0, None, 0, {"plan": round(time.monotonic() - started, 3)})
                 return
@@ -263,15 +262,15 @@ class _Run:
                     raise
                 self.log.warning("%s Rows may have become visible meanwhile; it is read again.", error)
                 continue
+            self.proven = window.upper if self.request.kind == "scheduled" else self.carried
             timings = {"plan": round(planned - started, 3), **moved.timings}
             self._record(job, moved.rows, moved.snapshot_id, moved.bytes, timings)
             return
 
-    def _job(
-        self, window: Window, window_id: str, engine: Engine, facts: WarmFacts, partition: tuple[object, ...]
-    ) -> WindowJob:
-        state = self.state()
-        source_uuid, target_uuid = self.identities
+    def _job(self, window: Window, window_id: str, engine: Engine, facts: WarmFacts) -> WindowJob:
+        prepared, request = self.prepared, self.request
+        state = prepared.state()
+        source_uuid, target_uuid = prepared.identities
         record = CommitRecord(
             commit_id=window_id,
             pipeline=self.table.pipeline,
@@ -284,11 +283,11 @@ class _Run:
             upper=window.upper,
             rows=facts.rows,
             checksum=facts.checksum,
-            run_id=self.request.run_id,
+            run_id=request.run_id,
             engine=engine.name,
             mode=self.table.mode,
-            kind=self.request.kind,
-            watermark=state.watermark or 0,
+            kind=request.kind,
+            watermark=state.watermark,
             high_water=state.high_water,
             token=self.lease.lease.token,
         )
@@ -297,43 +296,39 @@ class _Run:
             window=window,
             warm=self.warm,
             facts=facts,
-            cold=self.cold,
-            iceberg=self.offload.iceberg,
-            partition=partition,  # type: ignore[arg-type]
+            cold=prepared.cold,
+            iceberg=prepared.iceberg,
+            partition=prepared.partition,
             record=record,
-            force=self.request.force,
+            expected=Expected(self.proven, prepared.layout),
+            force=request.force,
+            keep=request.keep,
+            intact=prepared.intact,
             guard=self.lease.check,
             log=self.log,
         )
 
     def _must_clear(self, job: WindowJob) -> bool:
-        """Whether an empty window must still be committed: a forced run over rows that only the cold tier holds."""
-        return job.force and self.table.mode == "append" and self._held(job) > 0
+        """Whether an empty window must still be committed: a forced run over rows that only the cold tier holds.
 
-    def _held(self, job: WindowJob) -> int:
-        """Cold rows of the window's cursor range."""
-        if self.state().is_fresh(job.window):
-            return 0
-        return count_rows(self.cold, range_filter(self.cold, self.table.cursor, job.window))
-
-    def _refuse_shrunk(self, job: WindowJob) -> None:
-        """Refuse before anything is written when the warm tier holds less than the cold tier (contract 6).
-
-        An upsert table does not hold the cursor; a range asked for by hand is compared by event time instead.
-
-        :raises ReplacedByLessError: naming both counts.
+        :raises ReplacedByLessError: when there are such rows, unless the run was told what to do with them.
         """
-        if self.table.mode == "append":
-            refuse_less(job, self._held(job))
-        elif self.request.kind != "scheduled" and self.table.event_time is not None:
-            self._refuse_shrunk_keys(job, self.table.event_time)
+        if self.table.mode != "append" or self.prepared.state().is_fresh(job.window):
+            return False
+        unreplaced = held_range(job).unreplaced
+        return unreplaced is not None and not keep_unreplaced(job, unreplaced)
 
-    def _refuse_shrunk_keys(self, job: WindowJob, event_time: str) -> None:
-        asked = self.request.window or job.window
-        held = count_rows(self.cold, range_filter(self.cold, event_time, asked))
-        warm = self.warm.count_event_time(asked)
-        if held > warm:
-            refuse_less(job, job.facts.rows + held - warm)
+    def _refuse_lost_keys(self, job: WindowJob) -> None:
+        """Refuse an asked for range of an upsert table of which the warm tier has lost keys: what is left may be partial.
+
+        :raises ReplacedByLessError: naming both counts and a key.
+        """
+        event_time, asked = self.table.event_time, self.request.window
+        if self.table.mode == "append" or event_time is None or asked is None or job.force or job.keep:
+            return
+        lost = find_lost_keys(self.prepared.cold, self.warm, event_time, asked)
+        if lost is not None:
+            refuse_lost_keys(job, asked, lost)
 
     def _record(
         self, job: WindowJob, rows: int, snapshot_id: int | None, bytes_written: int, timings: dict[str, float]
@@ -350,24 +345,15 @@ class _Run:
             snapshot_id=snapshot_id,
             timings=timings,
             watermark=job.window.upper if scheduled else None,
-            identities=self.identities,
+            identities=self.prepared.identities,
         )
         failpoint("after_record")
-        report = self.report
-        report.windows += 1
-        report.rows += rows
-        report.bytes += bytes_written
-        report.snapshot_id = snapshot_id or report.snapshot_id
-        report.checksum = (report.checksum + (job.facts.checksum if rows else 0)) % 2**64
-        for step, seconds in timings.items():
-            report.timings[step] = round(report.timings.get(step, 0.0) + seconds, 3)
+        self.report.add(job, rows, snapshot_id, bytes_written, timings)
+        where = job.window.describe(self.is_time)
         if rows:
-            report.engine = job.record.engine
             self.log.info(
                 "%s: window %s, %s rows, is snapshot %s; warm = cold by count and checksum %016x.",
-                self.table.name, job.window.describe(self.is_time), f"{rows:,}", snapshot_id, job.facts.checksum,
+                self.table.name, where, f"{rows:,}", snapshot_id, job.facts.checksum,
             )  # fmt: skip
         else:
-            self.log.info(
-                "%s: window %s is empty; the watermark moves on.", self.table.name, job.window.describe(self.is_time)
-            )
+            self.log.info("%s: window %s is empty; the watermark moves on.", self.table.name, where)

@@ -18,7 +18,7 @@ from airflow_provider_k2.clickhouse_sql import is_time_type
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.commit.entry import refuse_changed
 from airflow_provider_k2.exceptions import IdentityError, TableListError
-from airflow_provider_k2.ledger.agreement import _check_identity, _only_empty, is_reset
+from airflow_provider_k2.ledger.agreement import _only_empty, check_identity, is_reset
 from airflow_provider_k2.reconciliation.buckets import (
     DAY,
     HOUR,
@@ -115,7 +115,7 @@ class Reconciler:
         warm = WarmTable(table, self.clickhouse, held_types(cold) if cold else None)
         if cold is None:
             return _without_target(table, warm, stored)
-        state = read_cold_state(cold.metadata, table.pipeline, table.target)
+        state = read_cold_state(cold.metadata, table.pipeline)
         refuse_changed(table, state.last, cold.metadata)
         base = TableVerdict(table.name, table.layer, table.mode, None, state.head, is_time=warm.is_time)
         try:
@@ -198,7 +198,7 @@ class Reconciler:
         self, table: TableConfig, warm: WarmTable, state: ColdState, stored: StoredWatermark | None
     ) -> None:
         identities = (warm.uuid(), state.target_uuid)
-        _check_identity(table, None if is_reset(state, stored, identities) else state.last, stored, identities)
+        check_identity(table, None if is_reset(state, stored, identities) else state.last, stored, identities)
 
     def _watermark(self, table: TableConfig, state: ColdState, stored: StoredWatermark | None) -> int:
         """The watermark that the next run would go on from (see :mod:`airflow_provider_k2.ledger.agreement`)."""

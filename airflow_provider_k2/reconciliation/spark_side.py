@@ -219,7 +219,9 @@ def _wanted(table: TableConfig, scope: Scope, floor: int | None) -> list[str]:
     if scope.until is not None:
         wanted.append(f"{_VALUE} < {_number(scope.until)}")
     if table.mode == "append":
-        inside = f"{_VALUE} >= {_number(scope.start)} AND {_VALUE} < {_number(scope.watermark)}"
+        inside = f"{_VALUE} < {_number(scope.watermark)}"
+        if scope.start > EARLIEST:
+            inside = f"{_VALUE} >= {_number(scope.start)} AND {inside}"
         wanted.append(f"({_VALUE} IS NULL OR ({inside}))")
     return wanted
 

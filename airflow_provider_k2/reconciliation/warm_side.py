@@ -17,7 +17,7 @@ from airflow_provider_k2.clickhouse_sql import (
 )
 from airflow_provider_k2.reconciliation.buckets import BucketKey, Facts, Scope
 from airflow_provider_k2.schema.type_plan import TypePlan
-from airflow_provider_k2.windows import Window
+from airflow_provider_k2.windows import BEGINNING, Window
 
 if TYPE_CHECKING:
     from airflow_provider_k2.warm.source import WarmTable
@@ -149,6 +149,8 @@ def _value(warm: WarmTable, column: str) -> str:
 
 def _at(warm: WarmTable, column: str, sign: str, bound: int) -> str:
     """Compare a column that stays bare, so that indexes apply, with an epoch number."""
+    if sign == ">=" and bound == BEGINNING:
+        return "1"
     literal = (
         f"fromUnixTimestamp64Micro({int(bound)}, 'UTC')" if is_time_type(warm.columns[column]) else str(int(bound))
     )
@@ -175,5 +177,5 @@ def _expiring(warm: WarmTable, scope: Scope) -> str:
 
 
 def _bucket(scope: Scope) -> str:
-    # intDiv rounds towards zero; a bucket before 1970 has to round down.
-    return f"intDiv(_k2_m - if(_k2_m < 0, {scope.width - 1}, 0), {scope.width})"
+    # intDiv rounds towards zero; a bucket below zero has to round down, and the smallest integers must not overflow.
+    return f"if(_k2_m < 0, intDiv(_k2_m + 1, {scope.width}) - 1, intDiv(_k2_m, {scope.width}))"

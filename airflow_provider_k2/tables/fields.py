@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ from airflow_provider_k2.tables.model import (
     PartitionField,
     RetentionPolicy,
 )
+from airflow_provider_k2.windows import BEGINNING, LAST_CURSOR, to_micros
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -154,6 +157,21 @@ def _integer(minimum: int) -> Callable[[Any], int]:
     return read
 
 
+def _cursor(value: Any) -> int:
+    """Read a cursor value: an integer, or a time with its zone, which becomes epoch microseconds."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = datetime.fromisoformat(value)
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return to_micros(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not BEGINNING <= value <= LAST_CURSOR:
+        raise ValueError(
+            "is not a cursor",
+            "write epoch microseconds, an integer cursor's value, or a time like 2026-11-24T00:00:00+00:00",
+        )
+    return value
+
+
 def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("is not a boolean", "write true or false")
@@ -229,7 +247,7 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "columns": _columns,
     "types": _types,
     "exclude": _column_names,
-    "start": _integer(0),
+    "start": _cursor,
     "retention": _retention,
     "depends_on": _names,
     "event_time": _identifier,

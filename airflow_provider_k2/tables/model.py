@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.exceptions import TableListError
+from airflow_provider_k2.windows import BEGINNING
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -75,7 +76,8 @@ class TableConfig:
     :param columns: the columns that go cold, in this order; empty means all of the source's.
     :param types: column to cold type, where it shall differ from the type plan's choice.
     :param exclude: columns that stay warm.
-    :param start: cursor at which the very first window begins (epoch microseconds, or the integer cursor's value).
+    :param start: cursor at which the very first window begins (epoch microseconds, or the integer cursor's value); rows below it
+        are never offloaded. By default, there are none.
     :param retention: how long rows stay in the warm tier; None leaves that to the warm table alone.
     :param depends_on: targets of earlier layers without which this table is not offloaded in the same run.
     :param event_time: column that buckets rows for reconciliation; needed where the cursor does not go cold.
@@ -102,7 +104,7 @@ class TableConfig:
     columns: tuple[str, ...] = ()
     types: Mapping[str, str] = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
-    start: int = 0
+    start: int = BEGINNING
     retention: RetentionPolicy | None = None
     depends_on: tuple[str, ...] = ()
     event_time: str | None = None

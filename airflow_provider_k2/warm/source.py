@@ -29,6 +29,7 @@ from airflow_provider_k2.windows import LAST_CURSOR, Window, horizon
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_provider_k2.commit.content import Hashes
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.tables.model import PartitionField, TableConfig
 
@@ -181,11 +182,17 @@ class WarmTable:
         )
         return int(rows[0][0]) if rows else None
 
-    def count_event_time(self, window: Window) -> int:
-        """Rows by event time instead of the cursor: what an upsert table is measured by."""
-        column = self.table.bucket_column
-        condition = cursor_condition(column, self.columns[column], window)
-        return int(self.hook.execute(f"SELECT count() FROM {self._source} WHERE {condition}")[0][0])
+    def key_hashes(self, column: str, window: Window) -> Hashes:
+        """Hash of the key of every row in a range of a column, in no order; as the cold side hashes keys."""
+        import numpy as np
+        import pyarrow as pa
+
+        key = TypePlan(tuple(self.plan[name] for name in self.table.key))
+        inside = cursor_condition(column, self.columns[column], window)
+        sql = f"SELECT toUInt64({row_expression(key)}) AS `_k2_h` FROM {self._source} WHERE {inside}"
+        with self.hook.stream(sql, "ArrowStream") as stream, pa.ipc.open_stream(stream) as reader:
+            chunks = reader.read_all()["_k2_h"].chunks
+        return np.concatenate([np.empty(0, np.uint64), *(chunk.to_numpy() for chunk in chunks)])
 
     def facts(self, window: Window, partition: Sequence[PartitionField]) -> WarmFacts:
         """Count and sum a window in ClickHouse, by cold partition, in one pass."""

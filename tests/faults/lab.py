@@ -550,8 +550,8 @@ class Subject:
         table = self.cold()
         expected = self.expected()
         held = self.cold_rows(table)
-        wrong = list(self._check_ledger(table, read_cold_state(table.metadata, "k2", self.target)))
-        tokens = [record.token for _, record in records(table.metadata, "k2", self.target)]
+        wrong = list(self._check_ledger(table, read_cold_state(table.metadata, "k2")))
+        tokens = [record.token for _, record in records(table.metadata, "k2")]
         if tokens != sorted(tokens, reverse=True):
             wrong.append(f"a commit with an older fencing token follows a newer one: {tokens[::-1]}")
         orphans = self._orphans(table)

@@ -28,7 +28,7 @@ def no_fencing() -> None:
 
     def newest_state(job: Any) -> Any:
         job.cold.refresh()
-        return read_cold_state(job.cold.metadata, job.record.pipeline, job.record.target)
+        return read_cold_state(job.cold.metadata, job.record.pipeline)
 
     window.newest_state = newest_state
     offload.HeldLease.check = lambda self: None  # type: ignore[method-assign]
@@ -74,7 +74,7 @@ def no_look_up() -> None:
             from airflow_provider_k2.commit.cold_state import read_cold_state
 
             try:
-                return int(commit(read_cold_state(job.cold.metadata, job.record.pipeline, job.record.target)))
+                return int(commit(read_cold_state(job.cold.metadata, job.record.pipeline)))
             except (CommitConflictError, CommitUnknownError):
                 continue
         raise AssertionError

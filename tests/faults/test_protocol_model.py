@@ -226,7 +226,7 @@ class Engine(direct.DirectEngine):
         with job.cold.io.new_output(path).create(overwrite=True) as stream:
             pq.write_table(pa.Table.from_batches([batch]), stream)
         data_file = parquet_file_to_data_file(job.cold.io, job.cold.metadata, path)
-        return [direct._Written(path, data_file, *checksum([batch]), 0.0, 0.0)]
+        return [direct.WrittenFile(path, data_file, *checksum([batch]), 0.0, 0.0)]
 
 
 class Cold:
@@ -443,7 +443,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         assert self.ledger.lease is not None
         assert self.ledger.lease["holder"] is None
         table = self._cold_table()
-        tokens = [record.token for _, record in records(table.metadata, "k2", "cold.t")]
+        tokens = [record.token for _, record in records(table.metadata, "k2")]
         assert tokens == sorted(tokens, reverse=True), f"fencing tokens go back: {tokens[::-1]}"
 
     def teardown(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_k2.windows import Window, cut, describe_cursor, from_micros, horizon, to_micros
+from airflow_provider_k2.windows import BEGINNING, Window, cut, describe_cursor, from_micros, horizon, to_micros
 
 CURSORS = st.lists(st.integers(-5, 60), max_size=80)
 BOUNDS = st.tuples(st.integers(-10, 70), st.integers(-10, 70)).map(sorted)
@@ -108,7 +108,7 @@ def test_horizon_and_words():
     assert horizon(100_000_000, 30) == 70_000_000
     assert horizon(100, 30, is_time=False) == 100
     assert describe_cursor(7, is_time=False) == "7"
-    assert describe_cursor(0) == "the beginning"
+    assert describe_cursor(BEGINNING) == describe_cursor(BEGINNING, is_time=False) == "the beginning"
     at = to_micros(datetime(2026, 11, 24, 3, 0, 0, 120_000, tzinfo=UTC))
     assert describe_cursor(at) == "2026-11-24 03:00:00.12 UTC"
-    assert Window(0, at).describe() == "[the beginning, 2026-11-24 03:00:00.12 UTC)"
+    assert Window(BEGINNING, at).describe() == "[the beginning, 2026-11-24 03:00:00.12 UTC)"

@@ -19,11 +19,11 @@ from pyiceberg.types import DateType, DecimalType, IcebergType, TimestampType, T
 from airflow_provider_k2.checksum.spark import checksum_query
 from airflow_provider_k2.clickhouse_sql import cursor_condition, quote_identifier, travelling
 from airflow_provider_k2.commit.attempt import commit_window, newest_state
-from airflow_provider_k2.commit.bounds import range_filter
-from airflow_provider_k2.commit.existing import find_range
-from airflow_provider_k2.commit.refusal import refuse_less, refuse_shrunk_key
-from airflow_provider_k2.commit.replace import Replacement, commit_replacement, commit_staged, drop_branches
-from airflow_provider_k2.engines.base import Moved, WindowJob
+from airflow_provider_k2.commit.existing import Shrunk
+from airflow_provider_k2.commit.files import commit_files
+from airflow_provider_k2.commit.refusal import refuse_shrunk
+from airflow_provider_k2.commit.replace import commit_staged, drop_branches
+from airflow_provider_k2.engines.base import Moved
 from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.engines.spark.catalog import spark_catalog
 from airflow_provider_k2.engines.spark.columns import received, sent
@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot
 
     from airflow_provider_k2.commit.cold_state import ColdState
+    from airflow_provider_k2.commit.job import WindowJob
     from airflow_provider_k2.commit.record import CommitRecord
-    from airflow_provider_k2.hooks.clickhouse import Endpoints
+    from airflow_provider_k2.warm.http import Endpoints
     from airflow_provider_k2.windows import Window
 
 PIECE_ROWS = 500_000
@@ -54,6 +55,14 @@ __all__ = ["PROVEN", "STAGE", "SparkEngine", "SparkSubmission"]
 STAGE, PROVEN = "k2-stage", "k2-proven"
 _DAY = 86_400_000_000
 _PIECE = "_k2_piece"
+
+
+@dataclass(frozen=True)
+class _StagedFile:
+    """One file that a job has staged."""
+
+    path: str
+    data_file: DataFile
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,10 @@ class SparkEngine:
             staged = self._stage(job)
             wrote = time.monotonic()
             try:
-                snapshot_id = commit_window(job, functools.partial(_commit, job, staged))
+                if job.table.mode == "append":
+                    snapshot_id = _commit_append(job, staged)
+                else:
+                    snapshot_id = commit_window(job, functools.partial(_commit, job, staged))
             except _PlanAgainError as error:
                 if attempt == SUBMITS:
                     raise CommitConflictError(
@@ -136,7 +148,8 @@ class SparkEngine:
             said = run_job(self.submit, submission, result, words)
         failpoint("after_write")
         if "shrunk" in said:
-            refuse_shrunk_key(job, **said["shrunk"])
+            found = said["shrunk"]
+            refuse_shrunk(job, [Shrunk((found["key"],), found["held"], found["offered"])] * found["keys"])
         job.cold.refresh()
         staged = _read_staged(job, f"{PROVEN}-{attempt}", state.head, said.get("timings", {}))
         failpoint("after_proof")
@@ -148,20 +161,19 @@ class _PlanAgainError(Exception):
 
 
 def _commit(job: WindowJob, staged: _Staged, state: ColdState) -> int:
-    """Commit what the job has staged, onto the state that the table has now."""
-    record = job.record.carried(state.watermark, state.high_water)
-    if state.head == staged.parent:
-        refuse_less(job, staged.held)
-        commit_staged(job.cold, int(staged.snapshot.snapshot_id), staged.branch, record)
-        return int(staged.snapshot.snapshot_id)
-    if job.table.mode != "append":
+    """Commit what the job has staged for an upsert table, onto the state that the table has now."""
+    if state.head != staged.parent:
         raise _PlanAgainError(f"{job.table.name}: another writer changed the cold table while the Spark job ran.")
-    # The files are proven whatever the table has become: they are committed as the direct engine commits its own.
-    existing = find_range(job.cold, range_filter(job.cold, job.table.cursor, job.window), job.record.commit_id)
-    refuse_less(job, existing.rows)
-    replacement = Replacement((*staged.added, *existing.survivors), existing.removed)
-    snapshot_id = commit_replacement(job.cold, replacement, record)
+    record = job.record.carried(state.watermark, state.high_water)
+    commit_staged(job.cold, int(staged.snapshot.snapshot_id), staged.branch, record)
+    return int(staged.snapshot.snapshot_id)
+
+
+def _commit_append(job: WindowJob, staged: _Staged) -> int:
+    """Commit the files that the job has staged as the direct engine commits its own; they are proven."""
+    snapshot_id = commit_files(job, [_StagedFile(file.file_path, file) for file in staged.added])
     try:
+        job.cold.refresh()
         drop_branches(job.cold, [staged.branch])
     except Exception as error:  # noqa: BLE001 - the window is committed; the table's next Spark run drops the branch
         job.log.warning("%s: the branch %s could not be dropped yet: %s", job.table.name, staged.branch, error)
@@ -225,7 +237,7 @@ def _spec(job: WindowJob, state: ColdState, record: CommitRecord, attempt: str, 
         "proven": f"{PROVEN}-{attempt}",
         "parent": state.head,
         "replace": _replace(job, state),
-        "filter": range_sql(job.cold, job.table.cursor, job.window) if job.table.mode == "append" else None,
+        "filter": None,
         "key": list(job.table.key),
         "grows": job.table.grows,
         "force": job.force,
@@ -237,25 +249,10 @@ def _spec(job: WindowJob, state: ColdState, record: CommitRecord, attempt: str, 
 
 
 def _replace(job: WindowJob, state: ColdState) -> str:
-    """How the job takes out what the table holds of the window.
-
-    ``none``: nothing is there. ``overwrite``: whole files, by the window's filter, in the commit that adds the new ones.
-    ``delete``: files of which only some rows match are rewritten without these first. ``keys``: by key.
-    """
+    """How the job takes out what the table holds of the window: ``none``, or ``keys``; in append mode the commit does it."""
     if state.head is None:
         return "none"
-    if job.table.mode != "append":
-        return "keys"
-    if state.is_fresh(job.window):
-        return "none"
-    from pyiceberg.expressions.visitors import _StrictMetricsEvaluator
-
-    row_filter = range_filter(job.cold, job.table.cursor, job.window)
-    strict = _StrictMetricsEvaluator(job.cold.schema(), row_filter)
-    tasks = list(job.cold.scan(row_filter=row_filter).plan_files())
-    if not tasks:
-        return "none"
-    return "overwrite" if all(not task.delete_files and strict.eval(task.file) for task in tasks) else "delete"
+    return "none" if job.table.mode == "append" else "keys"
 
 
 def range_sql(table: Table, column: str, window: Window) -> str:

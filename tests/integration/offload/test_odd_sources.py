@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_provider_k2.engines import direct
+from airflow_provider_k2.engines import pieces
 from airflow_provider_k2.exceptions import ReplacedByLessError, WatermarkError
 from airflow_provider_k2.reconciliation.reconciler import Reconciler
 from airflow_provider_k2.retention.gate import DeletionGate
@@ -31,7 +31,7 @@ def test_computed_columns_go_cold_and_may_be_the_cursor(tiers, cursor):
 @pytest.mark.parametrize("partition", [[], ["kind"]])
 def test_more_keys_than_a_file_holds(tiers, monkeypatch, partition):
     """Files of a part are cut by key: cut by cursor, each would have a last row of its own for one key."""
-    monkeypatch.setattr(direct, "FILE_ROWS", 10)
+    monkeypatch.setattr(pieces, "FILE_ROWS", 10)
     table = tiers(
         "(n Int64, key String, kind String, value Int64) ENGINE = MergeTree ORDER BY n",
         mode="upsert", key=["key", "kind"], event_time="n", window_rows=1000, partition=partition,

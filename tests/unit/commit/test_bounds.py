@@ -6,7 +6,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
 
 from airflow_provider_k2.commit.bounds import cursor_ceiling
-from airflow_provider_k2.windows import LAST_CURSOR
+from airflow_provider_k2.windows import BEGINNING, LAST_CURSOR
 
 
 def ceiling(**statistics):
@@ -18,7 +18,7 @@ def ceiling(**statistics):
 
 def test_the_ceiling_of_a_cursor():
     assert ceiling(upper_bounds={1: (41).to_bytes(8, "little")}) == 42
-    assert ceiling(null_value_counts={1: 2}) == 0
+    assert ceiling(null_value_counts={1: 2}) == BEGINNING
 
 
 def test_a_file_without_statistics_may_hold_every_cursor():

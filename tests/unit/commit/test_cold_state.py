@@ -13,9 +13,16 @@ from pyiceberg.table.refs import SnapshotRef, SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.types import LongType, NestedField
 
-from airflow_provider_k2.commit.cold_state import ancestors, find_commit, read_cold_state, records, tag_name
+from airflow_provider_k2.commit.cold_state import (
+    ancestors,
+    find_commit,
+    has_commit_of_ours,
+    read_cold_state,
+    records,
+    tag_name,
+)
 from airflow_provider_k2.commit.replace import Replacement, commit_replacement
-from airflow_provider_k2.windows import Window
+from airflow_provider_k2.windows import BEGINNING, Window
 from tests.unit.commit.test_record import RECORD
 
 UUID = uuid.uuid4()
@@ -25,6 +32,7 @@ def window(upper, **changes):
     """Summary of a commit of ours that ends at ``upper``."""
     values = {
         "commit_id": f"c{upper}",
+        "target_uuid": str(UUID),
         "lower": upper - 10,
         "upper": upper,
         "watermark": upper,
@@ -78,12 +86,12 @@ def metadata(*summaries, head=None, expired=(), tag=None, parents=None):
 
 
 def state(*summaries, **options):
-    return read_cold_state(metadata(*summaries, **options), "k2", "cold.t")
+    return read_cold_state(metadata(*summaries, **options), "k2")
 
 
 def test_a_table_without_snapshots_proves_nothing_and_is_fresh():
     read = state()
-    assert (read.watermark, read.head, read.high_water, read.target_uuid) == (None, None, 0, str(UUID))
+    assert (read.watermark, read.head, read.high_water, read.target_uuid) == (None, None, BEGINNING, str(UUID))
     assert read.is_fresh(Window(0, 5))
 
 
@@ -115,9 +123,41 @@ def test_a_foreign_table_is_not_fresh():
 
 
 def test_other_pipelines_and_targets_do_not_mix():
-    read = state(window(10), window(90, pipeline="other"), window(80, target="cold.other"))
+    read = state(window(10), window(90, pipeline="other"), window(80, target_uuid="another table's"))
     assert (read.watermark, read.foreign) == (10, True)
-    assert read_cold_state(metadata(window(10), window(90, pipeline="other")), "other", "cold.t").watermark == 90
+    assert read_cold_state(metadata(window(10), window(90, pipeline="other")), "other").watermark == 90
+
+
+def test_a_renamed_table_keeps_its_records():
+    assert state(window(10), window(20, target="cold.its_old_name")).watermark == 20
+
+
+def test_watermarks_below_zero_and_at_zero_are_proof():
+    assert state(window(-20), window(-10)).watermark == -10
+    assert state(window(-20), window(0)).watermark == 0
+    assert state(window(-20)).is_fresh(Window(-20, 5))
+    assert not state(window(-20)).is_fresh(Window(-30, -25))
+
+
+def test_a_backfill_before_the_first_scheduled_window_proves_nothing():
+    read = state(window(500, kind="backfill", watermark=None))
+    assert (read.watermark, read.high_water) == (None, 500)
+
+
+@pytest.mark.parametrize(
+    ("table", "ours"),
+    [
+        (metadata(), False),
+        (metadata(FOREIGN, COMPACTION), False),
+        (metadata(window(10), FOREIGN), True),
+        (metadata(window(10, pipeline="other"), FOREIGN), True),
+        (metadata(window(10), FOREIGN, FOREIGN, expired=(1, 2)), False),
+        (metadata(window(10), FOREIGN, FOREIGN, expired=(2,), tag=1), True),
+        (metadata(window(10, target_uuid="the one it is a copy of")), False),
+    ],
+)
+def test_whether_some_pipeline_of_ours_has_written_a_table(table, ours):
+    assert has_commit_of_ours(table) is ours
 
 
 def test_a_rollback_takes_the_watermark_back():
@@ -154,15 +194,15 @@ def test_looking_up_a_commit_walks_ancestors_only():
     assert find_commit(table, "c30") is None
     assert find_commit(metadata(window(10), window(20), head=1), "c20") is None
     assert [snapshot.snapshot_id for snapshot in ancestors(table)] == [3, 2, 1]
-    assert [record.upper for _, record in records(table, "k2", "cold.t")] == [20, 10]
+    assert [record.upper for _, record in records(table, "k2")] == [20, 10]
 
 
 def test_a_backfill_carries_the_watermark_on():
-    backfill = replace(RECORD, kind="backfill", lower=0, upper=500, watermark=0).carried(40, 40)
+    backfill = replace(RECORD, kind="backfill", lower=0, upper=500, watermark=None).carried(40, 40)
     assert (backfill.watermark, backfill.high_water) == (40, 500)
     onward = replace(RECORD, lower=40, upper=60).carried(40, 500)
     assert (onward.watermark, onward.high_water) == (60, 500), "rows above the watermark are not fresh after a backfill"
-    assert replace(RECORD, kind="repair").carried(None, 0).watermark == 0
+    assert replace(RECORD, kind="repair").carried(None, 0).watermark is None
 
 
 def test_a_real_catalog_keeps_what_was_committed(tmp_path):
@@ -172,6 +212,6 @@ def test_a_real_catalog_keeps_what_was_committed(tmp_path):
     record = replace(RECORD, target_uuid=str(table.metadata.table_uuid))
     snapshot = commit_replacement(table, Replacement(()), record.carried(None, 0))
     loaded = catalog.load_table("cold.t")
-    read = read_cold_state(loaded.metadata, "k2", "cold.t")
+    read = read_cold_state(loaded.metadata, "k2")
     assert (read.last_snapshot_id, read.watermark, read.last) == (snapshot, 20, record.carried(None, 0))
     assert loaded.metadata.refs["k2-k2-last-window"].snapshot_id == snapshot

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from datetime import datetime
 
 import pytest
 import yaml
@@ -97,7 +98,9 @@ def test_defaults_apply_and_an_entry_overrules_them():
         ({"window_rows": 0}, "write an integer of at least 1"),
         ({"window_rows": "many"}, "has the wrong type"),
         ({"spark_rows": 1.5}, "has the wrong type"),
-        ({"start": -1}, "write an integer of at least 0"),
+        ({"start": "soon"}, "write epoch microseconds, an integer cursor's value, or a time"),
+        ({"start": datetime(2026, 1, 1)}, "is not a cursor"),
+        ({"start": 2**63}, "is not a cursor"),
         ({"columns": "at"}, "is not a list of columns"),
         ({"columns": [{"a": "long", "b": "int"}]}, "is not a list of columns"),
         ({"columns": ["at", "at"]}, "names a column twice"),

@@ -1,0 +1,128 @@
+"""Committing a window's files, which are written and proven: what they replace is found, checked and taken out."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_k2.commit.attempt import commit_window
+from airflow_provider_k2.commit.bounds import box_filter, range_filter
+from airflow_provider_k2.commit.existing import Existing, take_out_keys, take_out_range
+from airflow_provider_k2.commit.refusal import keep_unreplaced, refuse_shrunk
+from airflow_provider_k2.commit.replace import Replacement, commit_replacement
+from airflow_provider_k2.exceptions import ReplacedByLessError, TableChangedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import pyarrow as pa
+    from pyiceberg.manifest import DataFile
+
+    from airflow_provider_k2.commit.cold_state import ColdState
+    from airflow_provider_k2.commit.job import WindowJob
+
+BATCH_ROWS = 32_768
+
+
+class WrittenFile(Protocol):
+    """A data file of a window that no snapshot refers to yet.
+
+    :ivar path: its location.
+    :ivar data_file: its manifest entry.
+    """
+
+    @property
+    def path(self) -> str: ...  # noqa: D102 - described above
+
+    @property
+    def data_file(self) -> DataFile: ...  # noqa: D102
+
+
+def commit_files(job: WindowJob, written: Sequence[WrittenFile]) -> int:
+    """Commit a window's files in place of what the cold table holds of the window.
+
+    :param written: its files; none to only take rows out.
+    :returns: the snapshot's id.
+    :raises ReplacedByLessError: when cold rows have no counterpart among the window's.
+    :raises K2Error: see :func:`airflow_provider_k2.commit.attempt.commit_window`.
+    """
+    attempted = False
+
+    def commit(state: ColdState) -> int:
+        nonlocal attempted
+        existing = _existing(job, written, state)
+        refuse_shrunk(job, existing.shrunk)
+        replacement = Replacement((*(file.data_file for file in written), *existing.survivors), existing.removed)
+        attempted = True
+        return commit_replacement(job.cold, replacement, job.record.carried(state.watermark, state.high_water))
+
+    try:
+        return commit_window(job, commit)
+    except (ReplacedByLessError, TableChangedError):
+        if not attempted:
+            remove_files(job, [file.path for file in written])
+        raise
+
+
+def remove_files(job: WindowJob, paths: Iterable[str]) -> None:
+    """Delete files that will never be committed; what cannot be deleted is an orphan for maintenance."""
+    for path in paths:
+        with suppress(Exception):
+            job.cold.io.delete(path)
+
+
+def held_range(job: WindowJob, written: Sequence[WrittenFile] = ()) -> Any:
+    """The cold rows of a window's cursor range, beside the rows of its files."""
+    from airflow_provider_k2.commit.comparison import HeldRange
+
+    def offered() -> Iterator[pa.RecordBatch]:
+        for file in written:
+            yield from _read(job, file.path)
+
+    return HeldRange(job.cold, range_filter(job.cold, job.table.cursor, job.window), job.table.cursor, offered)
+
+
+def _existing(job: WindowJob, written: Sequence[WrittenFile], state: ColdState) -> Existing:
+    if job.table.mode == "append":
+        if state.is_fresh(job.window):
+            return Existing()
+        return take_out_range(
+            held_range(job, written), job.record.commit_id, lambda unreplaced: keep_unreplaced(job, unreplaced)
+        )
+    if state.head is None or not written:
+        return Existing()
+    return _existing_keys(job, written)
+
+
+def _existing_keys(job: WindowJob, written: Sequence[WrittenFile]) -> Existing:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names, grows = list(job.table.key), job.table.grows
+    rows, boxes = [], []
+    for file in written:
+        held = pa.Table.from_batches(list(_read(job, file.path, [*names, *([grows] if grows else [])])))
+        rows.append(held)
+        bounds = []
+        for name in names:
+            if isinstance(held[name].type, pa.BaseExtensionType):
+                # A UUID: Arrow does not order it, and random ones rule no file out.
+                continue
+            span = pc.min_max(held[name])
+            bounds.append((name, _as_literal(span["min"]), _as_literal(span["max"])))
+        boxes.append(box_filter(bounds))
+    return take_out_keys(job.cold, boxes, pa.concat_tables(rows), job.record.commit_id, grows)
+
+
+def _read(job: WindowJob, path: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Read a file of the window; all columns by default."""
+    import pyarrow.parquet as pq
+
+    with job.cold.io.new_input(path).open() as stream:
+        yield from pq.ParquetFile(stream, pre_buffer=True).iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
+
+
+def _as_literal(scalar: pa.Scalar) -> Any:
+    """Value of an Arrow scalar in a form that Iceberg's literals take."""
+    value = scalar.as_py()
+    return value.isoformat() if hasattr(value, "isoformat") else value
