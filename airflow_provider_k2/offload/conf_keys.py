@@ -10,7 +10,7 @@ from airflow_provider_k2.exceptions import WatermarkError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-OFFLOAD_KEYS = ("lower", "upper", "tables", "force")
+OFFLOAD_KEYS = ("lower", "upper", "tables", "keep", "force")
 COMPARISON_KEYS = ("since", "until", "tables", "repair", "force")
 RETENTION_KEYS = ("tables", "dry_run")
 

@@ -36,6 +36,7 @@ class Asked:
     :param kind: ``scheduled``, ``backfill`` or ``repair``.
     :param force: replace cold rows even by fewer warm ones.
     :param tables: the tables that are meant; empty for all.
+    :param keep: leave cold rows of the range that the warm tier does not have beside its own.
     """
 
     window: Window | None
@@ -43,6 +44,7 @@ class Asked:
     kind: str
     force: bool
     tables: tuple[str, ...]
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def read_request(
 ) -> Asked:
     """Read a dag run.
 
-    :param conf: run conf or params: ``lower``, ``upper`` (ISO time with zone, or integer), ``tables``, ``force``.
+    :param conf: run conf or params: ``lower``, ``upper`` (ISO time with zone, or integer), ``tables``, ``keep``,
+        ``force``.
     :param run_type: Airflow's run type; ``backfill`` takes the data interval.
     :param interval: the data interval.
     :param declared: keys that the DAG declares as params for tasks of its own.
@@ -91,6 +94,11 @@ def read_request(
     """
     refuse_unknown(conf, OFFLOAD_KEYS, declared)
     force, tables = asked_flag(conf, "force") or False, asked_tables(conf)
+    keep = asked_flag(conf, "keep") or False
+    if keep and force:
+        raise WatermarkError(
+            "The run conf has both `keep` and `force`, which say the opposite of each other. Nothing was moved; give one of them."
+        )
     lower, upper = conf.get("lower"), conf.get("upper")
     if (lower is None) != (upper is None):
         raise WatermarkError(
@@ -98,7 +106,7 @@ def read_request(
         )
     if lower is not None and upper is not None:
         window = _window(read_bound(lower), read_bound(upper), "swap the bounds", "let `upper` be later than `lower`")
-        return Asked(window, not (_is_integer(lower) and _is_integer(upper)), "backfill", force, tables)
+        return Asked(window, not (_is_integer(lower) and _is_integer(upper)), "backfill", force, tables, keep)
     start, end = interval
     if run_type == "backfill" and start is not None and end is not None:
         conf_instead = "give `lower` and `upper` in the run conf"
@@ -106,8 +114,8 @@ def read_request(
             f"{conf_instead}, or schedule this DAG by a CronDataIntervalTimetable, whose intervals are not empty"
         )
         window = _window(to_micros(start), to_micros(end), conf_instead, timetable)
-        return Asked(window, True, "backfill", force, tables)
-    return Asked(None, False, "scheduled", force, tables)
+        return Asked(window, True, "backfill", force, tables, keep)
+    return Asked(None, False, "scheduled", force, tables, keep)
 
 
 def read_comparison(

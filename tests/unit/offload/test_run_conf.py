@@ -63,6 +63,13 @@ def test_tables_and_force():
     assert read({"tables": ""}).tables == ()
 
 
+def test_keep_and_force_are_opposites():
+    assert read({"keep": True}).keep
+    assert not read({"force": True, "keep": False}).keep
+    with pytest.raises(WatermarkError, match="both `keep` and `force`"):
+        read({"keep": True, "force": True})
+
+
 @pytest.mark.parametrize(
     ("value", "micros"),
     [
