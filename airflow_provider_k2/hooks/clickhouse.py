@@ -1,8 +1,7 @@
 """Hook that serves one Airflow connection to both of ClickHouse's protocols.
 
-Control queries travel on the native protocol, by a subclass of airflow-clickhouse-plugin's hook, which lends its type of
-connection and its way to clickhouse-driver (this is the only module that imports it, because it caps Airflow below 3.4). Bulk
-streams travel over HTTP, through :mod:`airflow_provider_k2.warm.http`.
+Control queries travel on the native protocol, by :mod:`airflow_provider_k2.hooks.native`. Bulk streams travel over HTTP,
+through :mod:`airflow_provider_k2.warm.http`.
 
 The plugin and Airflow's official ``clickhousedb`` provider share the connection id ``clickhouse_default`` but read its
 port differently; this hook reads both forms: port 8123 or 8443 is HTTP's, any other is the native one. The extras
@@ -17,10 +16,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_k2.exceptions import EngineError, SourceMissingError
+from airflow_provider_k2.hooks.native import native_hook
 from airflow_provider_k2.warm.http import TIMEOUT, Endpoints, HttpClient
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+    from airflow_provider_k2.hooks.native import NativeHook
 
 HTTP_PORTS = (8123, 8443)
 
@@ -83,30 +85,8 @@ class ClickHouseHook(BaseHook):
         return read_endpoints(self.get_connection(self.clickhouse_conn_id))
 
     @cached_property
-    def _native(self) -> Any:
-        import clickhouse_driver
-        from airflow_clickhouse_plugin.hooks.clickhouse import ClickHouseHook as PluginHook
-
-        endpoints = self.endpoints
-
-        class NativeHook(PluginHook):
-            """The plugin's hook, given only the arguments that clickhouse-driver knows."""
-
-            def get_conn(self) -> clickhouse_driver.Client:
-                options: dict[str, Any] = {}
-                if endpoints.secure:
-                    options = {"secure": True, "verify": endpoints.verify, "ca_certs": endpoints.ca_certs}
-                return clickhouse_driver.Client(
-                    host=endpoints.host,
-                    port=endpoints.native_port,
-                    user=endpoints.user,
-                    password=endpoints.password,
-                    database=endpoints.database,
-                    send_receive_timeout=TIMEOUT,
-                    **options,
-                )
-
-        return NativeHook(clickhouse_conn_id=self.clickhouse_conn_id)
+    def _native(self) -> NativeHook:
+        return native_hook(self.clickhouse_conn_id, self.endpoints, TIMEOUT)
 
     def execute(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run a control query on the native protocol.
@@ -119,12 +99,7 @@ class ClickHouseHook(BaseHook):
         from clickhouse_driver.errors import Error, ServerException
 
         try:
-            # Not the plugin's own execute: it logs every query at level INFO, and ours are many and short.
-            client = self._native.get_conn()
-            try:
-                result: list[tuple[Any, ...]] = client.execute(sql, parameters)
-            finally:
-                client.disconnect()
+            result: list[tuple[Any, ...]] = self._native.execute(sql, parameters)
         except ServerException as error:
             raise self._server_error(error) from error
         except (Error, OSError, EOFError) as error:
