@@ -129,7 +129,11 @@ def test_the_plugin_is_an_extra_because_it_caps_airflow() -> None:
 
 def test_only_one_module_imports_the_plugin() -> None:
     package = ROOT / "airflow_provider_k2"
-    found = [path for path in package.rglob("*.py") if re.search(r"^\s*(from|import) airflow_clickhouse_", path.read_text(), re.M)]
+    found = [
+        path
+        for path in package.rglob("*.py")
+        if re.search(r"^\s*(from|import) airflow_clickhouse_", path.read_text(), re.M)
+    ]
     assert found == [package / "hooks/native.py"]
 
 
@@ -138,7 +142,9 @@ def test_every_line_of_airflow_has_a_lock_file() -> None:
     assert {name for name, *_ in lines} == {path.stem for path in (ROOT / "requirements").glob("*.txt")}
     for name, *extras in lines:
         assert set(extras) <= set(PROJECT["optional-dependencies"])
-        assert ("airflow-clickhouse-plugin==" in (ROOT / f"requirements/{name}.txt").read_text()) is ("plugin" in extras)
+        assert ("airflow-clickhouse-plugin==" in (ROOT / f"requirements/{name}.txt").read_text()) is (
+            "plugin" in extras
+        )
 
 
 @pytest.mark.parametrize("name", ["airflow-3.3", "airflow-2.11"])

@@ -87,4 +87,3 @@ def test_a_server_that_is_not_there_or_refuses(hook: ClickHouseHook, monkeypatch
         EngineError, match=r"127.0.0.1:9 \(connection 'clickhouse_default', native protocol\) cannot be"
     ):
         ClickHouseHook().execute("SELECT 1")
-
