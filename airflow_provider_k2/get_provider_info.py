@@ -95,4 +95,18 @@ def get_provider_info() -> dict[str, Any]:
                 **CONNECTION_FORM,
             }
         ],
+        "config": {
+            "k2": {
+                "description": "Settings of airflow-provider-k2.",
+                "options": {
+                    "watermark_conn_id": {
+                        "description": 'Connection of the ledger that the page "K2 ledger" shows.',
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": None,
+                        "default": "postgres_default",
+                    }
+                },
+            }
+        },
     }

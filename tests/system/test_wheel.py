@@ -100,6 +100,8 @@ def test_the_wheel_holds_the_sql_and_the_spark_job_and_nothing_else(wheel: Path)
     assert needed <= held
     assert {name for name in held if "/include/" in name} == needed
     assert {"airflow_provider_k2/tables/standard.yaml", "airflow_provider_k2/py.typed"} <= held
+    templates = (ROOT / "airflow_provider_k2/plugins/templates").iterdir()
+    assert {f"airflow_provider_k2/plugins/templates/{path.name}" for path in templates} <= held
     assert all(name.startswith("airflow_provider_k2/") for name in held)
 
 
