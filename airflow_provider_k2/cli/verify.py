@@ -129,8 +129,12 @@ def verify(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
 
 def _one(result: _Result, reconciler: Reconciler, hooks: Hooks, options: dict[str, Any], fix: _Fix | None) -> _Result:
     """Compare one table; one table's failure is its own."""
+    from airflow_provider_k2.offload.run_conf import refuse_future
+
     try:
-        result.verdict = reconciler.verify(result.table, **options)
+        verdict = reconciler.verify(result.table, **options)
+        refuse_future(verdict, options["since"], reconciler.clickhouse.now)
+        result.verdict = verdict
         if fix is not None and result.verdict.divergent:
             _repair(result, result.verdict, hooks, fix)
             if not fix.dry_run:

@@ -68,6 +68,7 @@ def build_dag(
                 "tables": tables_param(table_list),
                 "lower": Param(None, type=["null", "string", "integer"], description="Lower bound (ISO time, UTC)."),
                 "upper": Param(None, type=["null", "string", "integer"], description="Upper bound, exclusive."),
+                "keep": Param(False, type="boolean", description="Leave cold rows that the warm tier does not have."),
                 "force": Param(False, type="boolean", description="Replace cold rows even by fewer warm ones."),
             },
             **dag_args,

@@ -10,6 +10,7 @@ from airflow.providers.apache.iceberg.hooks.iceberg import IcebergHook
 from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from airflow_provider_k2.commit.cold_state import find_commit
+from airflow_provider_k2.commit.entry import entry_property
 from airflow_provider_k2.exceptions import CommitUnknownError, EngineError
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class IcebergTableHook(IcebergHook):
         filtered = [table.cursor, *table.key, *(part.column for part in table.partition), table.event_time]
         properties = {
             **TABLE_PROPERTIES,
+            **entry_property(table),
             **{
                 f"write.metadata.metrics.column.{name}": "full"
                 for name in filtered

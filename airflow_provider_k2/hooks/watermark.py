@@ -34,6 +34,9 @@ holds the row of its table's lease, which nobody could take over."""
 LOCK_SECONDS = 2 * IDLE_SECONDS
 """How long a transaction waits for a row that another one holds."""
 
+READ_SECONDS = 10
+"""How long a query of a page may take."""
+
 _MIGRATION_LOCK = 0x6B32
 """Advisory lock that serialises schema migrations ("k2")."""
 
@@ -157,6 +160,17 @@ class WatermarkHook(PostgresHook):
                 f"{_first_line(error)}. What is in the cold tier stands, and the next run finds it there; check the database "
                 f"with `airflow connections get {self.watermark_conn_id}`."
             ) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[Any]:
+        """Yield a cursor that can only read, for pages: nothing is created or migrated, and no query takes long.
+
+        :raises EngineError: when PostgreSQL cannot be reached.
+        """
+        with closing(self._connect()) as connection, closing(connection.cursor()) as cursor:
+            cursor.execute("SET TRANSACTION READ ONLY")
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", (f"{READ_SECONDS}s",))
+            yield cursor
 
     def _connect(self) -> Any:
         connection = self.get_connection(self.watermark_conn_id)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
+from airflow_provider_k2.commit.entry import refuse_changed
 from airflow_provider_k2.exceptions import EngineError, WatermarkError
 from airflow_provider_k2.ledger.agreement import ADOPTED, check_identity, lost_deletions, windows_of
 from airflow_provider_k2.warm.source import WarmTable
@@ -177,6 +178,7 @@ class WatermarkTools:
                 f"with `k2 watermarks reset {table.name}`."
             )
         state = read_cold_state(cold.metadata, table.pipeline)
+        refuse_changed(table, state.last, cold.metadata)
         return (
             state,
             self.ledger.watermark(table),

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.cold_state import ColdState, has_commit_of_ours, read_cold_state
+from airflow_provider_k2.commit.entry import check_partition, keep_entry, refuse_changed
 from airflow_provider_k2.commit.job import TableLayout
 from airflow_provider_k2.exceptions import ReplacedByLessError, WatermarkError
 from airflow_provider_k2.schema.cold_table import check_format, held_types, partition_of, reconcile_schema
@@ -99,6 +100,7 @@ def prepare(
 ) -> Prepared:
     """Load both sides; the cold table is created, or brought up to the type plan.
 
+    :raises TableListError: when mode, key, cursor or partition of the entry is not that of the cold table.
     :raises TypePlanError: when a column cannot be held exactly, or the schemas of both sides contradict each other.
     :raises WatermarkError: when the ledger knows of windows, but the cold table does not exist.
     :raises ReplacedByLessError: when the cold table holds rows that no pipeline of ours wrote, and the entry has no `start`.
@@ -121,6 +123,9 @@ def prepare(
         check_format(table, cold)
         if stored is None:
             _refuse_foreign(table, cold)
+        refuse_changed(table, read_cold_state(cold.metadata, table.pipeline).last, cold.metadata)
+        check_partition(table, cold, log)
+        keep_entry(table, cold)
         reconcile_schema(table, plan, cold, log)
     return Prepared(
         table,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.bounds import range_filter
 from airflow_provider_k2.commit.comparison import HeldRange
-from airflow_provider_k2.engines.direct import PARQUET_SETTINGS
+from airflow_provider_k2.engines.files import PARQUET_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -176,13 +176,21 @@ class _Run:
             return Window(self.watermark, max(self.watermark, self.horizon))
         self._refuse_wrong_bounds(asked)
         self._refuse_emptied_columns()
-        upper = min(asked.upper, self.horizon)
-        if upper < asked.upper:
-            self.log.info(
-                "%s: the range is cut at %s, the safety lag before the warm tier's now.",
-                self.table.name, describe_cursor(upper, self.is_time),
-            )  # fmt: skip
-        return Window(min(asked.lower, upper), upper)
+        if asked.upper <= self.horizon:
+            return asked
+        end = describe_cursor(self.horizon, self.is_time)
+        why = "a safety lag before the warm tier's now" if self.is_time else "above the largest cursor value"
+        # Not below the watermark: an integer cursor's source may have been emptied since.
+        if asked.lower >= max(self.horizon, self.watermark) and self.request.kind == "backfill":
+            raise WatermarkError(
+                f"{self.table.name}: the range {asked.describe(self.is_time)} lies wholly in the future: windows end at {end} "
+                f"now, {why}. Nothing was moved; correct the range, or run it again once its rows are there."
+            )
+        self.log.warning(
+            "%s: the range %s reaches into the future; it is cut at %s, %s.",
+            *(self.table.name, asked.describe(self.is_time), end, why),
+        )
+        return Window(min(asked.lower, self.horizon), self.horizon)
 
     def _refuse_wrong_bounds(self, asked: Window) -> None:
         """Refuse a range that holds nothing for how it was written: a run that moves nothing would look right.

@@ -14,7 +14,7 @@ from airflow_provider_k2.exceptions import (
     WatermarkError,
 )
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
-from airflow_provider_k2.offload.run_conf import asked_flag, asked_tables
+from airflow_provider_k2.offload.run_conf import read_retention
 from airflow_provider_k2.operators.table_task import TableTask
 
 if TYPE_CHECKING:
@@ -83,9 +83,8 @@ class RetentionOperator(TableTask, BaseOperator):
         from airflow_provider_k2.hooks.watermark import WatermarkHook
         from airflow_provider_k2.retention.gate import DeletionGate
 
-        conf = self._conf(context)
-        self._skip_unless_asked(asked_tables(conf))
-        asked = asked_flag(conf, "dry_run")
+        asked = read_retention(*self._asked_by(context))
+        self._skip_unless_asked(asked.tables)
         gate = DeletionGate(
             ClickHouseHook(self.clickhouse_conn_id),
             IcebergTableHook(self.iceberg_conn_id),
@@ -97,7 +96,7 @@ class RetentionOperator(TableTask, BaseOperator):
             self.table_config,
             run_id=context["dag_run"].run_id,
             holder=self._holder(context),
-            dry_run=self.only_look if asked is None else asked,
+            dry_run=self.only_look if asked.dry_run is None else asked.dry_run,
             wait=self.lease_seconds + 30,
             lease_seconds=self.lease_seconds,
         )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.clickhouse_sql import is_time_type
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
+from airflow_provider_k2.commit.entry import refuse_changed
 from airflow_provider_k2.exceptions import IdentityError, TableListError
 from airflow_provider_k2.ledger.agreement import _only_empty, check_identity, is_reset
 from airflow_provider_k2.reconciliation.buckets import (
@@ -115,6 +116,7 @@ class Reconciler:
         if cold is None:
             return _without_target(table, warm, stored)
         state = read_cold_state(cold.metadata, table.pipeline)
+        refuse_changed(table, state.last, cold.metadata)
         base = TableVerdict(table.name, table.layer, table.mode, None, state.head, is_time=warm.is_time)
         try:
             self._check_identity(table, warm, state, stored)

@@ -88,6 +88,7 @@ class ClickHouseToIcebergOperator(TableOperator):
             of_time=asked.of_time,
             kind=asked.kind,
             force=asked.force,
+            keep=asked.keep,
             wait=0 if self.when_locked == "skip" else self.lease_seconds + 30,
             lease_seconds=self.lease_seconds,
         )
