@@ -12,6 +12,7 @@ from airflow_provider_k2.commit.job import TableLayout
 from airflow_provider_k2.exceptions import ReplacedByLessError, WatermarkError
 from airflow_provider_k2.schema.cold_table import check_format, held_types, partition_of, reconcile_schema
 from airflow_provider_k2.warm.source import WarmTable
+from airflow_provider_k2.warm.visibility import describe_hidden
 from airflow_provider_k2.windows import BEGINNING, Window
 
 if TYPE_CHECKING:
@@ -109,6 +110,10 @@ def prepare(
     warm = WarmTable(table, clickhouse, held_types(cold) if cold else None)
     plan = warm.plan
     warm.check()
+    for hidden in describe_hidden(clickhouse, warm.lineage):
+        log.warning(
+            "%s: %s; what is hidden does not go cold, and the deletion gate drops none of it.", table.name, hidden
+        )
     stored = ledger.watermark(table)
     source_uuid = warm.uuid()
     if cold is None:
