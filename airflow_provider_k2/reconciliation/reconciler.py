@@ -156,6 +156,7 @@ class Reconciler:
                 *(f"{said}; hidden rows were not compared" for said in describe_hidden(self.clickhouse, warm.lineage)),
             ),
             uncompared=uncompared,
+            columns=plan.names,
         )
         return self._with_missing(verdict, warm, scope)
 
