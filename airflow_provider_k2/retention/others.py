@@ -6,6 +6,7 @@ the table's own; else its watermark and the ledger's counts have to do, and that
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from airflow_provider_k2.warm.lineage import WarmObject
 
 
+_GROUPING = re.compile(r"\b(?:GROUP BY|DISTINCT|LIMIT|JOIN|OVER|FINAL|INTERSECT|EXCEPT|IN)\b|\b\w+(?:Merge|State)\(")
+"""What may make one row of a view out of several."""
+
+
 @dataclass(frozen=True)
 class Other:
     """An entry that reads the same table.
@@ -38,6 +43,7 @@ class Other:
     :param stored: what the ledger knows of it.
     :param table: the entry, where it is known.
     :param as_is: whether it shows the table's rows as they are; a view makes something of them.
+    :param grouping: whether a view below it may make a row of several.
     :param made: whether its source is filled from the table again and again (a refreshable materialised view).
     :param certain: False where it cannot be told whether it reads that table.
     """
@@ -45,6 +51,7 @@ class Other:
     stored: StoredEntry
     table: TableConfig | None
     as_is: bool
+    grouping: bool = False
     made: bool = False
     certain: bool = True
 
@@ -161,9 +168,10 @@ class OtherUsers:
             certain = None
         if certain is False:
             return None
-        as_is = here and not any(known[name].engine in COMPUTING for name in below if name in known)
+        views = [known[name] for name in below if name in known and known[name].engine in COMPUTING]
+        grouping = any(_GROUPING.search(view.create_query) for view in views)
         refreshes = here and base.name in below - direct
-        return Other(stored, table, as_is, refreshes, bool(certain))
+        return Other(stored, table, here and not views, grouping, refreshes, bool(certain))
 
     # What they need ---------------------------------------------------------------------------------------------------
 
@@ -180,7 +188,7 @@ class OtherUsers:
                 return claim
             if needed.lower is None or needed.upper is None or needed.unplaced:
                 return self._keeps(claim, f"rows without a {bucket_column(other.table)}, which cannot be compared")
-            if not other.as_is and self._is_mixed(other.table, where, needed.lower, needed.upper):
+            if not other.as_is and self._is_mixed(other, other.table, where, needed.lower, needed.upper):
                 return self._keeps(claim, "rows that its source makes of these and of others together")
             claim = replace(claim, lower=needed.lower, upper=needed.upper)
             cold = self.run.iceberg.load(other.table.target)
@@ -240,7 +248,7 @@ class OtherUsers:
         count, last, lower, upper, unplaced = found
         return Needed(int(count), last, lower, None if upper is None else int(upper) + 1, int(unplaced))
 
-    def _is_mixed(self, table: TableConfig, where: str, lower: int, upper: int) -> bool:
+    def _is_mixed(self, other: Other, table: TableConfig, where: str, lower: int, upper: int) -> bool:
         """Whether rows of its source are made of these rows and of others together, so that they would change."""
         hook, base = self.run.clickhouse, self.run.base.name
         types = dict(hook.columns(table.source))
@@ -250,6 +258,9 @@ class OtherUsers:
             sum_rows(hook, rows, types, (), settings)
             for settings in (None, only(base, where), only(base, f"NOT ({where})"))
         )
+        if whole == these == others:
+            # No filter reaches the table, below a Buffer or Merge, say: all rows of the source were asked about.
+            return other.grouping
         parts = {name: (these.columns[name] + others.columns[name]) % 2**64 for name in whole.columns}
         return (whole.rows, whole.columns) != (these.rows + others.rows, parts)
 

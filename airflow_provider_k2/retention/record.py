@@ -67,8 +67,8 @@ class DeletionRecord:
         self._undo.append(lambda why: self._note(table, ANNULLED_ACTION, lower, upper, why))
 
     def _note(self, table: TableConfig, action: str, lower: int | None, upper: int, reason: str) -> None:
-        """Write an event; the lease that is held is that of the gate's own table."""
-        if table is self.run.table:
+        """Write an event; a deletion of the gate's own table only under its lease."""
+        if table is self.run.table and action == RETENTION_ACTION:
             self.run.note(action, lower, upper, reason)
         else:
             self.run.ledger.note_deletion(
