@@ -132,10 +132,11 @@ class ColumnCheck:
         above = self._sum_view(seen, shown, ())
         names = match(below, above)
         kept = self._together(seen, types, shown, names)
+        if self.run.table.mode == "upsert" and (kept is None or len(kept) < len(wanted)):
+            grouped = self._kept_by_key(seen, wanted, shown)
+            kept = grouped if kept is None else kept | (grouped or set())
         if kept is not None:
             return kept
-        if self.run.table.mode == "upsert" and (grouped := self._kept_by_key(seen, wanted, shown)) is not None:
-            return grouped
         return Loss(
             f"the view {self.run.table.source} makes {above.rows:,} rows of the {below.rows:,} rows of these parts of "
             f"{self.run.base.name}"
