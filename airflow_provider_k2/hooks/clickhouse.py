@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_k2.clickhouse_sql import long_query_settings
 from airflow_provider_k2.exceptions import EngineError, SourceMissingError
 from airflow_provider_k2.warm.http import TIMEOUT, Endpoints, HttpClient
 
@@ -122,7 +123,9 @@ class ClickHouseHook(BaseHook):
             # Not the plugin's own execute: it logs every query at level INFO, and ours are many and short.
             client = self._native.get_conn()
             try:
-                result: list[tuple[Any, ...]] = client.execute(sql, parameters)
+                result: list[tuple[Any, ...]] = client.execute(
+                    sql, parameters, settings=long_query_settings(sql) or None
+                )
             finally:
                 client.disconnect()
         except ServerException as error:
