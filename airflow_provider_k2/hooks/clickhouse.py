@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_k2.clickhouse_sql import long_query_settings
 from airflow_provider_k2.exceptions import EngineError, SourceMissingError
 from airflow_provider_k2.hooks.native import native_hook
 from airflow_provider_k2.warm.http import TIMEOUT, Endpoints, HttpClient
@@ -137,7 +138,9 @@ class ClickHouseHook(BaseHook):
         from clickhouse_driver.errors import Error, ServerException
 
         try:
-            result: list[tuple[Any, ...]] = self._native.execute(sql, parameters)
+            result: list[tuple[Any, ...]] = self._native.execute(
+                sql, parameters, settings=long_query_settings(sql) or None
+            )
         except ServerException as error:
             raise self._server_error(error) from error
         except (Error, OSError, EOFError) as error:

@@ -6,9 +6,10 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import range_filter
 from airflow_provider_k2.commit.comparison import HeldRange
-from airflow_provider_k2.engines.files import PARQUET_SETTINGS
+from airflow_provider_k2.engines.files import parquet_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from airflow_provider_k2.warm.source import WarmTable
     from airflow_provider_k2.windows import Window
 
-BATCH_ROWS = 32_768
-
 
 def preview(warm: WarmTable, cold: Table, window: Window) -> Unreplaced | None:
     """Find the cold rows of a window that the warm tier does not have, as the commit would find them.
@@ -31,16 +30,17 @@ def preview(warm: WarmTable, cold: Table, window: Window) -> Unreplaced | None:
 
     :returns: None when the window holds every one of them.
     """
+    facts = warm.facts(window, ())
+    row_bytes = sum(part.size for part in facts.parts) / max(facts.rows, 1)
+    settings = parquet_settings(row_bytes, max((part.widest for part in facts.parts), default=0))
     with tempfile.TemporaryFile(prefix="k2-preview-") as file:
-        with warm.hook.stream(warm.select(window), "Parquet", PARQUET_SETTINGS) as source:
+        with warm.hook.stream(warm.select(window), "Parquet", settings) as source:
             shutil.copyfileobj(source, file, 1 << 20)
         cursor = warm.table.cursor
-        held = HeldRange(cold, range_filter(cold, cursor, window), cursor, lambda: _batches(file))
+        held = HeldRange(cold, range_filter(cold, cursor, window), cursor, lambda: _batches(file, row_bytes))
         return held.unreplaced if held.rows else None
 
 
-def _batches(file: IO[bytes]) -> Iterator[pa.RecordBatch]:
-    import pyarrow.parquet as pq
-
+def _batches(file: IO[bytes], row_bytes: float) -> Iterator[pa.RecordBatch]:
     file.seek(0)
-    yield from pq.ParquetFile(file).iter_batches(BATCH_ROWS, use_threads=False)
+    yield from read_batches(open_parquet(file), row_bytes=row_bytes)
