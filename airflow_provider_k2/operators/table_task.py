@@ -42,7 +42,7 @@ class TableTask:
     untouched = "Nothing was changed"
     """What a message says of the state that an error leaves."""
     permanent: tuple[type[Exception], ...] = ()
-    """What no retry mends: a person has to decide. The task fails at once."""
+    """What no retry fixes: a person has to decide. The task fails at once."""
 
     @property
     def table_name(self) -> str:
