@@ -21,6 +21,9 @@ RESERVED = "_k2_"
 SUM_TERMS = 32
 """Terms of a sum that stand in one pair of parentheses."""
 
+LONG_QUERY = 60_000
+"""Characters of a query from which on it is a long one: about 12,000 elements."""
+
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _TIMES = frozenset({"Date", "Date32", "DateTime", "DateTime64"})
@@ -144,6 +147,20 @@ def cursor_literal(cursor_type: str, bound: int) -> str:
 def quote_string(value: str) -> str:
     """Quote a string literal; only values that ClickHouse itself returned come here."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("\0", "\\0") + "'"
+
+
+def long_query_settings(sql: str) -> dict[str, int]:
+    """Settings that a query about a thousand columns needs: by default ClickHouse reads 256 KiB of one, and 50,000 elements.
+
+    None for any other query: a user with `readonly = 1` may set nothing.
+    """
+    if len(sql) < LONG_QUERY:
+        return {}
+    return {
+        "max_query_size": 2 * len(sql.encode()),
+        "max_ast_elements": len(sql),
+        "max_expanded_ast_elements": 50 * len(sql),
+    }
 
 
 def balanced_sum(terms: Sequence[str]) -> str:

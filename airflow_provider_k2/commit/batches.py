@@ -21,6 +21,8 @@ _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBL
 """Bytes of a decoded value by physical type."""
 _TEXT = 16
 """Bytes of text and its offset, at the least."""
+_ELEMENT = 32
+"""Bytes of an element of a list or map, with what its sum needs."""
 
 
 def open_parquet(stream: InputStream, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
@@ -55,6 +57,8 @@ def batch_rows(metadata: pq.FileMetaData, number: int, row_bytes: float = 0) -> 
     for place in range(group.num_columns):
         column = group.column(place)
         width = _WIDTHS.get(column.physical_type, _TEXT)
+        # Elements of lists and maps are summed by way of several arrays of as many words.
+        width = _ELEMENT if "." in column.path_in_schema else width
         decoded += max(column.total_uncompressed_size, column.num_values * width)
     per_row = max(row_bytes, decoded / max(group.num_rows, 1), 1)
     return max(1, min(BATCH_ROWS, int(BATCH_BYTES / per_row)))

@@ -142,15 +142,19 @@ def write_file(target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO)
     return WrittenFile(piece.path, data_file, rows, total, uploaded - started, time.monotonic() - uploaded)
 
 
-def parquet_settings(piece: FilePiece) -> dict[str, Any]:
-    """ClickHouse's settings for a file: its row groups have :data:`GROUP_BYTES`, whatever the size of values."""
+def parquet_settings(row_bytes: float, widest: int) -> dict[str, Any]:
+    """ClickHouse's settings for a file: its row groups have :data:`GROUP_BYTES`, whatever the size of values.
+
+    :param row_bytes: bytes of an average row, decoded.
+    :param widest: bytes of the largest row.
+    """
     settings: dict[str, Any] = {**PARQUET_SETTINGS, "output_format_parquet_row_group_size_bytes": GROUP_BYTES}
-    if piece.row_bytes > FAT_ROW:
+    if row_bytes > FAT_ROW:
         settings["output_format_parquet_max_dictionary_size"] = 0
-        settings["output_format_parquet_row_group_size"] = max(1, int(GROUP_BYTES / piece.row_bytes))
-    if piece.widest * BLOCK_ROWS > GROUP_BYTES:
+        settings["output_format_parquet_row_group_size"] = max(1, int(GROUP_BYTES / row_bytes))
+    if widest * BLOCK_ROWS > GROUP_BYTES:
         # A block is never cut into several row groups: it must not be larger than one, wherever the large rows lie in it.
-        settings["max_block_size"] = max(1, GROUP_BYTES // piece.widest)
+        settings["max_block_size"] = max(1, GROUP_BYTES // widest)
     return settings
 
 
@@ -161,7 +165,7 @@ def _upload(target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO) ->
     while True:
         try:
             with (
-                stream(piece.select, "Parquet", parquet_settings(piece)) as source,
+                stream(piece.select, "Parquet", parquet_settings(piece.row_bytes, piece.widest)) as source,
                 io.new_output(piece.path).create(overwrite=True) as sink,
             ):
                 copied = copy_with_field_ids(source, sink, schema, hold)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_k2.clickhouse_sql import long_query_settings
 from airflow_provider_k2.exceptions import EngineError, SourceMissingError
 from airflow_provider_k2.hooks.native import native_hook
 from airflow_provider_k2.warm.arrow import read_arrow
@@ -175,7 +176,7 @@ class ClickHouseHook(BaseHook):
         :raises SourceMissingError: when a table or database does not exist.
         :raises EngineError: when the server cannot be reached, or refuses.
         """
-        wanted = {**self.pins.send, **(settings or {})}
+        wanted = {**self.pins.send, **long_query_settings(sql), **(settings or {})}
         return self._run(self._native.execute, sql, parameters, settings=wanted or None)
 
     def _ask_quietly(self, sql: str, settings: dict[str, str] | None) -> Any:

@@ -71,5 +71,19 @@ def asked_interval(
     return None
 
 
+def is_past(run: RunFacts, now: datetime) -> bool:
+    """Whether a scheduled run is one of the past that somebody has cleared (or that was caught up)."""
+    return run.end is not None and now - run.end > PATIENCE
+
+
+def describe_past(run: RunFacts, keys: tuple[str, str] = ("lower", "upper")) -> str:
+    """What a scheduled run of the past does now, for its log: a reader would take it for its data interval."""
+    interval = "" if run.start is None or run.end is None else f", {_utc(run.start)} to {_utc(run.end)}"
+    return (
+        f"this is a scheduled run of the past{interval}, but no scheduled run is about its data interval: it does what a run of "
+        f"now does. For a range, trigger one with `{keys[0]}` and `{keys[1]}` in the run conf, or backfill this DAG."
+    )
+
+
 def _utc(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -79,7 +79,7 @@ class RetentionOperator(TableTask, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Guard the TTL, drop what is proven; see the class."""
-        with self._failing_at_once():
+        with self._failing_at_once(context):
             return self._execute(context)
 
     def _execute(self, context: Context) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class TableOperator(TableTask, SparkSubmitOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Do the work; see the class."""
-        with self._failing_at_once():
+        with self._failing_at_once(context):
             if self.engine is not None and self.engine not in ENGINES:
                 raise TableListError(f"Engine {self.engine!r} is not known: use {', '.join(ENGINES)}.")
             return self._execute(context)

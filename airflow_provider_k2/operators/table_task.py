@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
 
 from airflow_provider_k2.exceptions import WatermarkError
-from airflow_provider_k2.offload.data_interval import RunFacts, asked_interval
+from airflow_provider_k2.offload.data_interval import RunFacts, asked_interval, describe_past, is_past
+from airflow_provider_k2.operators.outcomes import NotAskedError, tell
 from airflow_provider_k2.tables.model import TableConfig
 from airflow_provider_k2.tables.reader import read_entry
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Iterator
-    from datetime import datetime
     from pathlib import Path
 
     from airflow.providers.common.compat.sdk import Context
@@ -33,13 +35,14 @@ class TableTask:
     table: str | Mapping[str, Any] | TableConfig
     table_list: str | Path | None
     task_id: str
+    log: logging.Logger
 
     bounds = ("lower", "upper")
     """Names of the bounds in the run conf."""
     untouched = "Nothing was changed"
     """What a message says of the state that an error leaves."""
     permanent: tuple[type[Exception], ...] = ()
-    """What no retry mends: a person has to decide. The task fails at once."""
+    """What no retry fixes: a person has to decide. The task fails at once."""
 
     @property
     def table_name(self) -> str:
@@ -57,20 +60,30 @@ class TableTask:
         return read_entry(self.table, self.table_list, f"task {self.task_id}")
 
     @contextmanager
-    def _failing_at_once(self) -> Iterator[None]:
-        """Fail the task without a retry where none would help.
+    def _failing_at_once(self, context: Context) -> Iterator[None]:
+        """Fail the task without a retry where none would help; leave the reason for the run's report either way.
 
         :raises AirflowFailException: for an error of ``permanent``, and for a missing connection.
         """
         try:
             yield
-        except self.permanent as error:
-            raise AirflowFailException(str(error)) from error
-        except AirflowNotFoundException as error:
-            raise AirflowFailException(
-                f"{self.table_name}: a connection is missing: {error}. {self.untouched}; add it with `airflow connections add` "
-                "or in the UI under Admin, Connections."
-            ) from error
+        except BaseException as error:
+            final = self._final(error)
+            tell(context, self.table_name, final or error)
+            if final is None:
+                raise
+            raise final from error
+
+    def _final(self, error: BaseException) -> AirflowFailException | None:
+        """The error that ends the task for good, or None where a retry may help."""
+        if isinstance(error, self.permanent):
+            return AirflowFailException(str(error))
+        if isinstance(error, AirflowNotFoundException):
+            return AirflowFailException(
+                f"{self.table_name}: a connection is missing: {error}. {self.untouched}; add it with `airflow connections add` or "
+                "in the UI under Admin, Connections."
+            )
+        return None
 
     def _asked_by(self, context: Context) -> RunQuestion:
         """What the dag run asks, for the readers of :mod:`airflow_provider_k2.offload.run_conf`.
@@ -87,6 +100,8 @@ class TableTask:
         params = dict(context.get("params") or {})
         facts = _run_facts(dag_run)
         merged = {**params, **conf}
+        if facts.run_type == "scheduled" and is_past(facts, datetime.now(UTC)):
+            self.log.info("%s: %s", self.table_name, describe_past(facts, self.bounds))
         explicit = any(merged.get(name) is not None for name in self.bounds)
         interval = None if explicit else asked_interval(facts, _guess_of(self), self.bounds)
         kind = facts.run_type if interval is None else "backfill"
@@ -96,7 +111,7 @@ class TableTask:
         """Skip when the run conf names tables, and this one is not among them."""
         table = self.table_config
         if tables and not table.is_among(tables):
-            raise AirflowSkipException(f"{table.name} is not among the tables of this run: {', '.join(tables)}.")
+            raise NotAskedError(f"{table.name} is not among the tables of this run: {', '.join(tables)}.")
 
     @staticmethod
     def _holder(context: Context) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from airflow_provider_k2.checksum.cold import row_hashes
 from airflow_provider_k2.checksum.warm import row_expression
 from airflow_provider_k2.clickhouse_sql import cursor_condition, cursor_expression, quote_identifier, quote_qualified
+from airflow_provider_k2.commit._pyiceberg import arrow_filters, read_batches
 from airflow_provider_k2.commit.bounds import range_filter
 from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.reconciliation.cold_side import readable
@@ -163,6 +164,14 @@ def _warm_rows(warm: WarmTable, plan: TypePlan, column: str, span: Window, below
 
 
 def _cold_hashes(cold: Table, names: tuple[str, ...], column: str, span: Window) -> Hashes:
-    scan = cold.scan(row_filter=range_filter(cold, column, span), selected_fields=names)
-    hashes = [row_hashes(batch.select(list(names))) for batch in scan.to_arrow_batch_reader()]
+    import pyarrow as pa
+
+    inside = range_filter(cold, column, span)
+    schema = cold.schema().select(*names)
+    matching, _ = arrow_filters(cold.schema(), inside)
+    hashes = []
+    for task in cold.scan(row_filter=inside).plan_files():
+        for batch in read_batches(cold, task, schema):
+            rows = pa.Table.from_batches([batch]).filter(matching).select(list(names))
+            hashes += [row_hashes(part) for part in rows.to_batches()]
     return np.concatenate([np.empty(0, np.uint64), *hashes])

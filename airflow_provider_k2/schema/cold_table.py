@@ -64,12 +64,13 @@ def reconcile_schema(table: TableConfig, plan: TypePlan, cold: Table, log: loggi
         else, differs from a cold one by case only, or changed to a type that the cold one cannot become; nothing is altered then.
     """
     present = {field.name: field.field_type for field in cold.schema().fields}
+    planned = set(plan.names)
     once = {field.name for schema in cold.schemas().values() for field in schema.fields}
     problems = [
         f"column {name} is in the cold table but no longer in the source; bring it back, or rename it in a view, or add it to "
         "`exclude` to leave it null from now on"
         for name in present
-        if name not in plan.names and name not in table.exclude
+        if name not in planned and name not in table.exclude
     ]
     added = [column for column in plan.columns if column.name not in present]
     widened: list[tuple[tuple[str, ...], PrimitiveType]] = []

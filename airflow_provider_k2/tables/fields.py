@@ -1,4 +1,4 @@
-"""How each field of a table's entry is read: one function per kind of value, with the mend of what it refuses. Pure."""
+"""How each field of a table's entry is read: one function per kind of value, with the fix of what it refuses. Pure."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def _identifiers(value: Any) -> tuple[str, ...]:
     return _items(value, is_identifier, "is not a list of identifiers", "write `[column, column]`")
 
 
-def _items(value: Any, is_good: Callable[[Any], bool], what: str, mend: str) -> tuple[str, ...]:
+def _items(value: Any, is_good: Callable[[Any], bool], what: str, fix: str) -> tuple[str, ...]:
     """Read a list, or one item; every item that is wrong is named."""
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, list):
-        raise ValueError(what, mend)
+        raise ValueError(what, fix)
     good = tuple(item for item in items if is_good(item))
     if len(good) < len(items):
-        raise FieldError(_name(what, [item for item in items if not is_good(item)]), mend, partial=good or None)
+        raise FieldError(_name(what, [item for item in items if not is_good(item)]), fix, partial=good or None)
     return good
 
 
@@ -89,10 +89,10 @@ def _is_text(value: Any) -> bool:
 
 
 def _names(value: Any) -> tuple[str, ...]:
-    what, mend = "is not a list of table names", "write `[table, table]`"
+    what, fix = "is not a list of table names", "write `[table, table]`"
     if isinstance(value, str):
-        raise ValueError(what, mend)
-    return _items(value, _is_text, what, mend)
+        raise ValueError(what, fix)
+    return _items(value, _is_text, what, fix)
 
 
 def _one_of(choices: tuple[str, ...]) -> Callable[[Any], str]:
@@ -181,13 +181,13 @@ def _boolean(value: Any) -> bool:
 
 def _columns(value: Any) -> tuple[tuple[str, ...], dict[str, str]]:
     """Read a list of column names; an item may be ``{name: cold type}``."""
-    what, mend = "is not a list of columns", "write `[a, b, {c: long}]`"
+    what, fix = "is not a list of columns", "write `[a, b, {c: long}]`"
     if not isinstance(value, list):
-        raise ValueError(what, mend)
+        raise ValueError(what, fix)
     found = [(item, _column(item)) for item in value]
     wrong = [item for item, column in found if column is None]
     if wrong:
-        raise ValueError(_name(what, wrong), mend)
+        raise ValueError(_name(what, wrong), fix)
     columns = [column for _, column in found if column is not None]
     return tuple(name for name, _ in columns), {name: kind for name, kind in columns if kind is not None}
 
@@ -203,24 +203,24 @@ def _column(item: Any) -> tuple[str, str | None] | None:
 
 
 def _types(value: Any) -> dict[str, str]:
-    what, mend = "is not a mapping of column to cold type", "write `{sequence_number: long}`"
+    what, fix = "is not a mapping of column to cold type", "write `{sequence_number: long}`"
     if not isinstance(value, dict):
-        raise ValueError(what, mend)
+        raise ValueError(what, fix)
     wrong = {name: kind for name, kind in value.items() if not is_identifier(name) or not isinstance(kind, str)}
     if wrong:
-        raise ValueError(_name(what, [{name: kind} for name, kind in wrong.items()]), mend)
+        raise ValueError(_name(what, [{name: kind} for name, kind in wrong.items()]), fix)
     return dict(value)
 
 
 def _partition(value: Any) -> tuple[PartitionField, ...]:
     what = "is not a partition spec"
-    mend = "write `[day(column), column]` with identity, year, month, day or hour"
+    fix = "write `[day(column), column]` with identity, year, month, day or hour"
     items = value if isinstance(value, list) else [value]
     found = [(item, _partition_field(item)) for item in items]
     good = tuple(part for _, part in found if part is not None)
     wrong = [item for item, part in found if part is None]
     if wrong:
-        raise FieldError(_name(what, wrong), mend, partial=good or None)
+        raise FieldError(_name(what, wrong), fix, partial=good or None)
     return good
 
 

@@ -1,6 +1,6 @@
 """The table list: YAML read into validated dataclasses. Pure, and cheap enough for DAG parsing.
 
-Every mistake of a file is reported at once, each with the entry it stands in and its mend.
+Every mistake of a file is reported at once, each with the entry it stands in and its fix.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def load_tables(path: str | Path = STANDARD_TABLES) -> TableList:
     """Read and validate a table list.
 
     :param path: the YAML file; by default the nine standard tables.
-    :raises TableListError: listing every mistake of the file with its entry and its mend.
+    :raises TableListError: listing every mistake of the file with its entry and its fix.
     """
     path = Path(path)
     try:
@@ -108,7 +108,7 @@ class _Reader:
         pipeline = document.get("pipeline", "k2")
         if not is_identifier(pipeline):
             self.mistake("top level", f"pipeline {pipeline!r} is not an identifier", "use letters, digits and _")
-        defaults = self.defaults(document.get("defaults") or {})
+        defaults = self.defaults(document.get("defaults"))
         entries = document.get("tables")
         if not isinstance(entries, list) or not entries:
             self.mistake("tables", "is missing or empty", "list at least one table")
@@ -123,14 +123,16 @@ class _Reader:
             )
         return TableList(pipeline, tuple(table.config(pipeline) for table in tables if table is not None))
 
-    def mistake(self, entry: str, what: str, mend: str) -> None:
-        self.mistakes.append(f"{entry}: {what}; {mend}.")
+    def mistake(self, entry: str, what: str, fix: str) -> None:
+        self.mistakes.append(f"{entry}: {what}; {fix}.")
 
     def defaults(self, given: Any) -> dict[str, Any]:
         """Check the defaults once, so that a bad one is not told again for every entry.
 
         :returns: as they were given; one that cannot be read is :data:`UNREAD`.
         """
+        if given is None:
+            return {}
         if not isinstance(given, dict):
             self.mistake("defaults", "is not a mapping", "write `defaults: {safety_lag: 30s}`")
             return {}
@@ -144,8 +146,8 @@ class _Reader:
         try:
             return FIELDS[name](value)
         except ValueError as error:
-            for what, mend in zip(error.args[::2], error.args[1::2], strict=True):
-                self.mistake(where, f"`{name}: {value!r}` {what}", mend)
+            for what, fix in zip(error.args[::2], error.args[1::2], strict=True):
+                self.mistake(where, f"`{name}: {value!r}` {what}", fix)
             partial = getattr(error, "partial", None)
             return UNREAD if partial is None else partial
 
@@ -167,14 +169,18 @@ class _Reader:
         if listed is not UNREAD:
             values["columns"] = columns
         if values.get("types") is not UNREAD:
-            values["types"] = {**types, **values.get("types", {})}
+            own = values.get("types", {})
+            for name in sorted(name for name in types.keys() & own.keys() if types[name] != own[name]):
+                what = f"`columns` says {{{name}: {types[name]}}} and `types` says {{{name}: {own[name]}}}"
+                self.mistake(where, what, "say it once")
+            values["types"] = {**types, **own}
         table = PartialEntry(
             where,
             {name: value for name, value in values.items() if value is not UNREAD},
             {name for name, value in values.items() if value is UNREAD},
         )
-        for what, mend in broken_rules(table):
-            self.mistake(where, what, mend)
+        for what, fix in broken_rules(table):
+            self.mistake(where, what, fix)
         return table
 
     def across(self, entries: list[Any], tables: list[PartialEntry]) -> None:

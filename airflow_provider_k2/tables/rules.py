@@ -1,6 +1,6 @@
 """What has to hold between the fields of one entry. Pure.
 
-A rule yields ``(what, mend)`` for each mistake. It may ask for a field that could not be read: that ends this rule, and no
+A rule yields ``(what, fix)`` for each mistake. It may ask for a field that could not be read: that ends this rule, and no
 other, so that one mistake does not hide those beside it.
 """
 

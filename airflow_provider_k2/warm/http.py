@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from airflow_provider_k2.clickhouse_sql import long_query_settings
 from airflow_provider_k2.exceptions import EngineError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class HttpClient:
         host = f"[{at.host}]" if ":" in at.host else at.host
         return requests.post(
             f"{'https' if at.secure else 'http'}://{host}:{at.http_port}/",
-            params={"database": at.database, **dict(self.pinned), **settings},
+            params={"database": at.database, **dict(self.pinned), **long_query_settings(query), **settings},
             data=query.encode(),
             # As bytes: names and passwords are UTF-8 here.
             auth=requests.auth.HTTPBasicAuth(at.user.encode(), at.password.encode()),

@@ -217,3 +217,16 @@ def test_survivors_keep_their_nested_values(candles):
     candles.offload()
     tags = {row["price"]: row["tags"] for row in candles.cold.scan().to_arrow().to_pylist()}
     assert tags == {9: ["x"], 2: ["a", "b"], 3: ["x"], 4: ["x"]}
+
+
+def test_keys_of_any_length(tiers):
+    """They are compared by a hash beyond 64 bytes: a window of long keys in memory would be as large as the window."""
+    table = tiers(
+        "(n Int64, k String, v Int64) ENGINE = MergeTree ORDER BY n", mode="upsert", key=["k"], window_rows=1000
+    )
+    table.sql("INSERT INTO {t} SELECT number, concat(repeat('k', number * 40), 'é'), number FROM numbers(40)")
+    table.offload()
+    table.sql("INSERT INTO {t} SELECT 100 + number, concat(repeat('k', number * 80), 'é'), -1 FROM numbers(10)")
+    table.offload()
+    latest = table.sql("SELECT max(n), k, argMax(v, n) FROM {t} GROUP BY k")
+    assert sorted(table.cold_rows()) == sorted(latest)

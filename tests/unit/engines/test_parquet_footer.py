@@ -132,6 +132,7 @@ def test_what_is_not_known_passes_through():
     assert result[: -len(fields)] + b"\0" == with_field_ids(footer, schema)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.integers(1, 200).filter(lambda number: number not in (4, 9)), st.integers(0, 2**31), max_size=6)
 )
@@ -191,6 +192,7 @@ def test_a_file_of_other_columns_is_refused(kinds, words):
         copied(written(schema_of(["Int32", "String"])), schema_of(kinds))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_end_in_anything_but_an_error_that_is_told(garbage):
     file = MAGIC + garbage + len(garbage).to_bytes(4, "little") + MAGIC

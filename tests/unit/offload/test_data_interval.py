@@ -131,3 +131,23 @@ def test_the_deletion_gate_takes_no_range(run_type):
     gate = RetentionOperator(task_id="t", table={**ENTRY, "retention": "7d"})
     with pytest.raises(AirflowFailException, match="goes by the age of rows alone"):
         TaskRun(interval=typed, run_type=run_type).of(gate)
+
+
+def test_a_cleared_run_of_last_week_says_what_it_does_now(capsys):
+    """A scheduled run is not about its data interval: whoever clears one would expect just that."""
+    old = datetime(2026, 11, 19, tzinfo=UTC)
+    for operator, keys in (
+        (ClickHouseToIcebergOperator, "`lower` and `upper`"),
+        (ReconcileOperator, "`since` and `until`"),
+    ):
+        one = operator(task_id="t", table=ENTRY)
+        run = {"run_type": "scheduled", "interval": (old, old + timedelta(hours=1))}
+        assert question(one, **run) == ("scheduled", None)
+        said = capsys.readouterr().out
+        assert (
+            "a: this is a scheduled run of the past, 2026-11-19 00:00:00 UTC to 2026-11-19 01:00:00 UTC, but no" in said
+        )
+        assert f"For a range, trigger one with {keys} in the run conf, or backfill this DAG." in said
+        now = datetime.now(UTC)
+        question(one, run_type="scheduled", interval=(now - timedelta(hours=1), now))
+        assert "of the past" not in capsys.readouterr().out

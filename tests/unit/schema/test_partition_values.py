@@ -8,7 +8,7 @@ import uuid
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyiceberg.types import (
     BinaryType,
@@ -75,6 +75,7 @@ def test_a_folder_tells_its_partition(text, folder):
     assert partition_folder([P], [text]) == folder
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(max_size=3000)), min_size=1, max_size=8))
 def test_every_folder_is_one_that_storages_take(values):
     path = partition_folder([P] * len(values), values)
@@ -85,11 +86,13 @@ def test_every_folder_is_one_that_storages_take(values):
     assert "%00" not in path
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=200), st.text(min_size=1, max_size=200))
 def test_different_values_have_different_folders(one, other):
     assert (one == other) == (partition_folder([P], [one]) == partition_folder([P], [other]))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=3000))
 def test_what_another_library_names_is_made_short(text):
     assert len(short_folder(f"p={text}")) <= PATH_LENGTH

@@ -115,6 +115,10 @@ def test_defaults_apply_and_an_entry_overrules_them():
         ({"grows": "n", "exclude": ["n"], "mode": "upsert", "key": ["id"]}, "grows column `n` is excluded; both tiers"),
         ({"columns": ["at", "id"], "grows": "n", "mode": "upsert", "key": ["id"]}, "grows column `n` is unknown"),
         ({"types": ["long"]}, "is not a mapping of column to cold type"),
+        (
+            {"columns": ["at", {"n": "long"}], "types": {"n": "string", "at": "timestamptz"}},
+            "`columns` says {n: long} and `types` says {n: string}; say it once",
+        ),
         ({"partition": ["bucket(16, id)"]}, "is not a partition spec"),
         ({"partition": ["week(at)"]}, "is not a partition spec"),
         ({"depends_on": "cold.z"}, "is not a list of table names"),
@@ -255,6 +259,12 @@ def test_mistakes_between_fields_are_told_also_where_their_parts_have_another():
 )
 def test_every_item_of_a_list_that_is_wrong_is_named(field, value, named):
     assert f": {named}; write" in mistakes({**GOOD, "mode": "upsert", field: value})
+
+
+@pytest.mark.parametrize("defaults", [[], 0, "", False, "safety_lag"])
+def test_defaults_are_a_mapping(defaults):
+    assert "defaults: is not a mapping; write" in mistakes(GOOD, defaults=defaults)
+    assert parse_tables({"tables": [GOOD], "defaults": None}, "x").tables
 
 
 def test_a_bad_default_is_told_once():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_k2.warm.arrival import closed_to, floor_of
@@ -16,6 +16,7 @@ DAY = 24 * HOUR
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@settings(deadline=None)
 @given(
     moment=st.integers(0, 2**52),
     offset=st.sampled_from(range(-12 * 60, 14 * 60 + 1, 15)),
@@ -42,6 +43,7 @@ def test_the_present_second_is_open(kind, step):
     assert closed_to(moment, kind) == moment - moment % step
 
 
+@settings(deadline=None)
 @given(moment=st.integers(0, 2**52), hours=st.integers(1, 800))
 def test_a_floor_is_open_while_it_lasts(moment, hours):
     """Whatever the zone that it is rounded down in: the value is at most so long before."""
