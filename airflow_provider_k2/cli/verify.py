@@ -29,6 +29,7 @@ from airflow_provider_k2.cli.common import console as make_console
 
 if TYPE_CHECKING:
     from airflow_provider_k2.cli.common import Hooks
+    from airflow_provider_k2.reconciliation.buckets import BadFile
     from airflow_provider_k2.reconciliation.reconciler import Bucket, Reconciler, TableVerdict
     from airflow_provider_k2.tables.model import TableConfig
 
@@ -135,7 +136,7 @@ def _one(result: _Result, reconciler: Reconciler, hooks: Hooks, options: dict[st
         verdict = reconciler.verify(result.table, **options)
         refuse_future(verdict, options["since"], reconciler.clickhouse.now)
         result.verdict = verdict
-        if fix is not None and result.verdict.divergent:
+        if fix is not None and (verdict.divergent or verdict.dead):
             _repair(result, result.verdict, hooks, fix)
             if not fix.dry_run:
                 result.verdict = reconciler.verify(result.table, **options)
@@ -227,7 +228,7 @@ def _remarks(result: _Result) -> list[str]:
                 f"({warm:,} of {cold:,} rows are left there) and are not counted above."
             )
         if (
-            any(not bucket.missing for bucket in verdict.divergent)
+            (verdict.dead or any(not bucket.missing for bucket in verdict.divergent))
             and result.repaired_rows is None
             and not result.planned
         ):
@@ -287,6 +288,7 @@ def _entry(result: _Result) -> dict[str, Any]:
         "repaired_rows": result.repaired_rows,
         "not_repaired": result.refused,
         "planned": result.planned,
+        "files": [_file(file, time) for file in verdict.files],
         "buckets": [_bucket(bucket, time) for bucket in verdict.buckets],
     }
 
@@ -297,6 +299,18 @@ def _side(verdict: TableVerdict, side: str) -> dict[str, Any]:
         "checksum": f"{getattr(verdict, f'{side}_checksum'):016x}",
         "first": json_cursor(getattr(verdict.first, side), verdict.is_time),
         "last": json_cursor(getattr(verdict.last, side), verdict.is_time),
+    }
+
+
+def _file(file: BadFile, time: bool) -> dict[str, Any]:
+    return {
+        "path": file.path,
+        "rows": file.rows,
+        "why": file.why,
+        "dead": file.dead,
+        "window_id": file.window_id,
+        "lower": json_cursor(file.lower, time),
+        "upper": json_cursor(file.upper, time),
     }
 
 

@@ -25,14 +25,17 @@ _ELEMENT = 32
 """Bytes of an element of a list or map, with what its sum needs."""
 
 
-def open_parquet(stream: InputStream, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+def open_parquet(stream: InputStream, dictionaries: Sequence[str] = (), *, verify: bool = False) -> pq.ParquetFile:
     """Open a file of which one row group is read at a time.
 
     :param dictionaries: columns of text that stay encoded.
+    :param verify: compare the checksums of its pages, where it has any.
     """
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(stream, pre_buffer=True, read_dictionary=list(dictionaries))
+    return pq.ParquetFile(
+        stream, pre_buffer=True, read_dictionary=list(dictionaries), page_checksum_verification=verify
+    )
 
 
 def read_batches(

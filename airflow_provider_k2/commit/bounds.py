@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from pyiceberg.conversions import from_bytes
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, LessThan, LessThanOrEqual
-from pyiceberg.types import DateType, DecimalType, PrimitiveType, TimestampType
+from pyiceberg.types import (
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    PrimitiveType,
+    TimestampType,
+)
 
 from airflow_provider_k2.windows import BEGINNING, LAST_CURSOR, Window, from_micros
 
 if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.schema import Schema
     from pyiceberg.table import Table
 
 
@@ -62,9 +73,27 @@ def cursor_ceiling(table: Table, column: str) -> int:
     return highest + 1
 
 
-def count_rows(table: Table, row_filter: BooleanExpression) -> int:
-    """Count cold rows; only files that match in part are read."""
-    return int(table.scan(row_filter=row_filter).count())
+def column_bounds(schema: Schema, data_file: DataFile, column: str) -> tuple[int | None, int | None]:
+    """Smallest value of a cursor or event time in a file, and one past the largest, as its manifest entry has them."""
+    part = schema.find_field(column)
+    found = [
+        decode_bound(part.field_type, (side or {}).get(part.field_id))
+        for side in (data_file.lower_bounds, data_file.upper_bounds)
+    ]
+    scale = _DAY if isinstance(part.field_type, DateType) else 1
+    low, high = (None if value is None else int(value) * scale for value in found)
+    return low, None if high is None else high + scale
+
+
+def decode_bound(kind: Any, encoded: bytes | None) -> Any:
+    """A bound of a manifest entry; an older one may be of a narrower type."""
+    if encoded is None:
+        return None
+    if isinstance(kind, LongType) and len(encoded) == 4:
+        kind = IntegerType()
+    if isinstance(kind, DoubleType) and len(encoded) == 4:
+        kind = FloatType()
+    return from_bytes(kind, encoded)
 
 
 def box_filter(columns: list[tuple[str, Any, Any]]) -> BooleanExpression:

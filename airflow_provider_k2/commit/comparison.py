@@ -48,6 +48,7 @@ class HeldRange:
     :param row_filter: the range.
     :param cursor: column by which rows are told apart that were changed in place.
     :param offered: yields the window's rows, as often as it is called.
+    :param dead: paths of files that cannot be read: they are passed over.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class HeldRange:
         row_filter: BooleanExpression,
         cursor: str,
         offered: Callable[[], Iterable[pa.RecordBatch]],
+        dead: frozenset[str] = frozenset(),
     ) -> None:
+        self.dead = dead
         self.table, self.row_filter, self.cursor, self.offered = table, row_filter, cursor, offered
         self.names = tuple(field.name for field in table.schema().fields)
         self.matching, self.others = arrow_filters(table.schema(), row_filter)
@@ -65,7 +68,8 @@ class HeldRange:
     def files(self) -> tuple[HeldFile, ...]:
         """Files with rows of the range."""
         inside = lies_inside(self.table.schema(), self.row_filter)
-        tasks = self.table.scan(row_filter=self.row_filter).plan_files()
+        planned = self.table.scan(row_filter=self.row_filter).plan_files()
+        tasks = [task for task in planned if task.file.file_path not in self.dead]
         return tuple(file for task in tasks if (file := self._read(task, bool(inside(task.file)))) is not None)
 
     @property

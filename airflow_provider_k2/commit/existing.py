@@ -75,7 +75,12 @@ def take_out_range(held: HeldRange, commit_id: str, keeps: Callable[[Unreplaced]
 
 
 def take_out_keys(
-    table: Table, boxes: list[BooleanExpression], rows: pa.Table, commit_id: str, grows: str | None = None
+    table: Table,
+    boxes: list[BooleanExpression],
+    rows: pa.Table,
+    commit_id: str,
+    grows: str | None = None,
+    dead: frozenset[str] = frozenset(),
 ) -> Existing:
     """Take out the rows whose key is among those of ``rows``.
 
@@ -83,6 +88,7 @@ def take_out_keys(
     :param rows: the key columns of a window's rows, and the column that grows, where the table has one.
     :param commit_id: goes into the names of the files that are written.
     :param grows: that column: cold rows that have more of it are told.
+    :param dead: paths of files that cannot be read: they are passed over.
     """
     if not boxes:
         return Existing()
@@ -92,6 +98,8 @@ def take_out_keys(
     survivors: list[DataFile] = []
     shrunk: list[Shrunk] = []
     for task in table.scan(row_filter=Or(*boxes) if len(boxes) > 1 else boxes[0]).plan_files():
+        if task.file.file_path in dead:
+            continue
         held = _read(table, task, rows.column_names)
         if grows:
             shrunk.extend(_shrunk(held, rows, names, grows))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_k2.commit.attempt import commit_window
 from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import box_filter, range_filter
+from airflow_provider_k2.commit.dead import dead_files, refuse_lost_files
 from airflow_provider_k2.commit.existing import Existing, take_out_keys, take_out_range
 from airflow_provider_k2.commit.keys import Span, shorten
 from airflow_provider_k2.commit.refusal import keep_unreplaced, refuse_shrunk
 from airflow_provider_k2.commit.replace import Replacement, commit_replacement
-from airflow_provider_k2.exceptions import ReplacedByLessError, TableChangedError
+from airflow_provider_k2.exceptions import EngineError, ReplacedByLessError, TableChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -52,7 +54,8 @@ def commit_files(job: WindowJob, written: Sequence[WrittenFile]) -> int:
 
     def commit(state: ColdState) -> int:
         nonlocal attempted
-        existing = _existing(job, written, state)
+        with _readable(job):
+            existing = _existing(job, written, state)
         refuse_shrunk(job, existing.shrunk)
         replacement = Replacement((*(file.data_file for file in written), *existing.survivors), existing.removed)
         attempted = True
@@ -64,6 +67,24 @@ def commit_files(job: WindowJob, written: Sequence[WrittenFile]) -> int:
         if not attempted:
             remove_files(job, [file.path for file in written])
         raise
+
+
+@contextmanager
+def _readable(job: WindowJob) -> Iterator[None]:
+    """Say what is wrong when a cold file that a window touches is missing or damaged, or its store fails.
+
+    :raises EngineError: naming what to do.
+    """
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, EOFError, pa.ArrowException) as error:
+        raise EngineError(
+            f"{job.table.name}: a file of the cold table that window {job.window.describe(job.warm.is_time)} touches cannot be read: "
+            f"{str(error).partition(chr(10))[0].rstrip('.')}. Nothing was committed and the watermark stands; if the store answers, "
+            f"`k2 verify {job.table.name}` names the files that are missing or damaged, and `--repair` moves their ranges again."
+        ) from error
 
 
 def remove_files(job: WindowJob, paths: Iterable[str]) -> None:
@@ -81,16 +102,27 @@ def held_range(job: WindowJob, written: Sequence[WrittenFile] = ()) -> Any:
         for file in written:
             yield from _read(job, file.path)
 
-    return HeldRange(job.cold, range_filter(job.cold, job.table.cursor, job.window), job.table.cursor, offered)
+    inside = range_filter(job.cold, job.table.cursor, job.window)
+    return HeldRange(job.cold, inside, job.table.cursor, offered, job.dead)
 
 
 def _existing(job: WindowJob, written: Sequence[WrittenFile], state: ColdState) -> Existing:
+    existing = _existing_rows(job, written, state)
+    dead = dead_files(job.cold, job.dead) if job.dead else ()
+    return replace(existing, removed=(*existing.removed, *dead))
+
+
+def _existing_rows(job: WindowJob, written: Sequence[WrittenFile], state: ColdState) -> Existing:
+    """The cold rows that a window replaces, in files that can be read."""
+    held = None
+    if job.table.mode == "append" and not state.is_fresh(job.window):
+        held = held_range(job, written)
+    if job.dead:
+        refuse_lost_files(job, held)
     if job.table.mode == "append":
-        if state.is_fresh(job.window):
+        if held is None:
             return Existing()
-        return take_out_range(
-            held_range(job, written), job.record.commit_id, lambda unreplaced: keep_unreplaced(job, unreplaced)
-        )
+        return take_out_range(held, job.record.commit_id, lambda unreplaced: keep_unreplaced(job, unreplaced))
     if state.head is None or not written:
         return Existing()
     return _existing_keys(job, written)
@@ -114,7 +146,7 @@ def _existing_keys(job: WindowJob, written: Sequence[WrittenFile]) -> Existing:
         boxes.append(
             box_filter([(name, _as_literal(span.low), _as_literal(span.high)) for name, span in known.items()])
         )
-    return take_out_keys(job.cold, boxes, pa.Table.from_batches(rows), job.record.commit_id, grows)
+    return take_out_keys(job.cold, boxes, pa.Table.from_batches(rows), job.record.commit_id, grows, job.dead)
 
 
 def _read(job: WindowJob, path: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

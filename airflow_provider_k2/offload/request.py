@@ -23,6 +23,7 @@ class Request:
     :param kind: ``scheduled``, ``backfill`` or ``repair``.
     :param force: take cold rows of the range out even where the warm tier has none in their place.
     :param keep: leave cold rows of the range that the warm tier does not have beside its own.
+    :param dead: paths of cold files that cannot be read: they go out as the range, in one window, is moved again.
     :param wait: seconds to wait for another run's lease.
     :param lease_seconds: how long the lease outlives its holder.
     """
@@ -34,6 +35,7 @@ class Request:
     kind: str = "scheduled"
     force: bool = False
     keep: bool = False
+    dead: frozenset[str] = frozenset()
     wait: int = LEASE_SECONDS + 30
     lease_seconds: int = LEASE_SECONDS
 

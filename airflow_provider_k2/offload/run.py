@@ -166,6 +166,10 @@ class _Run:
         rows = self.table.window_rows
         # A JVM's start costs seconds: Spark gets windows that are worth it.
         rows = max(rows, self.table.spark_rows) if engine.name == "spark" else rows
+        if self.request.dead:
+            # What replaces a file that cannot be read comes with the commit that takes it out.
+            yield whole, engine
+            return
         for window in cut(whole, rows, self.warm.cursor_at):
             yield window, engine
 
@@ -308,6 +312,7 @@ class _Run:
             intact=prepared.intact,
             guard=self.lease.check,
             log=self.log,
+            dead=request.dead,
         )
 
     def _must_clear(self, job: WindowJob) -> bool:
@@ -315,6 +320,8 @@ class _Run:
 
         :raises ReplacedByLessError: when there are such rows, unless the run was told what to do with them.
         """
+        if job.dead:
+            return True
         if self.table.mode != "append" or self.prepared.state().is_fresh(job.window):
             return False
         unreplaced = held_range(job).unreplaced

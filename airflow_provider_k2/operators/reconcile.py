@@ -134,7 +134,7 @@ class ReconcileOperator(TableOperator):
         refuse_future(verdict, asked.since, reconciler.clickhouse.now)
         self._warn_of_pending(verdict, asked.until)
         outcome = _Outcome(verdict, len(verdict.divergent))
-        if not (wanted and verdict.divergent):
+        if not (wanted and (verdict.divergent or verdict.dead)):
             return outcome
         done = repair(
             offload,

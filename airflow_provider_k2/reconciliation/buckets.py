@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from airflow_provider_k2.windows import LAST_CURSOR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
@@ -177,6 +177,28 @@ class Bucket:
         return Status.DIFFERS
 
 
+@dataclass(frozen=True)
+class BadFile:
+    """A file of the cold table that readers cannot read, or do not find.
+
+    :param path: its location.
+    :param rows: its rows, by the manifest.
+    :param why: what is wrong with it, in words.
+    :param dead: whether it is missing or damaged; else its manifest entry is wrong, so that readers rule it out.
+    :param window_id: the window that wrote it, by its name, or None.
+    :param lower: smallest value of the bucket column, by the manifest; None where that is not known.
+    :param upper: one past the largest.
+    """
+
+    path: str
+    rows: int
+    why: str
+    dead: bool
+    window_id: str | None = None
+    lower: int | None = None
+    upper: int | None = None
+
+
 class Ends(NamedTuple):
     """One end of the compared range on both sides, in values of the bucket column."""
 
@@ -207,6 +229,7 @@ class TableVerdict:
     :param uncompared: columns of the source that the cold table lacks, or that have a TTL of their own: that rows are equal says
         nothing about them.
     :param columns: columns that were compared.
+    :param files: files of the cold table that cannot be read, or that readers would rule out wrongly.
     """
 
     table: str
@@ -225,6 +248,12 @@ class TableVerdict:
     notes: tuple[str, ...] = ()
     uncompared: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    files: tuple[BadFile, ...] = ()
+
+    @property
+    def dead(self) -> tuple[BadFile, ...]:
+        """Files that are missing or damaged."""
+        return tuple(file for file in self.files if file.dead)
 
     @property
     def compared(self) -> tuple[Bucket, ...]:
@@ -244,7 +273,7 @@ class TableVerdict:
     @property
     def equal(self) -> bool:
         """Whether warm = cold."""
-        return self.problem is None and not self.divergent
+        return self.problem is None and not self.divergent and not self.files
 
     @property
     def _warm(self) -> Facts:
@@ -289,6 +318,19 @@ class TableVerdict:
         """The outcome in words."""
         if self.problem is not None:
             return self.problem
+        return "; ".join([*self._files_in_words(), *self._buckets_in_words()]) or "warm = cold"
+
+    def _files_in_words(self) -> Iterator[str]:
+        for files, what in (
+            (self.dead, "missing or damaged"),
+            (tuple(file for file in self.files if not file.dead), "described wrongly"),
+        ):
+            if files:
+                several = len(files) > 1
+                rows = sum(file.rows for file in files)
+                yield f"{len(files)} cold file{'s are' if several else ' is'} {what} ({rows:,} rows)"
+
+    def _buckets_in_words(self) -> Iterator[str]:
         if self.divergent:
             buckets, rows = len(self.divergent), self.cold_rows - self.warm_rows
             what = f"{buckets} bucket{'s differ' if buckets > 1 else ' differs'}"
@@ -296,8 +338,7 @@ class TableVerdict:
             lacks = [f"{missing:,} warm rows not cold"] if missing else []
             sums = f"{rows:+,} cold rows" if rows else "in content"
             summed = [sums] if any(not bucket.missing for bucket in self.divergent) else []
-            return f"{what} ({'; '.join(summed + lacks)})"
-        return "warm = cold"
+            yield f"{what} ({'; '.join(summed + lacks)})"
 
 
 def pair(warm: Mapping[BucketKey, Facts], cold: Mapping[BucketKey, Facts], scope: Scope) -> tuple[Bucket, ...]:

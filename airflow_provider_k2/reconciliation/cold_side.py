@@ -18,7 +18,8 @@ from airflow_provider_k2.commit._pyiceberg import read_batches as read_task
 from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import bound_literal
 from airflow_provider_k2.exceptions import EngineError
-from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BucketKey, Facts, Scope
+from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BadFile, BucketKey, Facts, Scope
+from airflow_provider_k2.reconciliation.cold_files import FileCheck, describe, find_dead
 from airflow_provider_k2.windows import Window
 
 if TYPE_CHECKING:
@@ -38,6 +39,16 @@ Flags = np.ndarray[Any, np.dtype[np.bool_]]
 _DAY = 86_400_000_000
 
 
+def unreadable() -> tuple[type[Exception], ...]:
+    """What a file that cannot be read is to the libraries.
+
+    A cut one is an ArrowInvalid, or the end of a manifest; what pyiceberg cannot read, such as equality deletes, one of the others.
+    """
+    import pyarrow as pa
+
+    return OSError, EOFError, pa.ArrowException, ValueError, NotImplementedError
+
+
 class ColdSide:
     """One table's cold side, read with Arrow, at the snapshot that ``cold`` was loaded with.
 
@@ -45,6 +56,7 @@ class ColdSide:
     :param cold: the cold table; it is not refreshed.
     :param columns: the columns that both tiers hold: what the checksum is over.
     :param threads: files that are read side by side.
+    :ivar bad_files: files that could not be read, or that readers would rule out wrongly, as :meth:`measure` found them.
     """
 
     name = "arrow"
@@ -52,15 +64,16 @@ class ColdSide:
     def __init__(self, table: TableConfig, cold: Table, columns: tuple[str, ...], threads: int = 2) -> None:
         self.table, self.cold, self.columns, self.threads = table, cold, columns, threads
         self._planned: dict[tuple[Scope, int | None], list[FileScanTask]] = {}
+        self.bad_files: list[BadFile] = []
 
     def measure(
         self, scope: Scope, floor: int | None, pending_keys: np.ndarray[Any, np.dtype[np.uint64]]
     ) -> dict[BucketKey, Facts]:
-        """Count and sum the cold rows of a scope.
+        """Count and sum the cold rows of a scope; of a file that is missing or damaged none.
 
         :param floor: smallest bucket value in the warm tier; rows before it that may have expired are history.
         :param pending_keys: sorted hashes of keys to leave out.
-        :raises EngineError: when the files cannot be read.
+        :raises EngineError: when the store does not answer, or the files cannot be read for another reason.
         """
         reader = _Reader(self, scope, floor, pending_keys)
         total: dict[BucketKey, Facts] = {}
@@ -68,8 +81,9 @@ class ColdSide:
             readable(self.table, self.cold),
             ThreadPoolExecutor(self.threads, thread_name_prefix="k2-verify") as pool,
         ):
-            for buckets in pool.map(reader.sum_file, self._files(scope, floor)):
+            for buckets, bad in pool.map(reader.sum_file, self._files(scope, floor)):
                 _merge(total, buckets)
+                self.bad_files += [bad] if bad else []
         return total
 
     def estimate(self, scope: Scope, floor: int | None) -> int:
@@ -103,12 +117,9 @@ def readable(table: TableConfig, cold: Table, file: str | None = None) -> Iterat
     :param file: the one that is read, where it is known.
     :raises EngineError: naming the table, and the file.
     """
-    import pyarrow as pa
-
     try:
         yield
-    # A cut file is an ArrowInvalid or the end of a manifest; what pyiceberg cannot read, as equality deletes, one of the others.
-    except (OSError, EOFError, pa.ArrowException, ValueError, NotImplementedError) as error:
+    except unreadable() as error:
         what = str(error).strip().rstrip(".") or type(error).__name__
         raise EngineError(
             f"{table.name}: {f'{file}, a file of the cold table,' if file else 'a file of the cold table'} of snapshot "
@@ -151,24 +162,42 @@ class _Reader:
         self, side: ColdSide, scope: Scope, floor: int | None, pending_keys: np.ndarray[Any, np.dtype[np.uint64]]
     ) -> None:
         self.side, self.scope, self.floor, self.pending_keys = side, scope, floor, pending_keys
-        self.schema: Schema = side.cold.schema().select(*side.columns)
+        present = side.cold.schema()
+        # The partition's sources, too: readers rule files out by them.
+        sources = {
+            present.find_column_name(one.source_id)
+            for spec in side.cold.metadata.specs().values()
+            for one in spec.fields
+        }
+        self.schema: Schema = present.select(*side.columns, *(name for name in present.column_names if name in sources))
         mapping = side.cold.metadata.name_mapping()
         # Files that older versions of this provider wrote carry no field ids; the table maps their names.
         self.mapped = {name: field.field_id for field in mapping.root for name in field.names} if mapping else {}
 
-    def sum_file(self, task: FileScanTask) -> dict[BucketKey, Facts]:
+    def sum_file(self, task: FileScanTask) -> tuple[dict[BucketKey, Facts], BadFile | None]:
+        """Sum a file, and check that its manifest entry is true."""
+        side, column = self.side, self.scope.column
+        check = FileCheck.of(side.cold, task.file, column)
         total: dict[BucketKey, Facts] = {}
-        with readable(self.side.table, self.side.cold, task.file.file_path):
-            for batch in self._batches(task):
-                _merge(total, self.sum_batch(batch))
-        return total
+        with readable(side.table, side.cold, task.file.file_path):
+            try:
+                for batch in self._batches(task):
+                    check.see(batch)
+                    _merge(total, self.sum_batch(batch))
+            except unreadable() as error:
+                if (dead := find_dead(side.table, side.cold, task.file, column, error)) is None:
+                    raise
+                return {}, dead
+        problems = check.problems(deleted=bool(task.delete_files))
+        bad = describe(side.cold.schema(), task.file, column, "; ".join(problems), dead=False) if problems else None
+        return total, bad
 
     def _batches(self, task: FileScanTask) -> Iterator[pa.RecordBatch]:
         if not task.delete_files:
             with self.side.cold.io.new_input(task.file.file_path).open() as stream:
-                file = open_parquet(stream)
+                file = open_parquet(stream, verify=True)
                 if self._holds(file):
-                    yield from read_batches(file, self.side.columns)
+                    yield from read_batches(file, self.schema.column_names)
                     return
         yield from read_task(self.side.cold, task, self.schema)
 

@@ -68,7 +68,8 @@ def find_missing(
     :raises EngineError: when the cold tier cannot be read, or a column has come or gone since the verdict.
     """
     spans = list(join(verdict.partly_expired, since, until))
-    cold = reconciler.iceberg.load(table.target) if spans else None
+    # Where files cannot be read, nothing is known of their rows, and the verdict says so.
+    cold = reconciler.iceberg.load(table.target) if spans and not verdict.dead else None
     if cold is None or verdict.watermark is None:
         return Missing()
     warm = WarmTable(table, reconciler.clickhouse, held_types(cold))

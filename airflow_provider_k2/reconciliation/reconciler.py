@@ -35,7 +35,7 @@ from airflow_provider_k2.reconciliation.buckets import (
 from airflow_provider_k2.reconciliation.cold_side import ColdSide
 from airflow_provider_k2.reconciliation.missing import common, find_missing
 from airflow_provider_k2.reconciliation.retention import read_retention
-from airflow_provider_k2.reconciliation.sentences import offload_command
+from airflow_provider_k2.reconciliation.sentences import describe_file, offload_command
 from airflow_provider_k2.reconciliation.warm_side import cursor_range, measure_warm
 from airflow_provider_k2.schema.cold_table import held_types
 from airflow_provider_k2.warm.source import WarmTable
@@ -140,6 +140,7 @@ class Reconciler:
         measure = measure_warm(warm, plan, scope)
         side = self._cold_side(table, cold, plan.names, scope, measure.floor)
         buckets = pair(measure.buckets, side.measure(scope, measure.floor, measure.pending_keys), scope)
+        files = tuple(sorted(side.bad_files, key=lambda file: file.path))
         nothing = state.head is None and stored is None and measure.pending > 0
         verdict = replace(
             base,
@@ -153,11 +154,16 @@ class Reconciler:
             notes=(
                 *_not_compared(uncompared, warm.emptied_columns),
                 *((note,) if note else ()),
+                *map(describe_file, files),
                 *(f"{said}; hidden rows were not compared" for said in describe_hidden(self.clickhouse, warm.lineage)),
             ),
             uncompared=uncompared,
             columns=plan.names,
+            files=files,
         )
+        if verdict.dead:
+            # What is left of partly expired buckets cannot be looked for in files that cannot be read.
+            return verdict
         return self._with_missing(verdict, warm, scope)
 
     def _with_missing(self, verdict: TableVerdict, warm: WarmTable, scope: Scope) -> TableVerdict:

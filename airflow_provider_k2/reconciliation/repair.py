@@ -68,9 +68,16 @@ def repair(
     outcome = Repair()
     if verdict.watermark is None or verdict.problem is not None:
         return outcome
+    dead = dead_ranges(offload, verdict, verdict.watermark, outcome.refused)
     chosen = verdict.divergent if buckets is None else buckets
-    for window in _windows(offload, verdict, verdict.watermark, chosen, outcome.refused):
-        request = Request(run_id=run_id, holder=holder, window=window, kind="repair", force=force, keep=keep, wait=wait)
+    # A range whose files cannot be read is moved again as a whole; what differs in it differs for that.
+    chosen = tuple(bucket for bucket in chosen if not any(one.holds(bucket) for one in dead))
+    windows = _windows(offload, verdict, verdict.watermark, chosen, outcome.refused)
+    work = [(one.window, one.paths) for one in dead] + [(window, frozenset[str]()) for window in windows]
+    for window, paths in work:
+        request = Request(
+            run_id=run_id, holder=holder, window=window, kind="repair", force=force, keep=keep, dead=paths, wait=wait
+        )
         try:
             outcome.reports.append(offload.run(request))
         except ReplacedByLessError as error:
@@ -79,15 +86,72 @@ def repair(
 
 
 @dataclass(frozen=True)
+class DeadRange:
+    """Files that cannot be read, and the range that is moved again in their place.
+
+    :param window: the cursor range.
+    :param paths: the files.
+    :param lower: smallest value of the bucket column in them.
+    :param upper: one past the largest.
+    """
+
+    window: Window
+    paths: frozenset[str]
+    lower: int
+    upper: int
+
+    def holds(self, bucket: Bucket) -> bool:
+        """Whether a bucket's rows lie, at least in part, in the range."""
+        if bucket.start is None or bucket.end is None:
+            return False
+        return bucket.start < self.upper and self.lower < bucket.end
+
+
+def dead_ranges(offload: Offload, verdict: TableVerdict, watermark: int, refused: list[str]) -> list[DeadRange]:
+    """Ranges of the files that cannot be read, those that overlap together; why a file has none is added to ``refused``."""
+    ranges: list[DeadRange] = []
+    known = sorted((file for file in verdict.dead if file.lower is not None), key=lambda file: file.lower or 0)
+    for file in known:
+        assert file.lower is not None
+        upper = file.lower + 1 if file.upper is None else file.upper
+        paths, lower = frozenset({file.path}), file.lower
+        if ranges and lower < ranges[-1].upper:
+            before = ranges.pop()
+            paths, lower, upper = paths | before.paths, before.lower, max(upper, before.upper)
+        ranges.append(DeadRange(Window(lower, upper), paths, lower, upper))
+    for file in verdict.dead:
+        if file.lower is None:
+            refused.append(
+                f"{verdict.table}: the manifest does not say which {verdict.column} the rows of {file.path} have, so it is not "
+                "known what to move again. Restore the file from a backup, or run a backfill over its range and remove it with "
+                "Spark."
+            )
+    if offload.table.mode == "append":
+        return ranges
+    return [_of_keys(WarmTable(offload.table, offload.clickhouse), verdict, ranges, watermark)] if ranges else []
+
+
+def _of_keys(warm: WarmTable, verdict: TableVerdict, ranges: list[DeadRange], watermark: int) -> DeadRange:
+    """All files of an upsert table that cannot be read: its windows end at the watermark, and look into files of any time."""
+    found = [lowest_cursor(warm, verdict.column, one.lower, one.upper, watermark) for one in ranges]
+    # Where the warm tier has no such key any more, the window only takes the files out, if that is asked for.
+    lowest = min((cursor for cursor in found if cursor is not None), default=watermark - 1)
+    paths = frozenset(path for one in ranges for path in one.paths)
+    return DeadRange(Window(lowest, watermark), paths, ranges[0].lower, max(one.upper for one in ranges))
+
+
+@dataclass(frozen=True)
 class Planned:
     """What the repair of one range would do.
 
     :param window: the range.
     :param unreplaced: cold rows of it that the warm tier does not have, or None.
+    :param dead: files that cannot be read and would go out with it.
     """
 
     window: Window
     unreplaced: Unreplaced | None
+    dead: tuple[str, ...] = ()
 
 
 def preview_repair(offload: Offload, verdict: TableVerdict) -> tuple[list[Planned], list[str]]:
@@ -99,12 +163,15 @@ def preview_repair(offload: Offload, verdict: TableVerdict) -> tuple[list[Planne
     cold = offload.iceberg.load(offload.table.target)
     if verdict.watermark is None or verdict.problem is not None or cold is None:
         return [], refused
-    windows = _windows(offload, verdict, verdict.watermark, verdict.divergent, refused)
+    dead = dead_ranges(offload, verdict, verdict.watermark, refused)
+    chosen = tuple(bucket for bucket in verdict.divergent if not any(one.holds(bucket) for one in dead))
+    windows = _windows(offload, verdict, verdict.watermark, chosen, refused)
+    planned = [Planned(one.window, None, tuple(sorted(one.paths))) for one in dead]
     if offload.table.mode == "upsert":
         # Only rows of the same key are taken out.
-        return [Planned(window, None) for window in windows], refused
+        return [*planned, *(Planned(window, None) for window in windows)], refused
     warm = WarmTable(offload.table, offload.clickhouse, held_types(cold))
-    return [Planned(window, preview(warm, cold, window)) for window in windows], refused
+    return [*planned, *(Planned(window, preview(warm, cold, window)) for window in windows)], refused
 
 
 def _windows(

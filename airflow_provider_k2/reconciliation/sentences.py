@@ -10,7 +10,7 @@ from airflow_provider_k2.windows import describe_cursor, from_micros
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
+    from airflow_provider_k2.reconciliation.buckets import BadFile, Bucket, TableVerdict
     from airflow_provider_k2.reconciliation.repair import Planned
 
 SHOWN = 5
@@ -33,6 +33,17 @@ def describe_bucket(bucket: Bucket, verdict: TableVerdict) -> str:
     return f"{where}: {warm.rows:,} warm rows, {cold.rows:,} cold rows"
 
 
+def describe_file(file: BadFile) -> str:
+    """A file of the cold table that readers cannot read, or do not find, without the sentence's end."""
+    window = f", of window {file.window_id}" if file.window_id else ""
+    if file.dead:
+        return f"the cold file {file.path} ({file.rows:,} rows{window}) is {file.why}"
+    return (
+        f"the cold file {file.path} ({file.rows:,} rows{window}) is described wrongly, so that readers with a filter do not find "
+        f"its rows: {file.why}; rewrite it (Spark: CALL system.rewrite_data_files with `rewrite-all`)"
+    )
+
+
 def describe_difference(verdict: TableVerdict, *, refused: Sequence[str], repaired: bool, asked_to_repair: bool) -> str:
     """Why a comparison fails its task: table, buckets, both counts, what was left untouched, and the mend.
 
@@ -47,12 +58,18 @@ def describe_difference(verdict: TableVerdict, *, refused: Sequence[str], repair
             f"{name}: warm and cold cannot be compared: {problem}. Nothing was compared or changed; look at `k2 watermarks "
             f"history {name}`, mend that or let the offload run, then compare again."
         )
+    if verdict.files and not verdict.divergent:
+        said = "; ".join(map(describe_file, verdict.files[:SHOWN]))
+        reasons = "".join(f" Not repaired: {reason}" for reason in refused)
+        fix = f" To move what the warm tier has of them again, run `k2 verify {name} --repair`." if verdict.dead else ""
+        return f"{name}: {said}.{reasons}{'' if asked_to_repair else fix} Nothing else differs."
     divergent = verdict.divergent
     named = "; ".join(describe_bucket(bucket, verdict) for bucket in divergent[:SHOWN])
     more = f"; and {len(divergent) - SHOWN} more" if len(divergent) > SHOWN else ""
     when = "still differ after the repair" if repaired else "differ"
     buckets = f"{len(divergent)} bucket{'s' if len(divergent) > 1 else ''} by {verdict.column}"
-    said = f"{name}: warm and cold {when} in {buckets}: {named}{more}."
+    files = "".join(f" {file[0].upper()}{file[1:]}." for file in map(describe_file, verdict.files[:SHOWN]))
+    said = f"{name}: warm and cold {when} in {buckets}: {named}{more}.{files}"
     left = "Only what was repaired has changed" if repaired else "Nothing was changed"
     if not asked_to_repair:
         return f"{said} {left}; to fix it, run `k2 verify {name} --repair`, or this DAG with {_conf(verdict, repair=True)}."
@@ -66,6 +83,11 @@ def describe_difference(verdict: TableVerdict, *, refused: Sequence[str], repair
 def describe_plan(planned: Planned, verdict: TableVerdict, *, keep: bool, force: bool) -> str:
     """What the repair of one range would do, and to which cold rows that the warm tier does not have."""
     where = f"{verdict.table}: {planned.window.describe(verdict.is_time)} would be replaced by what the warm tier holds"
+    if planned.dead:
+        return (
+            f"{where}, and {', '.join(planned.dead)}, which cannot be read, would be taken out; if the warm tier does not have "
+            f"all of its rows, {'THEY WOULD BE GIVEN UP' if force else 'that would be a reason to refuse'}."
+        )
     unreplaced = planned.unreplaced
     if unreplaced is None:
         return f"{where}; every cold row that goes has a counterpart."

@@ -19,7 +19,7 @@ from airflow_provider_k2.engines.spark.columns import spark_type
 from airflow_provider_k2.engines.spark.engine import bound_sql
 from airflow_provider_k2.engines.spark.job import SparkSubmission, Words, run_job, written_job
 from airflow_provider_k2.exceptions import EngineError
-from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, SPARK_ROWS, BucketKey, Facts, Scope
+from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, SPARK_ROWS, BadFile, BucketKey, Facts, Scope
 from airflow_provider_k2.reconciliation.cold_side import span
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ class SparkSide:
         submit: Callable[[SparkSubmission], None],
     ) -> None:
         self.table, self.cold, self.catalog, self.columns, self.submit = table, cold, catalog, columns, submit
+        # Spark names no single file: one that it cannot read fails the job.
+        self.bad_files: list[BadFile] = []
 
     def measure(
         self, scope: Scope, floor: int | None, pending_keys: np.ndarray[Any, np.dtype[np.uint64]]

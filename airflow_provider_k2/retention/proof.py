@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.reconciliation.buckets import Status
+from airflow_provider_k2.reconciliation.sentences import describe_file
 from airflow_provider_k2.windows import SECOND
 
 if TYPE_CHECKING:
@@ -208,6 +209,11 @@ def proof_ranges(
     return (best,) if best == own else (best, own)
 
 
+def _files(verdict: TableVerdict) -> str | None:
+    """Why files of the cold table are no proof; None when all of them are as they should be."""
+    return "; ".join(map(describe_file, verdict.files)) or None
+
+
 def read_proof(verdict: TableVerdict, counted: int, missing: Missing) -> Proof:
     """Read a verdict that is restricted to the range of a proof.
 
@@ -222,7 +228,7 @@ def read_proof(verdict: TableVerdict, counted: int, missing: Missing) -> Proof:
         differing=tuple(bucket for bucket in verdict.buckets if bucket.status is Status.DIFFERS),
         missing=missing.rows,
         missing_in=None if missing.lower is None or missing.upper is None else (missing.lower, missing.upper),
-        problem=verdict.problem,
+        problem=verdict.problem or _files(verdict),
         uncompared=verdict.uncompared,
         snapshot_id=verdict.snapshot_id,
         columns=verdict.columns,

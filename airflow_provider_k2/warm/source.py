@@ -174,6 +174,12 @@ class WarmTable:
         )
         return int(rows[0][0]) if rows else None
 
+    def count_keys(self, column: str, window: Window) -> int:
+        """Keys of an upsert table that have a row in a range of a column."""
+        keys = ", ".join(map(quote_identifier, self.table.key))
+        inside = cursor_condition(column, self.columns[column], window)
+        return int(self.hook.execute(f"SELECT uniqExact({keys}) FROM {self._source} WHERE {inside}")[0][0])
+
     def key_hashes(self, column: str, window: Window) -> Hashes:
         """Hash of the key of every row in a range of a column, in no order; as the cold side hashes keys."""
         import numpy as np
