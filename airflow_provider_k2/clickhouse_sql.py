@@ -52,6 +52,16 @@ def quote_qualified(name: str) -> str:
     return ".".join(quote_identifier(part) for part in name.split("."))
 
 
+def quote_any(name: str) -> str:
+    """Quote one name of any form that ClickHouse itself returned."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def quote_object(name: str) -> str:
+    """Quote a ``database.table`` of any form that ClickHouse itself returned."""
+    return ".".join(map(quote_any, name.split(".", 1)))
+
+
 def travelling(column: str) -> str:
     """Quoted name of a column in its cold type, where its own name still means the source's value."""
     return quote_identifier(f"{RESERVED}c_{column}")

@@ -10,6 +10,7 @@ port differently; this hook reads both forms: port 8123 or 8443 is HTTP's, any o
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -18,12 +19,19 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_k2.clickhouse_sql import long_query_settings
 from airflow_provider_k2.exceptions import EngineError, SourceMissingError
 from airflow_provider_k2.hooks.native import native_hook
-from airflow_provider_k2.warm.http import TIMEOUT, Endpoints, HttpClient
+from airflow_provider_k2.warm.arrow import read_arrow
+from airflow_provider_k2.warm.http import LIMIT_CODES, LIMIT_HINT, TIMEOUT, Endpoints, HttpClient
+from airflow_provider_k2.warm.pinned import FIXED_CODES, GUARDS, QUESTION, Pins, decide
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    import pyarrow as pa
+
     from airflow_provider_k2.hooks.native import NativeHook
+
+_LOG = logging.getLogger(__name__)
 
 HTTP_PORTS = (8123, 8443)
 SECURE_PORTS = (8443, 9440)
@@ -127,20 +135,63 @@ class ClickHouseHook(BaseHook):
     def _native(self) -> NativeHook:
         return native_hook(self.clickhouse_conn_id, self.endpoints, TIMEOUT)
 
-    def execute(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    @cached_property
+    def pins(self) -> Pins:
+        """Settings that go with every query, so that the user's profile cannot cut, limit or change an answer.
+
+        :raises EngineError: when the profile does, and lets nobody change that.
+        """
+        try:
+            answer = self._run(self._ask_quietly, QUESTION, GUARDS)
+        except EngineError as error:
+            if getattr(error.__cause__, "code", None) not in FIXED_CODES:
+                raise
+            # Something of that may not be changed: it is named below, and if it cuts this answer, too, by the error itself.
+            pins = decide(self._run(self._ask_quietly, QUESTION, None), guarded=False)
+            if not any(stuck.must for stuck in pins.stuck):
+                raise
+        else:
+            pins = decide(answer)
+        fatal = [stuck for stuck in pins.stuck if stuck.must]
+        if fatal:
+            raise EngineError(
+                f"The settings profile of ClickHouse's user {self.endpoints.user!r} (connection {self.clickhouse_conn_id!r}) does "
+                f"not let {' and '.join(map(str, fatal))} be changed: a short answer would pass for a whole one. Nothing was "
+                "moved or dropped; change the profile, lift its constraint (or `readonly = 1`), or use another user."
+            )
+        for stuck in pins.stuck:
+            _LOG.warning(
+                "The settings profile of user %r has %s, and does not let it be changed.", self.endpoints.user, stuck
+            )
+        return pins
+
+    def execute(
+        self, sql: str, parameters: dict[str, Any] | None = None, settings: dict[str, str] | None = None
+    ) -> list[tuple[Any, ...]]:
         """Run a control query on the native protocol.
 
         :param sql: the query; ``%(name)s`` stands for a parameter, which the driver escapes.
         :param parameters: values of the parameters.
+        :param settings: ClickHouse settings of the query, besides :attr:`pins`.
         :raises SourceMissingError: when a table or database does not exist.
         :raises EngineError: when the server cannot be reached, or refuses.
         """
+        wanted = {**self.pins.send, **long_query_settings(sql), **(settings or {})}
+        return self._run(self._native.execute, sql, parameters, settings=wanted or None)
+
+    def _ask_quietly(self, sql: str, settings: dict[str, str] | None) -> Any:
+        """Run a query that is too long for the log."""
+        client = self._native.get_conn()
+        try:
+            return client.execute(sql, settings=settings)
+        finally:
+            client.disconnect()
+
+    def _run(self, ask: Callable[..., Any], *arguments: Any, **options: Any) -> list[tuple[Any, ...]]:
         from clickhouse_driver.errors import Error, ServerException
 
         try:
-            result: list[tuple[Any, ...]] = self._native.execute(
-                sql, parameters, settings=long_query_settings(sql) or None
-            )
+            result: list[tuple[Any, ...]] = ask(*arguments, **options)
         except ServerException as error:
             raise self._server_error(error) from error
         except (Error, OSError, EOFError) as error:
@@ -162,18 +213,25 @@ class ClickHouseHook(BaseHook):
                 f"ClickHouse refuses the user or password of connection {self.clickhouse_conn_id!r}. Nothing was moved; "
                 "correct login and password of the connection."
             )
+        if error.code in LIMIT_CODES:
+            message = f"{message.rstrip('.')}. {LIMIT_HINT.format(user=self.endpoints.user)}"
         return EngineError(f"ClickHouse (connection {self.clickhouse_conn_id!r}) refuses a query: {message}")
 
     @property
     def http_client(self) -> HttpClient:
         """The server's streams: they need no Airflow, and go to other machines."""
-        return HttpClient(self.endpoints, self.clickhouse_conn_id, TIMEOUT)
+        return HttpClient(self.endpoints, self.clickhouse_conn_id, TIMEOUT, tuple(self.pins.send.items()))
 
     def stream(
         self, sql: str, output_format: str, settings: dict[str, Any] | None = None
     ) -> AbstractContextManager[BinaryIO]:
         """Yield a query's answer as a stream of bytes; see :meth:`.HttpClient.stream`."""
         return self.http_client.stream(sql, output_format, settings)
+
+    def arrow(self, sql: str, settings: dict[str, Any] | None = None) -> pa.Table:
+        """Return a query's whole answer as an Arrow table; see :func:`.read_arrow`."""
+        with self.stream(sql, "ArrowStream", settings) as stream:
+            return read_arrow(stream, sql)
 
     def columns(self, source: str) -> list[tuple[str, str]]:
         """Names and types of a table's or view's columns, in order.

@@ -377,6 +377,17 @@ class WatermarkHook(PostgresHook):
                 (who, action, table.pipeline, table.target, before, after, reason),
             )
 
+    def note_deletion(
+        self, table: TableConfig, *, who: str, action: str, before: int | None, after: int, reason: str
+    ) -> None:
+        """Write an event about rows of an entry's source that another entry's gate drops; its own lease is not needed."""
+        with self.transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO k2.events (who, action, pipeline, target, before, after, reason) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                (who, action, table.pipeline, table.target, before, after, reason),
+            )
+
     def adopt_deletions(
         self, table: TableConfig, ranges: Sequence[tuple[int | None, int]], *, who: str, reason: str
     ) -> None:
@@ -500,6 +511,25 @@ class WatermarkHook(PostgresHook):
             "ORDER BY lower_bound, upper_bound",
             (table.pipeline, table.target, watermark),
         )
+
+    def committed_over(self, table: TableConfig, lower: int, upper: int) -> list[WindowRecord] | None:
+        """Committed windows that hold a range's rows now: each replaced those before it.
+
+        :returns: None when one replaced a part of another.
+        """
+        current: list[WindowRecord] = []
+        for window in self._windows(
+            "pipeline = %s AND target = %s AND state = 'committed' AND lower_bound < %s AND upper_bound > %s "
+            "ORDER BY finished_at",
+            (table.pipeline, table.target, upper, lower),
+        ):
+            apart = [one for one in current if one.upper <= window.lower or window.upper <= one.lower]
+            inside = [one for one in current if window.lower <= one.lower and one.upper <= window.upper]
+            if len(apart) + len(inside) < len(current):
+                return None
+            current = [one for one in apart if one not in inside]
+            current.append(window)
+        return current
 
     def _windows(self, condition: str, parameters: Sequence[Any]) -> list[WindowRecord]:
         with self.transaction() as cursor:

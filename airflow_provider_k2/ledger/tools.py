@@ -15,6 +15,8 @@ from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.commit.entry import refuse_changed
 from airflow_provider_k2.exceptions import EngineError, WatermarkError
 from airflow_provider_k2.ledger.agreement import ADOPTED, check_identity, lost_deletions, windows_of
+from airflow_provider_k2.ledger.entries import StoredEntry, delete_entry, stored_entries
+from airflow_provider_k2.tables.model import TableConfig
 from airflow_provider_k2.warm.source import WarmTable
 from airflow_provider_k2.windows import Window, describe_cursor
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
-    from airflow_provider_k2.tables.model import TableConfig
 
 LEASE_SECONDS = 60
 
@@ -221,6 +222,27 @@ class WatermarkTools:
             yield
         finally:
             self.ledger.release(lease)
+
+
+def forget_entry(
+    ledger: WatermarkHook, pipeline: str, target: str, *, who: str, reason: str, dry_run: bool = False
+) -> StoredEntry | None:
+    """Forget an entry that was given up, whatever table list it was in; see :func:`.entries.delete_entry`.
+
+    :returns: what the ledger knew of it, or None.
+    :raises LeaseHeldError: while a run of it holds its lease.
+    """
+    known = next((one for one in stored_entries(ledger) if (one.pipeline, one.target) == (pipeline, target)), None)
+    if known is None or dry_run:
+        return known
+    # A lease is about pipeline and target alone.
+    table = TableConfig(known.source, target, "bronze", "cursor", pipeline=pipeline)
+    lease = ledger.acquire(table, f"k2 watermarks by {who}, process {os.getpid()}", LEASE_SECONDS)
+    try:
+        delete_entry(ledger, pipeline, target, who=who, reason=reason)
+    finally:
+        ledger.release(lease)
+    return known
 
 
 def _note(table: TableConfig, value: int, proven: int) -> str | None:

@@ -10,8 +10,10 @@ from airflow_provider_k2.commit.cold_state import ColdState, has_commit_of_ours,
 from airflow_provider_k2.commit.entry import check_partition, keep_entry, refuse_changed
 from airflow_provider_k2.commit.job import TableLayout
 from airflow_provider_k2.exceptions import ReplacedByLessError, WatermarkError
+from airflow_provider_k2.ledger.entries import store_entry
 from airflow_provider_k2.schema.cold_table import check_format, held_types, partition_of, reconcile_schema
 from airflow_provider_k2.warm.source import WarmTable
+from airflow_provider_k2.warm.visibility import describe_hidden
 from airflow_provider_k2.windows import BEGINNING, Window
 
 if TYPE_CHECKING:
@@ -109,6 +111,10 @@ def prepare(
     warm = WarmTable(table, clickhouse, held_types(cold) if cold else None)
     plan = warm.plan
     warm.check()
+    for hidden in describe_hidden(clickhouse, warm.lineage):
+        log.warning(
+            "%s: %s; what is hidden does not go cold, and the deletion gate drops none of it.", table.name, hidden
+        )
     stored = ledger.watermark(table)
     source_uuid = warm.uuid()
     if cold is None:
@@ -127,6 +133,8 @@ def prepare(
         check_partition(table, cold, log)
         keep_entry(table, cold)
         reconcile_schema(table, plan, cold, log)
+    # All pipelines share the ledger: a deletion gate asks there who else reads a table.
+    store_entry(ledger, table, (source_uuid, str(cold.metadata.table_uuid)), warm.lineage)
     return Prepared(
         table,
         warm,

@@ -10,10 +10,11 @@ from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import range_filter
 from airflow_provider_k2.commit.comparison import HeldRange
 from airflow_provider_k2.engines.files import parquet_settings
+from airflow_provider_k2.warm.arrow import read_counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import IO
+    from typing import IO, Any
 
     import pyarrow as pa
     from pyiceberg.table import Table
@@ -34,11 +35,25 @@ def preview(warm: WarmTable, cold: Table, window: Window) -> Unreplaced | None:
     row_bytes = sum(part.size for part in facts.parts) / max(facts.rows, 1)
     settings = parquet_settings(row_bytes, max((part.widest for part in facts.parts), default=0))
     with tempfile.TemporaryFile(prefix="k2-preview-") as file:
-        with warm.hook.stream(warm.select(window), "Parquet", settings) as source:
-            shutil.copyfileobj(source, file, 1 << 20)
+        read_counted(
+            lambda: warm.count(window),
+            lambda: _fetch(warm, window, file, settings),
+            lambda fetched: fetched,
+            f"{warm.table.name}: window {window.describe(warm.is_time)}",
+        )
         cursor = warm.table.cursor
         held = HeldRange(cold, range_filter(cold, cursor, window), cursor, lambda: _batches(file, row_bytes))
         return held.unreplaced if held.rows else None
+
+
+def _fetch(warm: WarmTable, window: Window, file: IO[bytes], settings: dict[str, Any]) -> int:
+    """Fetch a window's rows as they would be written; returns how many they are."""
+    file.seek(0)
+    file.truncate()
+    with warm.hook.stream(warm.select(window), "Parquet", settings) as source:
+        shutil.copyfileobj(source, file, 1 << 20)
+    file.seek(0)
+    return int(open_parquet(file).metadata.num_rows)
 
 
 def _batches(file: IO[bytes], row_bytes: float) -> Iterator[pa.RecordBatch]:

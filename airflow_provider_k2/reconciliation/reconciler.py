@@ -39,6 +39,7 @@ from airflow_provider_k2.reconciliation.sentences import offload_command
 from airflow_provider_k2.reconciliation.warm_side import cursor_range, measure_warm
 from airflow_provider_k2.schema.cold_table import held_types
 from airflow_provider_k2.warm.source import WarmTable
+from airflow_provider_k2.warm.visibility import describe_hidden
 from airflow_provider_k2.windows import Window, describe_cursor, iso_cursor
 
 if TYPE_CHECKING:
@@ -152,8 +153,10 @@ class Reconciler:
             notes=(
                 *_not_compared(uncompared, warm.emptied_columns),
                 *((note,) if note else ()),
+                *(f"{said}; hidden rows were not compared" for said in describe_hidden(self.clickhouse, warm.lineage)),
             ),
             uncompared=uncompared,
+            columns=plan.names,
         )
         return self._with_missing(verdict, warm, scope)
 

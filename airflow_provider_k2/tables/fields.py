@@ -117,7 +117,7 @@ def _retention(value: Any) -> RetentionPolicy:
     """Read a duration, or a mapping with ``keep``; every mistake of it at once."""
     given = value if isinstance(value, dict) else {"keep": value}
     readers: dict[str, Callable[[Any], Any]] = {
-        "keep": _seconds, "ttl": _one_of(TTL_MODES), "alert": _seconds, "column": _identifier,
+        "keep": _seconds, "ttl": _one_of(TTL_MODES), "alert": _seconds, "column": _identifier, "may_lose": _column_names,
     }  # fmt: skip
     values: dict[str, Any] = {}
     mistakes: list[str] = []
@@ -128,7 +128,8 @@ def _retention(value: Any) -> RetentionPolicy:
         try:
             values[name] = readers[name](given[name])
         except ValueError as error:
-            mistakes += [f"(`{name}`) {error.args[0]}", error.args[1]]
+            for what, mend in zip(error.args[::2], error.args[1::2], strict=True):
+                mistakes += [f"(`{name}`) {what}", mend]
     if "keep" not in given:
         mistakes += ["has no `keep`", "write `{keep: 7d}`"]
     elif values.get("keep") == 0:

@@ -49,12 +49,14 @@ class RetentionPolicy:
         ``backstop`` leaves it and raises an alert only.
     :param alert: seconds before the TTL deletes a row at which the row has to be proven.
     :param column: column of the warm object that a row's age is measured by; by default the cursor, where the object has it.
+    :param may_lose: columns of the warm object that may be dropped though they are not cold.
     """
 
     keep: int
     ttl: str = "hold"
     alert: int = 172_800
     column: str | None = None
+    may_lose: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,5 +203,5 @@ def to_entry(table: TableConfig) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Return what YAML has: lists, mappings and scalars."""
     if isinstance(value, RetentionPolicy):
-        return {name: item for name, item in asdict(value).items() if item is not None}
+        return {name: _plain(item) for name, item in asdict(value).items() if item not in (None, ())}
     return list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value

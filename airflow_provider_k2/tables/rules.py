@@ -129,6 +129,17 @@ def _retention_of_upsert(table: TableConfig) -> Iterator[Mistake]:
         )
 
 
+def _may_lose_needed(table: TableConfig) -> Iterator[Mistake]:
+    if table.retention is None:
+        return
+    needed = {*table.key, table.bucket_column if table.mode == "upsert" else table.cursor}
+    for name in (name for name in table.retention.may_lose if name in needed):
+        yield (
+            f"`may_lose` of `retention` names `{name}`, by which rows are compared",
+            "remove it: that column has to go cold",
+        )
+
+
 def _key_listed(table: TableConfig) -> Iterator[Mistake]:
     yield from _listed(table, "key", table.key)
 
@@ -168,5 +179,5 @@ def _columns_once(table: TableConfig) -> Iterator[Mistake]:
 RULES: tuple[Rule, ...] = (
     _partition_once, _key_missing, _key_of_append, _changes_of_append, _grows_of_append, _grows_excluded,
     _cursor_excluded, _key_excluded, _partition_excluded, _event_time_excluded, _no_event_time, _retention_of_upsert,
-    _cursor_listed, _key_listed, _partition_listed, _event_time_listed, _grows_listed, _columns_once,
+    _may_lose_needed, _cursor_listed, _key_listed, _partition_listed, _event_time_listed, _grows_listed, _columns_once,
 )  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
 
@@ -60,6 +60,49 @@ def objects_below(hook: ClickHouseHook, names: Iterable[str]) -> tuple[WarmObjec
         wanted = {name for one in new for name in reads(one)} - set(found)
         patterns = {pattern for one in new if (pattern := _merged(one))}
     return tuple(found.values())
+
+
+def closure(
+    objects: Iterable[WarmObject], names: Iterable[str], besides: Mapping[str, set[str]] | None = None
+) -> set[str]:
+    """Names of all that some objects may read, themselves included; those of columns are among them. Pure.
+
+    :param objects: all that is known, as :func:`objects_below` returns it.
+    :param names: ``database.table`` each.
+    :param besides: what tables are made from again and again, by name (:func:`refreshed`).
+    """
+    known = {one.name: one for one in objects}
+    found: set[str] = set()
+    wanted = set(names)
+    while wanted:
+        name = wanted.pop()
+        found.add(name)
+        more = set((besides or {}).get(name, ()))
+        if (one := known.get(name)) is not None:
+            more |= reads(one)
+            if pattern := _merged(one):
+                more |= {other for other in known if _matches(other, pattern)}
+        wanted |= more - found
+    return found
+
+
+def _matches(name: str, pattern: tuple[str, str]) -> bool:
+    parts = name.split(".", 1)
+    return all(re.search(expression, part) for expression, part in zip(pattern, parts, strict=True))
+
+
+def refreshed(hook: ClickHouseHook) -> dict[str, set[str]]:
+    """What each table is made from that a refreshable materialised view fills again and again, by the table's name."""
+    rows = hook.execute(
+        f"{_SELECT} WHERE engine = 'MaterializedView' AND match(create_table_query, '\\\\bREFRESH (EVERY|AFTER)\\\\b')"
+    )
+    made: dict[str, set[str]] = {}
+    for row in rows:
+        view = WarmObject(*map(str, row))
+        targets = reads(view)
+        for target in targets:
+            made.setdefault(target, set()).update(_qualified(view.create_query) - {view.name} - targets)
+    return made
 
 
 def writers_of(hook: ClickHouseHook, names: Iterable[str]) -> tuple[WarmObject, ...]:

@@ -23,6 +23,7 @@ from airflow_provider_k2.schema.column_roles import check_roles
 from airflow_provider_k2.schema.partition_values import partition_condition
 from airflow_provider_k2.schema.type_plan import TypePlan, plan_types
 from airflow_provider_k2.warm.arrival import closed_to, floor_of
+from airflow_provider_k2.warm.arrow import read_counted
 from airflow_provider_k2.warm.column_ttl import column_ttls
 from airflow_provider_k2.warm.facts import Share, WarmFacts, WarmPart, measure_window, refuse_unholdable
 from airflow_provider_k2.warm.lineage import WarmObject, objects_below, writers_of
@@ -176,14 +177,17 @@ class WarmTable:
     def key_hashes(self, column: str, window: Window) -> Hashes:
         """Hash of the key of every row in a range of a column, in no order; as the cold side hashes keys."""
         import numpy as np
-        import pyarrow as pa
 
         key = TypePlan(tuple(self.plan[name] for name in self.table.key))
         inside = cursor_condition(column, self.columns[column], window)
         sql = f"SELECT toUInt64({row_expression(key)}) AS `_k2_h` FROM {self._source} WHERE {inside}"
-        with self.hook.stream(sql, "ArrowStream") as stream, pa.ipc.open_stream(stream) as reader:
-            chunks = reader.read_all()["_k2_h"].chunks
-        return np.concatenate([np.empty(0, np.uint64), *(chunk.to_numpy() for chunk in chunks)])
+        answer = read_counted(
+            lambda: int(self.hook.execute(f"SELECT count() FROM {self._source} WHERE {inside}")[0][0]),
+            lambda: self.hook.arrow(sql),
+            lambda answer: int(answer.num_rows),
+            f"{self.table.name}: keys of {self.table.source}",
+        )
+        return np.concatenate([np.empty(0, np.uint64), *(chunk.to_numpy() for chunk in answer["_k2_h"].chunks)])
 
     def facts(self, window: Window, partition: Sequence[PartitionField]) -> WarmFacts:
         """Count and sum a window in ClickHouse; see :func:`.facts.measure_window`."""

@@ -100,3 +100,27 @@ class Gated(Pair):
         column = "arrived"
         bounds = [f"fromUnixTimestamp64Micro({bound}, 'UTC')" for bound in (begin, end)]
         self.sql(f"DELETE FROM {{t}} WHERE {column} >= {bounds[0]} AND {column} < {bounds[1]}")
+
+
+@dataclass
+class Sourced(Gated):
+    """A warm table of any columns, or a view of it, with the gate: by default ``n``, ``s`` and ``arrived``, a row an hour."""
+
+    columns: str = "n Int64, s String, arrived DateTime64(6, 'UTC')"
+    order: str = "PARTITION BY toDate(arrived, 'UTC') ORDER BY arrived"
+
+    def __post_init__(self) -> None:
+        self.sql(f"CREATE TABLE {{t}} ({self.columns}) ENGINE = MergeTree {self.order}")
+
+    def view(self, select: str, name: str = "view") -> None:
+        """Make a view of the table the source; the table below it is its identity."""
+        self.sql(f"CREATE VIEW {{t}}_{name} AS {select}")
+        self.entry |= {"source": f"test.{self.name}_{name}", "identity": f"test.{self.name}"}
+
+    def add(
+        self, *days: int, rows: int = 24, names: str = "n, s, arrived", values: str = "number, toString(number)"
+    ) -> None:
+        """Insert an hour a row for each of some days ago."""
+        for number in days:
+            at = f"fromUnixTimestamp64Micro({ago(number)} + number * {HOUR}, 'UTC')"
+            self.sql(f"INSERT INTO {{t}} ({names}) SELECT {values}, {at} FROM numbers({rows})")

@@ -350,7 +350,7 @@ def half_dropped(make, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(WarmPartitions, "drop", drop_two)
-        patched.setattr("airflow_provider_k2.retention.gate.DROP_TRIES", 1)
+        patched.setattr("airflow_provider_k2.retention.drop.DROP_TRIES", 1)
         (kept,) = pair.gate().kept
     assert "the server was killed" in kept.why
     assert pair.warm_rows() == 6
@@ -455,7 +455,7 @@ def test_a_drop_of_which_nobody_knows_the_outcome_keeps_its_record(make, monkeyp
         raise EngineError("the connection broke off")
 
     monkeypatch.setattr(WarmPartitions, "drop", unknown)
-    monkeypatch.setattr("airflow_provider_k2.retention.gate.DROP_TRIES", 1)
+    monkeypatch.setattr("airflow_provider_k2.retention.drop.DROP_TRIES", 1)
     assert "the connection broke off" in pair.gate().kept[0].why
     assert len(pair.events(RETENTION_ACTION)) == 1
     assert pair.events(ANNULLED_ACTION) == []
