@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 EXCHANGES = ("binance", "kraken")
 
 _GZIP = b"\x1f\x8b"
-_MILLISECONDS = re.compile(r'("(?P<name>[TE])"\s*:\s*)(?P<time>\d{12,14})(?!\d)')
+# Milliseconds, or microseconds (`timeUnit=MICROSECOND`): 13 and 16 digits from 2001 to 2286, so the length tells which.
+_BINANCE_TIME = re.compile(r'("(?P<name>[TE])"\s*:\s*)(?P<time>\d{16}|\d{12,14})(?!\d)')
+_MICROS_DIGITS = 16
 # The third of [price, volume, time, side, ...], and the predecessor's flattened `timestamp`, seconds with a fraction.
 _SECONDS = re.compile(
     r'(?P<time>\b\d{9,11}\.\d{1,6})(?="?\s*,\s*"[bs]")|(?<="timestamp":)(?P<flat>\s*"?)(?P<flat_time>\d{9,11}\.\d{1,6})\b'
@@ -103,7 +105,8 @@ def trade_times(message: str, exchange: str) -> list[int]:
     :returns: microseconds since 1970, UTC; empty when there is none.
     """
     if exchange == "binance":
-        return [int(match["time"]) * 1000 for match in _MILLISECONDS.finditer(message) if match["name"] == "T"]
+        found = (match["time"] for match in _BINANCE_TIME.finditer(message) if match["name"] == "T")
+        return [int(time) * _micros_in_unit(time) for time in found]
     seconds = [_seconds_to_micros(match["time"] or match["flat_time"]) for match in _SECONDS.finditer(message)]
     return seconds + [_rfc3339_to_micros(match["time"]) for match in _RFC3339.finditer(message)]
 
@@ -113,11 +116,13 @@ def shift_message(message: str, exchange: str, delta: int) -> str:
 
     :param message: raw message of any form.
     :param exchange: ``binance`` or ``kraken``.
-    :param delta: microseconds to add; a multiple of 1,000, because Binance's times are milliseconds.
+    :param delta: microseconds to add; a multiple of 1,000, because most of Binance's times are milliseconds.
     :returns: the message, unchanged but for its times.
     """
     if exchange == "binance":
-        return _MILLISECONDS.sub(lambda match: f"{match[1]}{int(match['time']) + delta // 1000}", message)
+        return _BINANCE_TIME.sub(
+            lambda match: f"{match[1]}{int(match['time']) + delta // _micros_in_unit(match['time'])}", message
+        )
     message = _SECONDS.sub(lambda match: _shift_seconds(match, delta), message)
     message = _RFC3339.sub(lambda match: match["lead"] + _shift_rfc3339(match["time"], delta), message)
     return _FLAT_INGESTION.sub(lambda match: f"{match['lead']}{int(match['time']) + delta}", message)
@@ -141,6 +146,11 @@ def find_shift(messages: Iterable[str], exchange: str, last: int) -> int:
     if latest is None:
         raise ValueError(f"no {exchange} trade with a time was found, nothing was shifted; is --exchange right?")
     return (last - latest) // 1000 * 1000
+
+
+def _micros_in_unit(time: str) -> int:
+    """Microseconds that the last digit of one of Binance's times stands for."""
+    return 1 if len(time) == _MICROS_DIGITS else 1000
 
 
 def _seconds_to_micros(text: str) -> int:

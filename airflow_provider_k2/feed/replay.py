@@ -32,6 +32,7 @@ FROM
     SELECT kafka_partition, kafka_offset FROM k2.raw_trades_{0}
     UNION ALL SELECT kafka_partition, kafka_offset FROM k2.bronze_trades_{0}
     UNION ALL SELECT kafka_partition, kafka_offset FROM k2.dead_letter_trades WHERE exchange = '{0}'
+    UNION ALL SELECT kafka_partition, kafka_offset FROM k2.deliveries WHERE kafka_topic = 'market.crypto.trades.{0}.raw'
 )
 GROUP BY kafka_partition
 """
