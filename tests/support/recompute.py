@@ -29,6 +29,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,20}([.][0-9]{1,20})?([eE][+-]?[0-9]{1,2})?")
 _SHORT = re.compile(r"[0-9]{1,10}([.][0-9]{1,8}0*)?")
 _NAME = r"[^\x00-/:-@\[-`{-\x7f]+"
 
+
 class BadTradeError(Exception):
     """A trade that belongs into the dead letters."""
 
@@ -330,7 +331,9 @@ def _canonical(exchange: str, symbol: str) -> tuple[str, str, tuple[str, ...]]:
         match = re.fullmatch(f"({_NAME}(?:[.][A-Z])?)/({_NAME})", text)
         pair = (match[1], match[2]) if match else None
     elif pair is None:
-        ways = [(text.removesuffix(q), q) for q, a in assets.items() if a.role != "base" and text.endswith(q) and text != q]
+        ways = [
+            (text.removesuffix(q), q) for q, a in assets.items() if a.role != "base" and text.endswith(q) and text != q
+        ]
         known = [way for way in ways if way[0] in assets]
         if len(known) == 1:
             pair = known[0]
