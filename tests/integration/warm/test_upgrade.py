@@ -12,7 +12,9 @@ from airflow_provider_k2.resources import sql_dir
 from tests.integration.warm.support import check_everything, generated, rows, send
 from tests.support.recompute import INTERVALS
 
-COLUMNS = "SELECT table, name, type, default_expression FROM system.columns WHERE database = 'k2' ORDER BY table, position"
+COLUMNS = (
+    "SELECT table, name, type, default_expression FROM system.columns WHERE database = 'k2' ORDER BY table, position"
+)
 PASSING = "SELECT name FROM system.tables WHERE database = 'k2' AND engine IN ('MaterializedView', 'Null')"
 
 
