@@ -7,10 +7,10 @@ CREATE TABLE IF NOT EXISTS k2.deliveries
     kafka_topic     LowCardinality(String),
     kafka_partition Int32,
     kafka_offset    Int64 CODEC(Delta, ZSTD(1)),
-    fingerprint     UInt64,                                     -- of the message and the broker's timestamp
+    fingerprint     UInt64,                                     -- of topic, partition, the broker's timestamp and the message
     inserted_at     DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)), -- when the insert began, the same for all of its blocks
     arrived_at      DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)), -- of the block: ingestion_timestamp in bronze and silver
-    message         String CODEC(LZ4) TTL toDateTime(arrived_at, 'UTC') + INTERVAL 10 MINUTE -- it only passes through
+    message         String CODEC(LZ4) TTL toDateTime(arrived_at, 'UTC') + INTERVAL 1 SECOND -- it only passes through
 )
 ENGINE = MergeTree
 PARTITION BY toMonday(arrived_at, 'UTC')
