@@ -149,11 +149,13 @@ class _Run:
         agreed = agree(
             self.table, self.cold.metadata, stored, self.identities, self.ledger, latest, self.log, self.is_time
         )
-        last = self.state().last
+        state = self.state()
+        last = state.last
         if last is not None and last.token >= self.lease.lease.token:
             self.lease.lease = self.ledger.ensure_token(self.lease.lease, last.token)
         failpoint("after_agree")
-        self.warm.known_to = agreed
+        # A backfill may have been ahead of the watermark: what it has replaced must not be offered again.
+        self.warm.known_to = max(agreed, state.high_water)
         whole = self._whole(agreed, horizon)
         self.report.lower, self.report.upper = whole.lower, whole.upper
         if whole.is_empty:
