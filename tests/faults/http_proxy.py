@@ -115,6 +115,7 @@ class HttpProxy:
                 return Answer(said.status, b"", headers)
             return Answer(said.status, said.read(), headers)
         except OSError:
+            self.strikes.append("the server did not answer")
             return Answer(502)
         finally:
             upstream.close()
@@ -281,22 +282,11 @@ def drop_a_row(body: bytes) -> bytes | None:
 
 
 def cut_arrow_stream(body: bytes) -> bytes | None:
-    """Cut a stream of Arrow messages at the end of one: only the rows of the last batch are gone."""
-    at, ends = 0, []
-    while at + 8 <= len(body):
-        size = int.from_bytes(body[at + 4 : at + 8], "little")
-        if body[at : at + 4] != b"\xff\xff\xff\xff" or not size:
-            break
-        at += 8 + size + _body_length(body[at + 8 : at + 8 + size])
-        ends.append(at)
-    # The first message is the schema.
-    return body[: ends[-2]] if len(ends) > 1 else None
+    """Cut a stream of Arrow messages at the end of one: the rows of the last batch are gone, and the end mark."""
+    import pyarrow as pa
 
-
-def _body_length(message: bytes) -> int:
-    """Field 3 (bodyLength) of the flatbuffer ``Message``."""
-    table = int.from_bytes(message[:4], "little")
-    vtable = table - int.from_bytes(message[table : table + 4], "little", signed=True)
-    # Fields: version, header_type, header, bodyLength.
-    entry = int.from_bytes(message[vtable + 10 : vtable + 12], "little")
-    return int.from_bytes(message[table + entry : table + entry + 8], "little") if entry else 0
+    reader = pa.ipc.open_stream(body)
+    batches = list(reader)
+    if not batches:
+        return None
+    return b"".join(message.serialize().to_pybytes() for message in (reader.schema, *batches[:-1]))

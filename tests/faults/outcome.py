@@ -69,7 +69,8 @@ def strike(subject: Subject, case: Case) -> tuple[str, list[str], dict[str, obje
     """Put rows in and let a fault strike: why it did not, what was wrong at once, and the options of the next run."""
     subject.strikes.clear()
     subject.lane.forget()
-    subject.insert(subject.lane.random.randrange(40, 90))
+    if not case.quiet:
+        subject.insert(subject.lane.random.randrange(40, 90))
     try:
         options = case.fault(subject, case.step)
     except MissedError as error:
@@ -90,7 +91,7 @@ def run_case(subject: Subject, case: Case, *, until_wrong: bool = False) -> Outc
     if missed or (wrong and until_wrong):
         struck = tuple(subject.strikes)
         return Outcome(case, subject.mode, wrong=tuple(wrong), missed=missed, struck=struck)
-    if subject.lane.random.random() < 0.5:
+    if not case.quiet and subject.lane.random.random() < 0.5:
         subject.insert(subject.lane.random.randrange(1, 20))
     if not options:
         subject.expire_lease()
@@ -133,7 +134,9 @@ class Row:
     def text(self, *names: str) -> str:
         times = sorted(self.seconds) or [0.0]
         figures = (self.runs, self.struck, self.lost, self.duplicated, self.wrong)
-        return f"| {' | '.join(names)} | {' | '.join(map(str, figures))} | {times[len(times) // 2]:.1f}, {times[-1]:.1f} |"
+        return (
+            f"| {' | '.join(names)} | {' | '.join(map(str, figures))} | {times[len(times) // 2]:.1f}, {times[-1]:.1f} |"
+        )
 
 
 class Table:

@@ -160,7 +160,9 @@ class TcpProxy:
         if len(data) <= left:
             return None
         self._cut_after = None
-        self.strikes.append(f"an answer was cut after {link.answered + left} bytes, {len(data) - left} or more were lost")
+        self.strikes.append(
+            f"an answer was cut after {link.answered + left} bytes, {len(data) - left} or more were lost"
+        )
         return data[:left]
 
 

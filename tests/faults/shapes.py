@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -114,9 +114,7 @@ def is_date(kind: str) -> bool:
 
 
 def for_driver(kind: str, value: Any) -> Any:
-    """A value as clickhouse-driver wants it."""
-    if is_time(kind):
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
+    """A value as clickhouse-driver wants it, and Arrow takes it: a time may stay a number."""
     if is_date(kind):
         return date(1970, 1, 1) + timedelta(days=value)
     return list(value) if isinstance(value, tuple) else value

@@ -28,6 +28,7 @@ class Subject:
     :param mutations: guards that its runs do without.
     :ivar sent: every row that was ever put into the warm table: the cold tier has to hold them all.
     :ivar warm_now: those that the warm table still holds; None where the product may delete there.
+    :ivar excused: rows that need not be cold while the warm table holds them: a run may refuse to move them.
     :ivar foreign: rows that another program has put into the cold table.
     :ivar ledger_lost: the ledger has forgotten windows; it cannot be asked for all of them any more.
     :ivar spent: what was done to it cannot be undone: the next case takes another one.
@@ -54,6 +55,7 @@ class Subject:
         self.sent: list[Row] = []
         self.warm_now: Counter[Row] | None = Counter()
         self.foreign: Counter[Row] = Counter()
+        self.excused: Counter[Row] = Counter()
         self.durations: list[float] = []
         self.table: dict[str, Any] = {
             **shape.entry,
@@ -132,7 +134,7 @@ class Subject:
         return self.put(self.draw(count, late, duplicates))
 
     def put(self, rows: list[Row]) -> list[Row]:
-        """Put rows into the warm table, and keep them in mind."""
+        """Put rows into the warm table, and keep them in mind: the cold tier has to hold them."""
         self.lane.warm.insert(self.shape, self.source, rows)
         self.sent.extend(rows)
         if self.warm_now is not None:
@@ -208,9 +210,13 @@ class Subject:
         assert said["ok"], f"a run that nothing struck fails: {said['error']}: {said['message'][:300]}"
         return said
 
-    def command(self, *arguments: str, failpoints: str = "") -> Worker:
-        """Start a ``k2`` command about this table."""
-        job = {"tables": self.tables, "command": list(arguments), "failpoints": failpoints, "mutations": self.mutations}
+    def command(self, *arguments: str, failpoints: str = "", others: Sequence[dict[str, Any]] = ()) -> Worker:
+        """Start a ``k2`` command about this table.
+
+        :param others: further entries of the table list.
+        """
+        tables = {**self.tables, "tables": [self.table, *others]}
+        job = {"tables": tables, "command": list(arguments), "failpoints": failpoints, "mutations": self.mutations}
         return self.lane.start(job)
 
     def recover(self, seconds: float = 180, **options: Any) -> tuple[float, str]:
@@ -281,10 +287,12 @@ def holding(worker: Worker, name: str) -> Iterator[tuple[Worker, Callable[[], No
     :raises MissedError: when it never comes to it.
     """
     go = worker.folder / f"{name}.go"
-    reached = worker.until(lambda: (worker.folder / f"{name}.reached").exists(), 120)
+    reached = worker.until((worker.folder / f"{name}.reached").exists, 120)
     try:
         if not reached:
-            raise MissedError(f"the run ended, or hung, before it came to {name}: {worker.points[-3:]}; {worker.log[-300:]}")
+            raise MissedError(
+                f"the run ended, or hung, before it came to {name}: {worker.points[-3:]}; {worker.log[-300:]}"
+            )
         yield worker, go.touch
     finally:
         go.touch()

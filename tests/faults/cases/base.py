@@ -24,6 +24,8 @@ STEPS = (
     "before_record",
     "after_record",
 )
+HELD = ("after_write", "after_proof", "before_commit")
+"""Steps between the write of a window's files and their commit."""
 ONCE = ("after_lease", "after_agree")
 """Steps that a run passes once, however many windows it moves."""
 
@@ -36,7 +38,8 @@ class Case:
     :param shapes: shapes by name; a case that needs a table of its own has one.
     :param odd: it needs the second ClickHouse, whose clock and settings it chooses.
     :param fresh: it needs a table that no run has seen yet.
-    :param slow: it waits for time limits: a random case that strikes many tables leaves it out.
+    :param quiet: no rows come but those of the case itself.
+    :param window_rows: rows after which the table's backlog is cut; None for any.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Case:
     shapes: dict[str, Shape] | None = None
     odd: bool = False
     fresh: bool = False
+    quiet: bool = False
     window_rows: int | None = None
 
     def shape(self, mode: str) -> Shape:
@@ -54,7 +58,7 @@ class Case:
     @property
     def alone(self) -> bool:
         """Whether it takes a table of its own."""
-        return self.shapes is not None or self.odd or self.fresh or self.window_rows is not None
+        return self.shapes is not None or self.odd or self.fresh or self.quiet or self.window_rows is not None
 
 
 def next_run(subject: Subject, said: dict[str, Any]) -> dict[str, Any]:

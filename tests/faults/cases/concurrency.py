@@ -73,11 +73,14 @@ def zombie_with_ledger(subject: Subject, step: str) -> dict[str, Any]:
         copy = subject.lab.ledger.copy(subject.target)
         token = _falls_asleep(subject, sleeper, step)
         subject.insert(60)
-        subject.must_run()
+        # A backfill: it proves no other watermark, by which the zombie could be told as well.
+        subject.must_run(window=[1, subject.lane.warm.now()], kind="backfill")
         newest = subject.cold().commits()[0].token
         subject.lab.ledger.restore(subject.target, copy)
         lease = subject.lab.ledger.lease(subject.target)
-        subject.needs(lease and lease[0] and lease[1] == token < newest, "the restored ledger gave the zombie its lease back")
+        subject.needs(
+            lease and lease[0] and lease[1] == token < newest, "the restored ledger gave the zombie its lease back"
+        )
         before = subject.cold().head
         woken = _wakes(sleeper, go)
         rows = subject.compare()
@@ -90,7 +93,9 @@ def zombie_with_ledger(subject: Subject, step: str) -> dict[str, Any]:
 def two_at_once(subject: Subject, step: str) -> dict[str, Any]:
     """Two schedulers start the same table's run at once: one works while the other one asks."""
     runs = [subject.start("after_lease=hold", wait=30) for _ in range(2)]
-    both = runs[0].until(lambda: any(run.passed("after_lease") and _meets_lease(other) for run, other in _pairs(runs)), 60)
+    both = runs[0].until(
+        lambda: any(run.passed("after_lease") and _meets_lease(other) for run, other in _pairs(runs)), 60
+    )
     for run in runs:
         (run.folder / "after_lease.go").touch()
     said = [run.wait() for run in runs]
@@ -112,7 +117,9 @@ def two_same_task(subject: Subject, step: str) -> dict[str, Any]:
     with subject.held(step, holder="twin") as (worker, go):
         second = subject.start(holder="twin", wait=30)
         took = second.until(lambda: second.passed("after_lease"))
-        subject.needs(took and not worker.done.is_set(), "the second one took the lease over while the first one worked")
+        subject.needs(
+            took and not worker.done.is_set(), "the second one took the lease over while the first one worked"
+        )
         time.sleep(subject.lane.random.random() * 0.4)
         go()
         worker.wait()
@@ -134,7 +141,9 @@ def again(subject: Subject, step: str) -> dict[str, Any]:
     """Duplicate run: a range that is cold already is asked for again, cut differently."""
     subject.must_run()
     # Windows with rows: a range of none would show nothing.
-    bounds = [(window.lower, window.upper) for window in subject.windows() if window.state == "committed" and window.rows]
+    bounds = [
+        (window.lower, window.upper) for window in subject.windows() if window.state == "committed" and window.rows
+    ]
     # The hull of two of them: the second's upper bound to the first's lower bound may hold no rows.
     some = [subject.lane.random.choice(bounds) for _ in range(2)]
     lower, upper = min(low for low, _ in some), max(high for _, high in some)

@@ -115,7 +115,9 @@ def sleep_at_a_moment(subject: Subject, step: str) -> dict[str, Any]:
         assert not problem, f"while another run stood still {where}: {problem}"
         rows = subject.compare()
         assert rows == (0, 0), f"after the second run, rows lost and duplicated: {rows}"
-        subject.needs(worker.state == "T", f"the run stood still after {seconds:.2f} s, {where}, while another one worked")
+        subject.needs(
+            worker.state == "T", f"the run stood still after {seconds:.2f} s, {where}, while another one worked"
+        )
     finally:
         worker.signal(signal.SIGCONT)
         worker.wait()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.faults.cases import cold_tier, concurrency, crashes, ledger, network, retention, warm_tier
-from tests.faults.cases.base import STEPS, Case, Fault
+from tests.faults.cases import cold_tier, concurrency, crashes, ledger, meanwhile, network, retention, warm_tier
+from tests.faults.cases.base import HELD, STEPS, Case, Fault
 from tests.faults.http_proxy import drop_a_row, flip_a_byte
 from tests.faults.lab import SERVICES
 from tests.faults.subject import Subject
@@ -103,6 +103,27 @@ def _tiers() -> list[Case]:
     ]
 
 
+def _layouts() -> list[Case]:
+    """Somebody changes the cold table's layout while a window of it is under way."""
+    changes = {
+        "one more partition field": meanwhile.layout_changed(meanwhile.one_more_field),
+        "no partition field": meanwhile.layout_changed(meanwhile.fewer_fields),
+        "another column": meanwhile.layout_changed(meanwhile.new_column, exclude=["remark"]),
+        "another name": meanwhile.layout_changed(meanwhile.other_name, meanwhile.name_again),
+        "another sort order": meanwhile.layout_changed(meanwhile.new_order),
+    }
+    cases = [
+        Case(f"layout changed before the commit: {name}", step, fault, ("append",), fresh=True)
+        for name, fault in changes.items()
+        for step in HELD
+    ]
+    month = meanwhile.layout_changed(meanwhile.month_for_day)
+    return [
+        *cases,
+        Case("layout changed before the commit: month for day", "before_commit", month, ("append",), fresh=True),
+    ]
+
+
 def _gate() -> list[Case]:
     shapes = {"append": retention.OLD}
     return [
@@ -119,7 +140,7 @@ def _gate() -> list[Case]:
 
 def matrix() -> list[Case]:
     """Every fault at every step where it can strike."""
-    parts = (_crashes, _answers, _networks, _restarts, _concurrent, _ledger, _tiers, _gate)
+    parts = (_crashes, _answers, _networks, _restarts, _concurrent, _ledger, _tiers, _layouts, _gate)
     return [case for part in parts for case in part()]
 
 

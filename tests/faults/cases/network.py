@@ -51,7 +51,9 @@ def lost_then_away(subject: Subject, step: str) -> dict[str, Any]:
     catalog.heal()
     said = worker.wait()
     landed = bool(subject.lane.answers.strikes)
-    subject.needs(landed and catalog.strikes, "a commit landed, its answer was lost, and the catalog took no connection")
+    subject.needs(
+        landed and catalog.strikes, "a commit landed, its answer was lost, and the catalog took no connection"
+    )
     assert said["ok"], f"the run does not find its own commit: {said['error']}: {said['message'][:300]}"
     return next_run(subject, said)
 

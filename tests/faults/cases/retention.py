@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.faults.processes import Worker
-from tests.faults.shapes import APPEND, DAY, Draw, Row, Shape
+from tests.faults.shapes import APPEND, DAY, Draw, Row
 from tests.faults.subject import MissedError, Subject, holding
 
 OLD_DAYS = 10

@@ -44,7 +44,9 @@ def warm_deleted(subject: Subject, step: str) -> dict[str, Any]:
     subject.needs(deleted, f"{deleted} warm rows were deleted")
     said = subject.run(window=[1, subject.lane.warm.now()], kind="backfill")
     assert subject.compare() == (0, 0), "cold rows were replaced by fewer warm ones"
-    assert said.get("error") == "ReplacedByLessError", f"a backfill of a range that has lost rows is not refused: {said}"
+    assert said.get("error") == "ReplacedByLessError", (
+        f"a backfill of a range that has lost rows is not refused: {said}"
+    )
     return {"holder": f"holder-{subject.runs}"}
 
 

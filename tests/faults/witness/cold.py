@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -40,6 +41,7 @@ class Commit:
     rows: int
     watermark: int | None
     token: int
+    target_uuid: str
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,18 @@ class LiveFile:
     rows: int
     lower: dict[int, bytes]
     upper: dict[int, bytes]
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Say of a cold tier that cannot be read that it is wrong.
+
+    :raises AssertionError: when something is missing or damaged.
+    """
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise AssertionError(f"{what} cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
 
 
 class Store:
@@ -144,9 +158,13 @@ class ColdTable:
         found: list[LiveFile] = []
         if self.head is None:
             return found
-        for manifest in read_manifest_list(self._io.new_input(self.snapshots[self.head]["manifest-list"])):
+        with readable("the newest snapshot"):
+            manifests = list(read_manifest_list(self._io.new_input(self.snapshots[self.head]["manifest-list"])))
+        for manifest in manifests:
             assert manifest.content == ManifestContent.DATA, "the cold table has delete files"
-            for entry in manifest.fetch_manifest_entry(self._io, discard_deleted=True):
+            with readable("a manifest"):
+                entries = manifest.fetch_manifest_entry(self._io, discard_deleted=True)
+            for entry in entries:
                 file = entry.data_file
                 partition = tuple(file.partition[place] for place in range(len(file.partition)))
                 found.append(
@@ -194,11 +212,11 @@ class ColdTable:
 
     def read(self, file: LiveFile) -> dict[int, list[Any]]:
         """Plain values of a file's columns, by field id: the file's own ids, or those that the name mapping gives."""
-        with self.store.files.open_input_file(file.path.removeprefix("s3://")) as stream:
+        path = file.path.removeprefix("s3://")
+        with readable(path), self.store.files.open_input_file(path) as stream:
             table = pq.read_table(stream)
         mapping = json.loads(self.metadata.get("properties", {}).get(NAME_MAPPING, "[]"))
         named = {name: one["field-id"] for one in mapping for name in one["names"]}
-        named = named or {field["name"]: field["id"] for field in self.schema()}
         columns: dict[int, list[Any]] = {}
         for column in table.schema:
             own = (column.metadata or {}).get(b"PARQUET:field_id")
@@ -209,12 +227,15 @@ class ColdTable:
 
     def rows(self, shape: Shape) -> Counter[Row]:
         """Every row of every file of the current snapshot."""
-        ids = {field["name"]: field["id"] for field in self.schema()}
+        ids: dict[str, int] = {}
+        for number in sorted(int(one["schema-id"]) for one in self.metadata["schemas"]):
+            # A column is what its first name says, whoever has renamed it since.
+            ids = {**{field["name"]: field["id"] for field in self.schema(number)}, **ids}
         found: Counter[Row] = Counter()
         for file in self.live:
             columns = self.read(file)
             empty = [None] * len(next(iter(columns.values()), []))
-            found.update(zip(*(columns.get(ids[name], empty) for name in shape.cold_names), strict=True))
+            found.update(zip(*(columns.get(ids.get(name, 0), empty) for name in shape.cold_names), strict=True))
         return found
 
 
@@ -233,6 +254,7 @@ def _commit(snapshot: dict[str, Any]) -> Commit | None:
         int(said["k2.rows"]),
         None if mark in (None, "", "None", "0") else int(mark),
         int(said["k2.token"]),
+        said["k2.target-uuid"],
     )
 
 

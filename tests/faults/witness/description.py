@@ -83,7 +83,9 @@ def _decoded(kind: str, bound: bytes | None) -> Any:
 def _comparable(value: Any) -> Any:
     """A partition value as plain as those of the rows."""
     if isinstance(value, datetime):
-        return int((value.replace(tzinfo=value.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
+        return int(
+            (value.replace(tzinfo=value.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1)
+        )
     if hasattr(value, "toordinal"):
         return value.toordinal() - datetime(1970, 1, 1, tzinfo=UTC).toordinal()
     return value

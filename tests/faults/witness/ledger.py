@@ -76,8 +76,7 @@ class Ledger:
         """What it holds of a table, as JSON."""
         return {
             table: [
-                row
-                for (row,) in self.sql(f"SELECT row_to_json(t)::text FROM k2.{table} t WHERE target = %s", [target])
+                row for (row,) in self.sql(f"SELECT row_to_json(t)::text FROM k2.{table} t WHERE target = %s", [target])
             ]
             for table in TABLES
         }
@@ -91,4 +90,6 @@ class Ledger:
         self.empty(target)
         for table, rows in copy.items():
             for row in rows:
-                self.sql(f"INSERT INTO k2.{table} SELECT * FROM json_populate_record(NULL::k2.{table}, %s::json)", [row])
+                self.sql(
+                    f"INSERT INTO k2.{table} SELECT * FROM json_populate_record(NULL::k2.{table}, %s::json)", [row]
+                )
