@@ -11,17 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-MODEL = "tests/faults/test_protocol_model.py"
-"""What shows a guard that the local system's catalog hides."""
-
 
 @dataclass(frozen=True)
 class Mutation:
     """One guard, and what shows that it is gone.
 
     :param take_out: takes it out of this process.
-    :param case: name of the case of the matrix that must fail without it, or a test of the model check.
-    :param step: the case's step; empty for the model check.
+    :param case: name of the case of the matrix that must fail without it.
+    :param step: the case's step.
     :param mode: of the table that is struck.
     """
 
@@ -29,10 +26,6 @@ class Mutation:
     case: str
     step: str
     mode: str = "append"
-
-    @property
-    def in_model(self) -> bool:
-        return not self.step
 
 
 def patch(owner: Any, name: str, value: Any) -> None:
@@ -189,15 +182,13 @@ def no_proof() -> None:
 
 MUTATIONS: dict[str, Mutation] = {
     "no-parent-assertion": Mutation(
-        without_requirement("AssertRefSnapshotId"), f"{MODEL}: a foreign append before the commit", ""
+        without_requirement("AssertRefSnapshotId"), "foreign append in a table's first run", "before_commit"
     ),
     "no-table-uuid": Mutation(
         without_requirement("AssertTableUUID"), "target created anew in its first run", "before_commit"
     ),
     "no-lease-check": Mutation(no_lease_check, "zombie before its successor commits", "after_proof"),
-    "no-token-check": Mutation(
-        no_token_check, "zombie to whom a restored ledger gives its lease", "after_proof", "upsert"
-    ),
+    "no-token-check": Mutation(no_token_check, "zombie to whom a restored ledger gives its lease", "after_proof"),
     "no-ledger-lease": Mutation(no_ledger_lease, "zombie after its lease was taken", "before_record"),
     "no-gate-lease": Mutation(no_gate_lease, "gate: its lease is taken before the drop", "before_drop_check"),
     "append-always": Mutation(append_always, "duplicate run: backfill of a cold range", "all"),

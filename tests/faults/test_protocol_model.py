@@ -23,7 +23,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 
@@ -40,7 +39,6 @@ from airflow_provider_k2.tables.model import TableConfig
 from airflow_provider_k2.tables.reader import parse_tables
 from airflow_provider_k2.warm.source import WarmFacts, WarmPart, WarmTable
 from airflow_provider_k2.windows import Window
-from tests.faults.mutations import MUTATIONS
 
 STEPS = (
     "after_lease",
@@ -474,28 +472,6 @@ def _unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("machine", [ProtocolMachine, UpsertMachine], ids=["append", "upsert"])
 def test_every_row_is_cold_exactly_once(machine: type[ProtocolMachine]) -> None:
     run_state_machine_as_test(machine, settings=_settings(12, 12))
-
-
-def test_a_foreign_append_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the guards, the one that SeaweedFS's catalog hides: it refuses such a commit by its sequence number."""
-    _foreign_append().teardown()
-    monkeypatch.setattr(SqlCatalog, "commit_table", SqlCatalog.commit_table)
-    monkeypatch.setattr(RestCatalog, "commit_table", RestCatalog.commit_table)
-    MUTATIONS["no-parent-assertion"].take_out()
-    machine = _foreign_append()
-    with pytest.raises(AssertionError, match="lost Counter"):
-        machine.teardown()
-
-
-def _foreign_append() -> ProtocolMachine:
-    machine = ProtocolMachine()
-    machine.begin()
-    machine.rows = [(1, 1, 1)]
-    machine.now = 2
-    machine.next_run()
-    machine.rows.append((2, 2, 2))
-    machine.somebody_else_appends("before_commit")
-    return machine
 
 
 @pytest.mark.slow

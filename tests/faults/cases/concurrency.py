@@ -152,6 +152,8 @@ def again(subject: Subject, step: str) -> dict[str, Any]:
     said = subject.run(window=[lower, upper], kind="backfill")
     assert said["ok"], said
     subject.needs(inside and (said["rows"] or subject.shape.is_upsert), "a range of cold rows was moved again")
+    rows = subject.compare()
+    assert rows == (0, 0), f"after a range was done again, rows lost and duplicated: {rows}"
     return {}
 
 

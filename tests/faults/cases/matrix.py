@@ -91,6 +91,7 @@ def _tiers() -> list[Case]:
         *_at("Iceberg rolled back", cold_tier.rolled_back, "between runs"),
         *_at("foreign append", cold_tier.foreign_append, "after_agree", "before_commit", "after_commit"),
         *_at("compaction by another writer", cold_tier.compaction, "after_agree", "before_commit"),
+        Case("foreign append in a table's first run", "before_commit", cold_tier.foreign_append, fresh=True),
         Case("target created anew in its first run", "before_commit", cold_tier.target_recreated_meanwhile, fresh=True),
         *_at("another pipeline in the same table", cold_tier.other_pipeline, "between runs", modes=("append",)),
         *_at("late data", warm_tier.late_rows, "between runs"),
