@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.clickhouse_sql import cursor_condition, cursor_expression, is_time_type, quote_qualified
 from airflow_provider_k2.exceptions import EngineError, K2Error, LeaseLostError, RetentionError, TableListError
+from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
 from airflow_provider_k2.ledger.leases import hold_lease
 from airflow_provider_k2.ledger.marks import (
@@ -377,10 +378,12 @@ class _Run:
                 self._dropped(unit, rows)
                 return True
             before += rows
+            failpoint("before_drop_check")
             self._check_lease()
             # Written down first: a deletion that nobody knows of would look like a loss.
             reason = f"partition {unit.label}: {proof.warm:,} rows, proven by {self.run_id}"
             self._note(RETENTION_ACTION, proven.lower, proven.upper, reason)
+            failpoint("before_drop")
             try:
                 self.warm.drop(parts)
             except EngineError as error:
