@@ -7,7 +7,9 @@ A mutation patches the code in a worker's process. To add one: a function that t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,12 +115,64 @@ def append_always() -> None:
 
 def trust_the_ledger() -> None:
     """Take the ledger's watermark as it is, without asking the cold tier."""
+    from airflow_provider_k2.ledger.agreement import Agreement
     from airflow_provider_k2.offload import run as offload
 
-    def agree(table: Any, metadata: Any, stored: Any, *_: Any) -> int:
-        return table.start if stored is None else stored.watermark
+    def decide(table: Any, state: Any, stored: Any, *_: Any) -> Agreement:
+        return Agreement(table.start if stored is None else stored.watermark, None)
 
-    patch(offload, "agree", agree)
+    patch(offload, "decide", decide)
+
+
+def jump_over_rollbacks() -> None:
+    """Commit onto whatever the cold table proves by now, not only onto what the run has agreed on."""
+    from airflow_provider_k2.commit import attempt
+
+    patch(attempt, "_refuse_changed", lambda job, state: None)
+
+
+def no_layout_check() -> None:
+    """Commit files to a table whose layout is another one by now."""
+    from airflow_provider_k2.commit.job import TableLayout
+
+    patch(TableLayout, "of", classmethod(lambda cls, metadata: cls(0, 0, 0)))
+
+
+def no_foreign_refusal() -> None:
+    """Begin in a table that others have filled."""
+    from airflow_provider_k2.offload import prepare
+
+    patch(prepare, "_refuse_foreign", lambda table, cold: None)
+
+
+def tokens_repeat() -> None:
+    """Count fencing tokens from 1 on, in every ledger anew."""
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
+
+    real = WatermarkHook.transaction
+
+    @contextmanager
+    def transaction(self: Any) -> Iterator[Any]:
+        with real(self) as cursor:
+            yield _Counting(cursor)
+
+    patch(WatermarkHook, "transaction", transaction)
+
+
+class _Counting:
+    """A cursor that makes the tokens of a ledger that only counts."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def execute(self, sql: str, *parameters: Any) -> Any:
+        if "INSERT INTO k2.leases" in sql:
+            sql, made = re.subn(r"\(extract\(epoch.*?::bigint \* 1024\s+\+ floor\(random\(\) \* 1024\)::bigint", "1", sql, flags=re.S)
+            assert made, "tokens are made in another way by now"
+        return self._cursor.execute(sql, *parameters)
 
 
 def no_look_up() -> None:
@@ -137,25 +191,25 @@ def no_second_look() -> None:
 
 def replace_by_less() -> None:
     """Replace whatever the cold tier holds by whatever the warm tier has left."""
-    from airflow_provider_k2.engines import direct
+    from airflow_provider_k2.commit import files
     from airflow_provider_k2.offload import run as offload
 
-    for module in (offload, direct):
-        patch(module, "refuse_less", lambda job, held: None)
+    for module in (offload, files):
+        patch(module, "keep_unreplaced", lambda job, unreplaced: False)
 
 
 def replace_by_smaller() -> None:
     """Let a row replace one that has more of the column that grows."""
-    from airflow_provider_k2.engines import direct
+    from airflow_provider_k2.commit import files
 
-    patch(direct, "refuse_shrunk", lambda job, shrunk: None)
+    patch(files, "refuse_shrunk", lambda job, shrunk: None)
 
 
 def no_identity() -> None:
     """Do not notice that source or target is another one."""
     from airflow_provider_k2.ledger import agreement
 
-    patch(agreement, "_check_identity", lambda *_: None)
+    patch(agreement, "check_identity", lambda *_: None)
 
 
 def no_other_source() -> None:
@@ -197,6 +251,14 @@ MUTATIONS: dict[str, Mutation] = {
     "no-second-look": Mutation(no_second_look, "commit answered twice", "commit"),
     "replace-by-less": Mutation(replace_by_less, "warm rows deleted, then a backfill", "between runs"),
     "replace-by-smaller": Mutation(replace_by_smaller, "a key with less of what grows", "between runs", "upsert"),
+    "no-foreign-refusal": Mutation(
+        no_foreign_refusal, "first run into a table with rows of others", "between runs"
+    ),
+    "jump-over-rollbacks": Mutation(jump_over_rollbacks, "Iceberg rolled back during a run", "before_commit"),
+    "no-layout-check": Mutation(
+        no_layout_check, "layout changed before the commit: month for day", "after_proof"
+    ),
+    "tokens-repeat": Mutation(tokens_repeat, "ledger lost while a try stands still", "after_proof", "upsert"),
     "no-identity": Mutation(no_identity, "source dropped and created again", "between runs"),
     "no-other-source": Mutation(no_other_source, "another pipeline in the same table", "between runs"),
     "no-proof": Mutation(no_proof, "a row of ClickHouse's answer is missing", "in the stream"),

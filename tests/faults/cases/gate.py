@@ -130,6 +130,8 @@ def sees_half(subject: Subject, step: str) -> dict[str, Any]:
     hidden = sum(subject.warm_rows("id % 2 = 1").values())
     _gate(subject)
     subject.needs(hidden, f"{hidden} rows were hidden from the user")
+    # A person takes the filter away; what was hidden is below the watermark by then, and a repair's business.
+    odd.be_normal()
     subject.excused.update(subject.sent)
     return {}
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tests.faults.cases.base import Fault
 from tests.faults.cases.cold_tier import roll_back
+from tests.faults.shapes import UPSERT
 from tests.faults.subject import Subject
 
 Change = Callable[[Any], None]
@@ -96,6 +98,10 @@ def name_again(table: Any) -> None:
         update.rename_column("cost", "price")
 
 
+FREE = replace(UPSERT, entry={name: value for name, value in UPSERT.entry.items() if name != "grows"})
+"""Candles whose newer rows may have less: nothing but the order of commits keeps the older ones out."""
+
+
 def ledger_lost_meanwhile(subject: Subject, step: str) -> dict[str, Any]:
     """The ledger is lost while a try stands still; the next try of the same task gets the token that the first one has."""
     first = subject.draw(40, 0, 0)
@@ -107,7 +113,8 @@ def ledger_lost_meanwhile(subject: Subject, step: str) -> dict[str, Any]:
         # Newer rows of the same keys: the older ones must not come back over them.
         cursor = subject.lane.warm.now()
         subject.put([(*row[:2], row[2], 10**6 + row[3], cursor) for row in first])
-        with subject.held("after_record@2", holder="task") as (_, follow):
+        subject.table["window_rows"] = 100_000
+        with subject.held("after_record", holder="task") as (_, follow):
             lease = subject.lab.ledger.lease(subject.target)
             newest = subject.cold().commits()[0].token
             subject.needs(

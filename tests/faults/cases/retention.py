@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.faults.processes import Worker
 from tests.faults.shapes import APPEND, DAY, Draw, Row
-from tests.faults.subject import MissedError, Subject, holding
+from tests.faults.subject import Subject, holding
 
 OLD_DAYS = 10
 
@@ -71,28 +71,4 @@ def gate_killed(subject: Subject, step: str) -> dict[str, Any]:
     said = subject.command("retention", subject.name).wait()
     assert said["ok"], f"the next run of the gate fails: {said}"
     assert dropped(subject), "the next run of the gate drops nothing"
-    return {}
-
-
-def gate_meets_foreign_delete(subject: Subject, step: str) -> dict[str, Any]:
-    """Another program deletes cold rows between the gate's proof and its drop: they would be in neither tier."""
-    subject.must_run()
-    let_drop(subject)
-    with holding(gate_at(subject, step), step) as (gate, go):
-        before = sum(subject.cold_rows().values())
-        subject.lab.store.catalog.load_table(subject.target).delete("id <= 6")
-        deleted = before - sum(subject.cold_rows().values())
-        subject.needs(deleted, f"{deleted} cold rows were deleted between proof and drop")
-        go()
-        gate.wait()
-    # The deleted ones are another's will as long as they are warm: the next run of a repair finds them.
-    return _repair_what_is_warm(subject)
-
-
-def _repair_what_is_warm(subject: Subject) -> dict[str, Any]:
-    if not sum(subject.warm_rows().values()):
-        return {}
-    said = subject.command("verify", subject.name, "--repair").wait()
-    if said.get("code") not in (0, 1):
-        raise MissedError(f"`k2 verify --repair` fails: {said}")
     return {}
