@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.faults.cases.base import Case
 from tests.faults.cases.matrix import matrix, random_case, spark_matrix, spark_matrix_alone
-from tests.faults.cases.pending import PENDING
+from tests.faults.cases.points import PENDING
 from tests.faults.lab import Lab, Lane, laboratory
 from tests.faults.mutants import mutate
 from tests.faults.outcome import Outcome, Table, ready_subject, run_case

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.faults.cases.pending import PENDING
+from tests.faults.cases.matrix import matrix
+from tests.faults.cases.points import CASES, PENDING
 from tests.faults.http_proxy import Ask, _moves_main, cut_arrow_stream, drop_a_row, flip_a_byte
 from tests.faults.odd_clickhouse import at_its_time
 from tests.faults.proxy import GOOD_BYE, TcpProxy
@@ -208,7 +209,8 @@ def test_a_statement_sees_another_clock() -> None:
     assert at_its_time("SELECT now()", 0) == "SELECT now()"
 
 
-def test_pending_cases_are_told_apart() -> None:
-    names = [(pending.case.name, pending.case.step, pending.case.modes) for pending in PENDING]
-    assert len(set(names)) == len(names)
-    assert {pending.point for pending in PENDING} <= set(range(1, 14))
+def test_every_point_has_cases_and_none_is_in_the_matrix_twice() -> None:
+    assert {one.point for one in CASES} == set(range(1, 14))
+    names = [(case.name, case.step, case.modes) for case in [*matrix(), *(one.case for one in PENDING)]]
+    moments = [name for name in names if name[1] == "any moment"]
+    assert len(set(names)) == len(names) - len(moments) + len(set(moments))

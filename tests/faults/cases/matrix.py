@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.cases import cold_tier, concurrency, crashes, ledger, meanwhile, network, retention, warm_tier
+from tests.faults.cases import cold_tier, concurrency, crashes, ledger, meanwhile, network, points, retention, warm_tier
 from tests.faults.cases.base import HELD, STEPS, Case, Fault
 from tests.faults.http_proxy import drop_a_row, flip_a_byte
 from tests.faults.lab import SERVICES
@@ -141,7 +141,7 @@ def _gate() -> list[Case]:
 
 def matrix() -> list[Case]:
     """Every fault at every step where it can strike."""
-    parts = (_crashes, _answers, _networks, _restarts, _concurrent, _ledger, _tiers, _layouts, _gate)
+    parts = (_crashes, _answers, _networks, _restarts, _concurrent, _ledger, _tiers, _layouts, _gate, points.closed)
     return [case for part in parts for case in part()]
 
 
