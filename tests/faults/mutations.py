@@ -170,7 +170,9 @@ class _Counting:
 
     def execute(self, sql: str, *parameters: Any) -> Any:
         if "INSERT INTO k2.leases" in sql:
-            sql, made = re.subn(r"\(extract\(epoch.*?::bigint \* 1024\s+\+ floor\(random\(\) \* 1024\)::bigint", "1", sql, flags=re.S)
+            sql, made = re.subn(
+                r"\(extract\(epoch.*?::bigint \* 1024\s+\+ floor\(random\(\) \* 1024\)::bigint", "1", sql, flags=re.S
+            )
             assert made, "tokens are made in another way by now"
         return self._cursor.execute(sql, *parameters)
 
@@ -251,13 +253,9 @@ MUTATIONS: dict[str, Mutation] = {
     "no-second-look": Mutation(no_second_look, "commit answered twice", "commit"),
     "replace-by-less": Mutation(replace_by_less, "warm rows deleted, then a backfill", "between runs"),
     "replace-by-smaller": Mutation(replace_by_smaller, "a key with less of what grows", "between runs", "upsert"),
-    "no-foreign-refusal": Mutation(
-        no_foreign_refusal, "first run into a table with rows of others", "between runs"
-    ),
+    "no-foreign-refusal": Mutation(no_foreign_refusal, "first run into a table with rows of others", "between runs"),
     "jump-over-rollbacks": Mutation(jump_over_rollbacks, "Iceberg rolled back during a run", "before_commit"),
-    "no-layout-check": Mutation(
-        no_layout_check, "layout changed before the commit: month for day", "after_proof"
-    ),
+    "no-layout-check": Mutation(no_layout_check, "layout changed before the commit: month for day", "after_proof"),
     "tokens-repeat": Mutation(tokens_repeat, "ledger lost while a try stands still", "after_proof", "upsert"),
     "no-identity": Mutation(no_identity, "source dropped and created again", "between runs"),
     "no-other-source": Mutation(no_other_source, "another pipeline in the same table", "between runs"),
