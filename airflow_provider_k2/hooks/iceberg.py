@@ -13,7 +13,6 @@ from airflow_provider_k2.commit.cold_state import find_commit
 from airflow_provider_k2.commit.entry import entry_property
 from airflow_provider_k2.exceptions import CommitUnknownError, EngineError
 from airflow_provider_k2.hooks.redaction import hide, mask, secrets_of
-from airflow_provider_k2.schema.cold_table import NAME_MAPPING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -48,7 +48,8 @@ class WarmTable:
     :param table: its entry in the table list.
     :param hook: the ClickHouse connection.
     :param held: types of the cold table's columns, where it exists (they may be wider).
-    :ivar known_to: cursor up to which newer rows of a key are in the cold tier, or about to be: the watermark.
+    :ivar known_to: cursor up to which newer rows of a key are in the cold tier, or about to be: the watermark, or what a
+        backfill has reached above it.
     """
 
     def __init__(self, table: TableConfig, hook: ClickHouseHook, held: dict[str, str] | None = None) -> None:

@@ -38,7 +38,9 @@ def prepare(client: Any, rule: bool) -> None:
     if rule:
         return
     views = "SELECT name FROM system.tables WHERE database = 'k2' AND engine = 'MaterializedView'"
-    for (name,) in client.query(f"{views} AND match(name, '^(deliveries|redelivered|unsettled|.*_unsettled)')").result_rows:
+    for (name,) in client.query(
+        f"{views} AND match(name, '^(deliveries|redelivered|unsettled|.*_unsettled)')"
+    ).result_rows:
         client.command(f"DROP VIEW k2.{name} SYNC")
     client.command(WITHOUT)
 
