@@ -18,7 +18,7 @@ unexport DATA ENGINE
 PYTEST_ARGS ?=
 WORKERS ?= 2
 
-.PHONY: help setup demo down test lint format lock faults bench wheel clean
+.PHONY: help setup demo down test lint format docs lock faults bench wheel clean
 
 help: ## Show this
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sort | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ lint: $(VENV)/ready ## Check style and types
 format: $(VENV)/ready ## Mend style
 	ruff check --fix .
 	ruff format .
+
+docs: $(VENV)/ready ## Write docs/api.md anew from the docstrings
+	.ci/api-reference
 
 lock: $(VENV)/ready ## Write the lock files anew
 	.ci/lock

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from airflow_provider_k2.local.home import HOST, PRIVATE_DIRECTORY, Home, LocalSystemError, port_answers
 from airflow_provider_k2.local.services.base import Service
-from airflow_provider_k2.local.tls import self_signed
+from airflow_provider_k2.local.tls import server_certificate
 
 
 class ClickHouse(Service):
@@ -72,7 +72,7 @@ class ClickHouse(Service):
         ]  # fmt: skip
         self.data.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         if self.tls:
-            certificate, key = self_signed(self.data / "tls")
+            certificate, key = server_certificate(self.data / "tls")
             command += [
                 "--tls-cert", str(certificate), "--tls-key", str(key),
                 "--native-tls-port", str(self.home.choose_port("clickhouse.native_tls", 9440)),
