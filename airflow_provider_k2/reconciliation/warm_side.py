@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from airflow_provider_k2.checksum.warm import row_expression
-from airflow_provider_k2.clickhouse_sql import (
+from airflow_provider_k2.clickhouse.arrow import read_counted
+from airflow_provider_k2.clickhouse.sql import (
     cursor_condition,
     cursor_expression,
     is_time_type,
@@ -17,7 +18,6 @@ from airflow_provider_k2.clickhouse_sql import (
 )
 from airflow_provider_k2.reconciliation.buckets import BucketKey, Facts, Scope
 from airflow_provider_k2.schema.type_plan import TypePlan
-from airflow_provider_k2.warm.arrow import read_counted
 from airflow_provider_k2.windows import BEGINNING, Window
 
 if TYPE_CHECKING:
