@@ -123,7 +123,7 @@ def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
         "GROUP BY bucket, expiring"
     )
     # Where every key counts, they are counted without their last row: another query, and a cheaper one.
-    counted = f"SELECT count() FROM ({last}) WHERE {wanted}"
+    counted = f"SELECT count() FROM (SELECT _k2_k, _k2_last, r.2 AS _k2_m FROM ({last})) WHERE {wanted}"
     if inside == "1":
         keys = ", ".join(map(quote_identifier, table.key))
         counted = f"SELECT count() FROM (SELECT 1 FROM {quote_qualified(table.source)} WHERE {' AND '.join(where)} GROUP BY {keys})"
