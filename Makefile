@@ -52,12 +52,13 @@ faults: $(VENV)/ready ## The fault matrix in full: make faults [FAULTS="--cases 
 bench: $(VENV)/ready ## The benchmarks, with their figures
 	pytest -s -m slow tests/benchmarks $(PYTEST_ARGS)
 
-lint: $(VENV)/ready ## Check style and types
+lint: $(VENV)/ready ## Check style, layers and types
 	ruff check .
 	ruff format --check .
+	lint-imports
 	mypy
 
-format: $(VENV)/ready ## Mend style
+format: $(VENV)/ready ## Fix style
 	ruff check --fix .
 	ruff format .
 
