@@ -38,7 +38,7 @@ from airflow_provider_k2.checksum import (
     POSITION_MULTIPLIER,
     salt,
 )
-from airflow_provider_k2.clickhouse_sql import quote_identifier
+from airflow_provider_k2.clickhouse.sql import quote_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

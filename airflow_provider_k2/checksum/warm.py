@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.checksum import HIGH_MULTIPLIER, NAN_WORD, NULL_WORD, POSITION_MULTIPLIER, salt
-from airflow_provider_k2.clickhouse_sql import balanced_sum, quote_identifier
+from airflow_provider_k2.clickhouse.sql import balanced_sum, quote_identifier
 
 if TYPE_CHECKING:
-    from airflow_provider_k2.schema.clickhouse_types import ClickHouseType
+    from airflow_provider_k2.clickhouse.types import ClickHouseType
     from airflow_provider_k2.schema.type_plan import ColumnPlan, TypePlan
 
 

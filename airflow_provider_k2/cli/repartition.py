@@ -23,9 +23,9 @@ def repartition(
     or was so before. 2: refused or unreachable.
     """
     with command() as out:
-        from airflow_provider_k2.commit.repartition import repartition as change_spec
         from airflow_provider_k2.hooks.iceberg import IcebergTableHook
         from airflow_provider_k2.hooks.watermark import WatermarkHook
+        from airflow_provider_k2.offload.repartition import repartition as change_spec
 
         config = read_tables(tables_file).get(table)
         hooks = IcebergTableHook(iceberg_conn_id), WatermarkHook(watermark_conn_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.clickhouse_sql import cursor_step
+from airflow_provider_k2.clickhouse.sql import cursor_step
 from airflow_provider_k2.exceptions import ReplacedByLessError
 from airflow_provider_k2.windows import SECOND, describe_cursor, iso_cursor
 

@@ -1,7 +1,7 @@
 """Hook that serves one Airflow connection to both of ClickHouse's protocols.
 
 Control queries travel on the native protocol, by :mod:`airflow_provider_k2.hooks.native`. Bulk streams travel over HTTP,
-through :mod:`airflow_provider_k2.warm.http`.
+through :mod:`airflow_provider_k2.clickhouse.http`.
 
 The plugin and Airflow's official ``clickhousedb`` provider share the connection id ``clickhouse_default`` but read its
 port differently; this hook reads both forms: port 8123 or 8443 is HTTP's, any other is the native one. The extras
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_k2.clickhouse_sql import long_query_settings
+from airflow_provider_k2.clickhouse.arrow import read_arrow
+from airflow_provider_k2.clickhouse.http import LIMIT_CODES, LIMIT_HINT, TIMEOUT, Endpoints, HttpClient
+from airflow_provider_k2.clickhouse.pinned import FIXED_CODES, GUARDS, QUESTION, Pins, decide
+from airflow_provider_k2.clickhouse.sql import long_query_settings
 from airflow_provider_k2.exceptions import EngineError, SourceMissingError
 from airflow_provider_k2.hooks.native import native_hook
-from airflow_provider_k2.warm.arrow import read_arrow
-from airflow_provider_k2.warm.http import LIMIT_CODES, LIMIT_HINT, TIMEOUT, Endpoints, HttpClient
-from airflow_provider_k2.warm.pinned import FIXED_CODES, GUARDS, QUESTION, Pins, decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable

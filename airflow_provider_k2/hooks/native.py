@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow.providers.common.compat.sdk import BaseHook
 
 if TYPE_CHECKING:
-    from airflow_provider_k2.warm.http import Endpoints
+    from airflow_provider_k2.clickhouse.http import Endpoints
 
 _LOGGED_PARAMETERS = 10
 

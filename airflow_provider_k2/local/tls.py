@@ -1,54 +1,51 @@
-"""A certificate for the loopback address."""
+"""Certificates by trustme: one for the loopback address, and a private authority with one for services that talk to each other."""
 
 from __future__ import annotations
 
 import datetime
-import ipaddress
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.local.home import HOST, write_private
+from airflow_provider_k2.local.home import HOST, PRIVATE_DIRECTORY, write_private
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def self_signed(directory: Path) -> tuple[Path, Path]:
-    """A certificate that is its own authority, valid for a year, for ``127.0.0.1`` and ``localhost``; made once.
+def server_certificate(directory: Path) -> tuple[Path, Path]:
+    """A certificate for ``127.0.0.1`` and ``localhost``, valid for a year; made once.
 
     :param directory: where ``server.crt`` and ``server.key`` (mode 0600) are kept.
-    :return: the paths of certificate and key.
+    :return: the paths of certificate and key. The certificate's file ends with its authority's, so that clients can trust the file.
     """
-    certificate_file, key_file = directory / "server.crt", directory / "server.key"
-    if certificate_file.exists() and key_file.exists():
-        return certificate_file, key_file
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
+    certificate, key = directory / "server.crt", directory / "server.key"
+    if certificate.exists() and key.exists():
+        return certificate, key
+    import trustme
 
-    directory.mkdir(parents=True, exist_ok=True)
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "k2-local")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=365))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST)), x509.DNSName("localhost")]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    write_private(
-        key_file,
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ).decode(),
-    )
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return certificate_file, key_file
+    authority = trustme.CA(organization_name="k2 local")
+    year = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=365)
+    issued = authority.issue_cert(HOST, "localhost", common_name="k2-local", not_after=year)
+    directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+    write_private(key, issued.private_key_pem.bytes().decode())
+    chain = [*issued.cert_chain_pems, authority.cert_pem]
+    write_private(certificate, "".join(pem.bytes().decode() for pem in chain))
+    return certificate, key
+
+
+def private_authority(directory: Path) -> tuple[Path, Path, Path]:
+    """A new authority, and a certificate of it, by which the parts of a service know each other: nobody else has one.
+
+    The authority's key is thrown away.
+
+    :param directory: where ``ca.crt``, ``part.crt`` and ``part.key`` (mode 0600) are written, each time anew.
+    :return: the paths of the three.
+    """
+    import trustme
+
+    directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+    files = directory / "ca.crt", directory / "part.crt", directory / "part.key"
+    authority = trustme.CA(organization_name="k2 local")
+    part = authority.issue_cert(common_name="k2-part")
+    for file, pem in zip(files, (authority.cert_pem, part.cert_chain_pems[0], part.private_key_pem), strict=True):
+        write_private(file, pem.bytes().decode())
+    return files

@@ -69,7 +69,7 @@ class Prepared:
     @cached_property
     def _gone(self) -> tuple[int, int, str]:
         """Hull of the cursor ranges of which warm rows may be gone, and why."""
-        from airflow_provider_k2.reconciliation.retention import read_retention
+        from airflow_provider_k2.ledger.warm_retention import read_retention
 
         table = self.table
         if emptied := self.warm.emptied_columns:

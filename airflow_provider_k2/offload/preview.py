@@ -6,11 +6,11 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.clickhouse.arrow import read_counted
 from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import range_filter
 from airflow_provider_k2.commit.comparison import HeldRange
 from airflow_provider_k2.engines.files import parquet_settings
-from airflow_provider_k2.warm.arrow import read_counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -154,7 +154,8 @@ class _Run:
         # What windows of another source prove is not carried on.
         self.carried = None if is_reset(state, prepared.stored, prepared.identities) else state.watermark
         self.horizon = self.warm.horizon(latest)
-        self.warm.known_to = agreement.watermark
+        # A backfill may have been ahead of the watermark: what it has replaced must not be offered again.
+        self.warm.known_to = max(agreement.watermark, state.high_water)
 
     def plan(self) -> Iterator[tuple[Window, Engine]]:
         """Cut the range of this run into windows; each is planned when the one before is recorded."""

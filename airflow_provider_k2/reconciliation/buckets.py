@@ -16,6 +16,8 @@ from airflow_provider_k2.windows import LAST_CURSOR
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from airflow_provider_k2.ledger.warm_retention import Retention
+
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
 INTEGER_BUCKET = 1_000_000
@@ -75,24 +77,6 @@ class BucketKey(NamedTuple):
 
     number: int | None
     expiring: bool
-
-
-@dataclass(frozen=True)
-class Retention:
-    """Which rows the warm tier promises to hold still.
-
-    :param known: False when that cannot be found out; then cold rows before the oldest warm row count as history.
-    :param column: column that a TTL counts from; None when rows never expire by TTL.
-    :param edge: rows whose ``column`` is below it may be gone (epoch microseconds).
-    :param dropped: rows whose bucket column is below it were deleted on purpose (the deletion gate's record), or None.
-    :param gone: ranges ``[lower, upper)`` above it of which rows were deleted on purpose.
-    """
-
-    known: bool = True
-    column: str | None = None
-    edge: int = EARLIEST
-    dropped: int | None = None
-    gone: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

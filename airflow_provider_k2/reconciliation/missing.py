@@ -12,14 +12,14 @@ import numpy as np
 
 from airflow_provider_k2.checksum.cold import row_hashes
 from airflow_provider_k2.checksum.warm import row_expression
-from airflow_provider_k2.clickhouse_sql import cursor_condition, cursor_expression, quote_identifier, quote_qualified
+from airflow_provider_k2.clickhouse.arrow import read_counted
+from airflow_provider_k2.clickhouse.sql import cursor_condition, cursor_expression, quote_identifier, quote_qualified
 from airflow_provider_k2.commit._pyiceberg import arrow_filters, read_batches
 from airflow_provider_k2.commit.bounds import range_filter
 from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.reconciliation.cold_side import readable
 from airflow_provider_k2.schema.cold_table import held_types
 from airflow_provider_k2.schema.type_plan import TypePlan
-from airflow_provider_k2.warm.arrow import read_counted
 from airflow_provider_k2.warm.source import WarmTable
 from airflow_provider_k2.windows import Window
 

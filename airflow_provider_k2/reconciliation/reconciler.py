@@ -14,11 +14,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.clickhouse_sql import is_time_type
+from airflow_provider_k2.clickhouse.sql import is_time_type
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.commit.entry import refuse_changed
 from airflow_provider_k2.exceptions import IdentityError, TableListError
 from airflow_provider_k2.ledger.agreement import _only_empty, check_identity, is_reset
+from airflow_provider_k2.ledger.warm_retention import read_retention
 from airflow_provider_k2.reconciliation.buckets import (
     DAY,
     HOUR,
@@ -34,7 +35,6 @@ from airflow_provider_k2.reconciliation.buckets import (
 )
 from airflow_provider_k2.reconciliation.cold_side import ColdSide
 from airflow_provider_k2.reconciliation.missing import common, find_missing
-from airflow_provider_k2.reconciliation.retention import read_retention
 from airflow_provider_k2.reconciliation.sentences import describe_file, offload_command
 from airflow_provider_k2.reconciliation.warm_side import cursor_range, measure_warm
 from airflow_provider_k2.schema.cold_table import held_types

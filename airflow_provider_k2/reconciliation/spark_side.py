@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pyiceberg.types import ListType, LongType, MapType
 
 from airflow_provider_k2.checksum.spark import row_query, value_expression
-from airflow_provider_k2.clickhouse_sql import quote_identifier
+from airflow_provider_k2.clickhouse.sql import quote_identifier
 from airflow_provider_k2.engines.spark.catalog import spark_catalog
 from airflow_provider_k2.engines.spark.columns import spark_type
 from airflow_provider_k2.engines.spark.engine import bound_sql

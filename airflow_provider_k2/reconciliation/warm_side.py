@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from airflow_provider_k2.checksum.warm import row_expression
-from airflow_provider_k2.clickhouse_sql import (
+from airflow_provider_k2.clickhouse.arrow import read_counted
+from airflow_provider_k2.clickhouse.sql import (
     cursor_condition,
     cursor_expression,
     is_time_type,
@@ -17,7 +18,6 @@ from airflow_provider_k2.clickhouse_sql import (
 )
 from airflow_provider_k2.reconciliation.buckets import BucketKey, Facts, Scope
 from airflow_provider_k2.schema.type_plan import TypePlan
-from airflow_provider_k2.warm.arrow import read_counted
 from airflow_provider_k2.windows import BEGINNING, Window
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
         "GROUP BY bucket, expiring"
     )
     # Where every key counts, they are counted without their last row: another query, and a cheaper one.
-    counted = f"SELECT count() FROM ({last}) WHERE {wanted}"
+    counted = f"SELECT count() FROM (SELECT _k2_k, _k2_last, r.2 AS _k2_m FROM ({last})) WHERE {wanted}"
     if inside == "1":
         keys = ", ".join(map(quote_identifier, table.key))
         counted = f"SELECT count() FROM (SELECT 1 FROM {quote_qualified(table.source)} WHERE {' AND '.join(where)} GROUP BY {keys})"

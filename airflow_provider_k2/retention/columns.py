@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.clickhouse_sql import quote_any, quote_object
+from airflow_provider_k2.clickhouse.sql import quote_any, quote_object
+from airflow_provider_k2.clickhouse.types import parse_type
 from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.retention.view_rows import COMPUTING, TRANSPARENT, Sums, only, rows_of, sum_rows, word
-from airflow_provider_k2.schema.clickhouse_types import parse_type
 from airflow_provider_k2.warm.source import WarmTable
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.dropped import read_dropped
 from airflow_provider_k2.exceptions import EngineError, K2Error, LeaseLostError
+from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.ledger.marks import MARKS, deletions
 from airflow_provider_k2.retention.columns import ColumnCheck
 from airflow_provider_k2.retention.last_look import has_changed
@@ -105,6 +106,7 @@ class Dropper:
         record = DeletionRecord(run)
         if refused := self._write_down(record, unit, proven, seen, proof, claims):
             return refused
+        failpoint("before_drop")
         try:
             run.warm.drop(seen.names)
         except EngineError as error:
@@ -133,6 +135,7 @@ class Dropper:
         """Write a deletion down, and look at both tiers for the last time; says why it may not happen."""
         run = self.run
         # Written down first: a deletion that nobody knows of would look like a loss.
+        failpoint("before_drop_check")
         try:
             run.check_lease()
             record.write(proven, claims, f"partition {unit.label}: {proof.warm:,} rows, proven by {run.run_id}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.clickhouse_sql import cursor_condition, quote_identifier, quote_string
+from airflow_provider_k2.clickhouse.sql import cursor_condition, quote_identifier, quote_string
 from airflow_provider_k2.warm.ttl import Ttl, WarmTtl, expiry_edge
 from airflow_provider_k2.windows import Window
 

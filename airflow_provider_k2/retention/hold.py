@@ -36,7 +36,7 @@ class TtlGuard:
         identity = self.run.base.name
         marks = self.run.ledger.marks(self.run.table, MARKS)
         try:
-            self.ttl = read_ttl(self.run.table, self.run.clickhouse, marks)
+            self.ttl = read_ttl(self.run.table, self.run.clickhouse, last_hold(marks))
         except LookupError as error:
             raise TableListError(
                 f"{self.run.table.name}: {identity} is a {error.args[0]}, which has no partitions to drop. Nothing was "

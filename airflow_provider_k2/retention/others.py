@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.clickhouse_sql import cursor_expression, quote_identifier, quote_object
+from airflow_provider_k2.clickhouse.sql import cursor_expression, quote_identifier, quote_object
 from airflow_provider_k2.commit.dropped import read_dropped
 from airflow_provider_k2.exceptions import K2Error
 from airflow_provider_k2.ledger.entries import StoredEntry, stored_entries

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.clickhouse_sql import (
+from airflow_provider_k2.clickhouse.sql import (
     cursor_expression,
     is_time_type,
     quote_identifier,

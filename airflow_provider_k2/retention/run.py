@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.clickhouse_sql import cursor_condition, cursor_expression, is_time_type, quote_qualified
+from airflow_provider_k2.clickhouse.sql import cursor_condition, cursor_expression, is_time_type, quote_qualified
 from airflow_provider_k2.exceptions import LeaseLostError
 from airflow_provider_k2.reconciliation.missing import find_missing
 from airflow_provider_k2.reconciliation.reconciler import bucket_column

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.clickhouse_sql import quote_any, quote_object, quote_string
-from airflow_provider_k2.schema.clickhouse_types import parse_type, unwrap
+from airflow_provider_k2.clickhouse.sql import quote_any, quote_object, quote_string
+from airflow_provider_k2.clickhouse.types import parse_type, unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

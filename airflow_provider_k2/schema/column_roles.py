@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.clickhouse_sql import cursor_problem
+from airflow_provider_k2.clickhouse.sql import cursor_problem
+from airflow_provider_k2.clickhouse.types import unwrap
 from airflow_provider_k2.exceptions import TypePlanError
-from airflow_provider_k2.schema.clickhouse_types import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

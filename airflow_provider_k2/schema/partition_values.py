@@ -30,7 +30,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-from airflow_provider_k2.clickhouse_sql import partition_expression, quote_identifier, quote_string
+from airflow_provider_k2.clickhouse.sql import partition_expression, quote_identifier, quote_string
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -33,9 +33,9 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-from airflow_provider_k2.clickhouse_sql import RESERVED, is_identifier, quote_identifier
+from airflow_provider_k2.clickhouse.sql import RESERVED, is_identifier, quote_identifier
+from airflow_provider_k2.clickhouse.types import ClickHouseType, parse_type, unwrap
 from airflow_provider_k2.exceptions import TypePlanError
-from airflow_provider_k2.schema.clickhouse_types import ClickHouseType, parse_type, unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

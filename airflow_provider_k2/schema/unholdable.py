@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pyiceberg.types import DecimalType, ListType, LongType, MapType, StringType
 
-from airflow_provider_k2.clickhouse_sql import quote_identifier
+from airflow_provider_k2.clickhouse.sql import quote_identifier
 from airflow_provider_k2.schema.type_plan import unwrap
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pyiceberg.types import IcebergType
 
-    from airflow_provider_k2.schema.clickhouse_types import ClickHouseType
+    from airflow_provider_k2.clickhouse.types import ClickHouseType
     from airflow_provider_k2.schema.type_plan import ColumnPlan, TypePlan
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.clickhouse_sql import cursor_step, is_date_type
+from airflow_provider_k2.clickhouse.sql import cursor_step, is_date_type
 from airflow_provider_k2.warm.column_ttl import definitions
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.checksum.warm import checksum_expression
-from airflow_provider_k2.clickhouse_sql import cursor_expression
+from airflow_provider_k2.clickhouse.sql import cursor_expression
 from airflow_provider_k2.exceptions import TypePlanError
 from airflow_provider_k2.schema.partition_values import partition_text
 from airflow_provider_k2.schema.row_size import row_bytes

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.checksum.warm import row_expression
-from airflow_provider_k2.clickhouse_sql import (
+from airflow_provider_k2.clickhouse.arrow import read_counted
+from airflow_provider_k2.clickhouse.sql import (
     cursor_condition,
     cursor_expression,
     cursor_problem,
@@ -23,7 +24,6 @@ from airflow_provider_k2.schema.column_roles import check_roles
 from airflow_provider_k2.schema.partition_values import partition_condition
 from airflow_provider_k2.schema.type_plan import TypePlan, plan_types
 from airflow_provider_k2.warm.arrival import closed_to, floor_of
-from airflow_provider_k2.warm.arrow import read_counted
 from airflow_provider_k2.warm.column_ttl import column_ttls
 from airflow_provider_k2.warm.facts import Share, WarmFacts, WarmPart, measure_window, refuse_unholdable
 from airflow_provider_k2.warm.lineage import WarmObject, objects_below, writers_of
@@ -48,7 +48,8 @@ class WarmTable:
     :param table: its entry in the table list.
     :param hook: the ClickHouse connection.
     :param held: types of the cold table's columns, where it exists (they may be wider).
-    :ivar known_to: cursor up to which newer rows of a key are in the cold tier, or about to be: the watermark.
+    :ivar known_to: cursor up to which newer rows of a key are in the cold tier, or about to be: the watermark, or what a
+        backfill has reached above it.
     """
 
     def __init__(self, table: TableConfig, hook: ClickHouseHook, held: dict[str, str] | None = None) -> None:

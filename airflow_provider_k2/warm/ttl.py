@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.watermark import Mark
     from airflow_provider_k2.tables.model import TableConfig
 
-from airflow_provider_k2.ledger.marks import last_hold
 
 _CLAUSE = re.compile(r"\bTTL (?P<elements>.*?)(?: SETTINGS .*)?$", re.DOTALL)
 
@@ -105,12 +104,12 @@ def _split(elements: str) -> Iterator[str]:
     yield elements[begin:].strip()
 
 
-def read_ttl(table: TableConfig, clickhouse: ClickHouseHook, marks: Sequence[Mark]) -> WarmTtl:
+def read_ttl(table: TableConfig, clickhouse: ClickHouseHook, held: Mark | None) -> WarmTtl:
     """Read the TTL of a table's warm object, and whether the deletion gate has taken it away.
 
     What the table itself says comes first: a hold of which the ledger knows ends when somebody gives the table a TTL.
 
-    :param marks: the ledger's events of the deletion gate.
+    :param held: the ledger's event of the deletion gate having taken the TTL away, where that has not ended.
     :raises LookupError: when the object is none that has a TTL.
     :raises ValueError: when the TTL is of a form that is not understood.
     """
@@ -126,7 +125,6 @@ def read_ttl(table: TableConfig, clickhouse: ClickHouseHook, marks: Sequence[Mar
     deletes, others = _elements(engine_full)
     if ttl is not None:
         return WarmTtl(ttl, deletes[0], tuple(others))
-    held = last_hold(marks)
     if held is None or held.after is None:
         return WarmTtl(others=tuple(others))
     return WarmTtl(parse_element(held.reason), held.reason, tuple(others), held.after)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.clickhouse_sql import quote_object
+from airflow_provider_k2.clickhouse.pinned import FIXED_CODES
+from airflow_provider_k2.clickhouse.sql import quote_object
 from airflow_provider_k2.exceptions import EngineError
-from airflow_provider_k2.warm.pinned import FIXED_CODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

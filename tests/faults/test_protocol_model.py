@@ -40,7 +40,6 @@ from airflow_provider_k2.tables.model import TableConfig
 from airflow_provider_k2.tables.reader import parse_tables
 from airflow_provider_k2.warm.source import WarmFacts, WarmPart, WarmTable
 from airflow_provider_k2.windows import Window
-from tests.faults.mutations import no_parent_assertion
 
 STEPS = (
     "after_lease",
@@ -486,21 +485,6 @@ def _unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("machine", [ProtocolMachine, UpsertMachine], ids=["append", "upsert"])
 def test_every_row_is_cold_exactly_once(machine: type[ProtocolMachine]) -> None:
     run_state_machine_as_test(machine, settings=_settings(12, 12))
-
-
-def test_without_the_parent_assertion_a_foreign_commit_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the guards, the one that SeaweedFS's catalog hides: it refuses such a commit by its sequence number."""
-    monkeypatch.setattr(commit_module, "_commit", commit_module._commit)
-    no_parent_assertion()
-    machine = ProtocolMachine()
-    machine.begin()
-    machine.rows = [(1, 1, 1)]
-    machine.now = 2
-    machine.next_run()
-    machine.rows.append((2, 2, 2))
-    machine.somebody_else_appends("before_commit")
-    with pytest.raises(AssertionError, match="lost Counter"):
-        machine.teardown()
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pyiceberg.types import BinaryType, DecimalType, IcebergType, ListType, MapType
 
 if TYPE_CHECKING:
-    from airflow_provider_k2.schema.clickhouse_types import ClickHouseType
+    from airflow_provider_k2.clickhouse.types import ClickHouseType
     from airflow_provider_k2.schema.type_plan import ColumnPlan
 
 _SPARK_TYPES = {

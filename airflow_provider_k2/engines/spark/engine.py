@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pyiceberg.types import DateType, DecimalType, IcebergType, TimestampType, TimestamptzType
 
 from airflow_provider_k2.checksum.spark import checksum_query
-from airflow_provider_k2.clickhouse_sql import cursor_condition, quote_identifier, travelling
+from airflow_provider_k2.clickhouse.sql import cursor_condition, quote_identifier, travelling
 from airflow_provider_k2.commit.attempt import commit_window, newest_state
 from airflow_provider_k2.commit.existing import Shrunk
 from airflow_provider_k2.commit.files import commit_files
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
+    from airflow_provider_k2.clickhouse.http import Endpoints
     from airflow_provider_k2.commit.cold_state import ColdState
     from airflow_provider_k2.commit.job import WindowJob
     from airflow_provider_k2.commit.record import CommitRecord
-    from airflow_provider_k2.warm.http import Endpoints
     from airflow_provider_k2.windows import Window
 
 PIECE_ROWS = 500_000

@@ -8,9 +8,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from airflow_provider_k2.local.home import HOST, Home, LocalSystemError, port_answers
+from airflow_provider_k2.local.home import HOST, PRIVATE_DIRECTORY, Home, LocalSystemError, port_answers
 from airflow_provider_k2.local.services.base import Service
-from airflow_provider_k2.local.tls import self_signed
+from airflow_provider_k2.local.tls import server_certificate
 
 
 class ClickHouse(Service):
@@ -70,9 +70,9 @@ class ClickHouse(Service):
             sys.executable, "-m", "airflow_provider_k2.local.clickhouse_server", "--path", str(self.data / "store"),
             "--host", HOST, "--user", self.user, "--native-port", str(native), "--http-port", str(http),
         ]  # fmt: skip
-        self.data.mkdir(exist_ok=True)
+        self.data.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         if self.tls:
-            certificate, key = self_signed(self.data / "tls")
+            certificate, key = server_certificate(self.data / "tls")
             command += [
                 "--tls-cert", str(certificate), "--tls-key", str(key),
                 "--native-tls-port", str(self.home.choose_port("clickhouse.native_tls", 9440)),

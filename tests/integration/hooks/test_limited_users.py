@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from airflow_provider_k2.clickhouse.arrow import END
+from airflow_provider_k2.clickhouse.pinned import GUARDS, PINNED
 from airflow_provider_k2.exceptions import EngineError, K2Error, RetentionError
-from airflow_provider_k2.warm.arrow import END
-from airflow_provider_k2.warm.pinned import GUARDS, PINNED
 from tests.integration.pair import HOUR, Pair
 from tests.integration.retention.support import Gated, ago
 from tests.support.cutting_proxy import CuttingProxy, messages

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
+from airflow_provider_k2.clickhouse.http import Endpoints, HttpClient
 from airflow_provider_k2.exceptions import EngineError
-from airflow_provider_k2.warm.http import Endpoints, HttpClient
 from tests.faults.proxy import TcpProxy
 
 if TYPE_CHECKING:

@@ -125,6 +125,25 @@ def test_a_row_is_not_replaced_by_one_that_has_less(counts):
     assert sorted(row["trades"] for row in counts.cold.scan().to_arrow().to_pylist()) == [1, 2, 8]
 
 
+def test_a_backfill_beyond_the_watermark_does_not_stop_the_table(counts):
+    """The windows below do not offer the older row of a key again whose newer one the backfill has moved."""
+    one = str(uuid.uuid5(uuid.NAMESPACE_OID, "1"))
+
+    def insert(n: int, trades: int) -> None:
+        counts.sql(f"INSERT INTO {{t}} VALUES ('{one}', 'x', {trades}, {n})")
+
+    insert(1, 10)
+    counts.offload()
+    insert(2, 20)
+    insert(3, 30)
+    assert counts.offload(kind="backfill", window=Window(1, 4)).rows == 1
+    counts.entry["window_rows"] = 1
+    counts.offload(kind="backfill", window=Window(1, 4))
+    counts.offload()
+    assert [row["trades"] for row in counts.cold.scan().to_arrow().to_pylist()] == [30]
+    assert counts.watermark == 4
+
+
 @pytest.mark.parametrize("kind", ["String", "Nullable(UInt32)", "Float64"])
 def test_a_column_that_cannot_grow_is_refused(tiers, kind):
     table = tiers(

@@ -290,7 +290,9 @@ def test_the_end_of_a_longer_month_expires_with_the_shorter_one(make, clickhouse
     pair.insert(480, begin, HOUR)
     pair.offload()
     execute, now = clickhouse.execute, "toDateTime64('2025-03-31 12:00:00', 6, 'UTC')"
-    monkeypatch.setattr(clickhouse, "execute", lambda sql, *args: execute(sql.replace("now64(6, 'UTC')", now), *args))
+    monkeypatch.setattr(
+        clickhouse, "execute", lambda sql, *args, **more: execute(sql.replace("now64(6, 'UTC')", now), *args, **more)
+    )
     pair.sql(f"DELETE FROM {{t}} WHERE arrived < fromUnixTimestamp64Micro({begin + 3 * DAY}, 'UTC')")
     verdict = pair.verify()
     assert verdict.equal, verdict.divergent

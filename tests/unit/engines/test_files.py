@@ -18,7 +18,7 @@ from airflow_provider_k2.tables.model import PartitionField
 
 def test_no_module_of_airflow_is_imported():
     script = (
-        "import sys; import airflow_provider_k2.engines.files, airflow_provider_k2.warm.http; "
+        "import sys; import airflow_provider_k2.engines.files, airflow_provider_k2.clickhouse.http; "
         "print([name for name in sys.modules if name.partition('.')[0] in ('airflow', 'clickhouse_driver', 'psycopg', 'chdb')])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -8,12 +8,12 @@ import pytest
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 
 from airflow_provider_k2.local import truststore
-from airflow_provider_k2.local.tls import self_signed
+from airflow_provider_k2.local.tls import server_certificate
 
 
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    certificate, _ = self_signed(tmp_path)
+    certificate, _ = server_certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     return certificate
 

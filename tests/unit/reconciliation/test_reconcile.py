@@ -15,7 +15,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField, TimestamptzType
 
 from airflow_provider_k2.commit.bounds import range_filter
-from airflow_provider_k2.reconciliation.buckets import DAY, EARLIEST, LATEST, Retention, Scope, pair
+from airflow_provider_k2.ledger.warm_retention import Retention
+from airflow_provider_k2.reconciliation.buckets import DAY, EARLIEST, LATEST, Scope, pair
 from airflow_provider_k2.reconciliation.cold_side import micros, span_filter
 from airflow_provider_k2.reconciliation.reconciler import Bucket, BucketKey, Facts, Status, TableVerdict
 from airflow_provider_k2.reconciliation.repair import plan_append

@@ -25,7 +25,8 @@ from pyiceberg.types import (
 
 from airflow_provider_k2.engines.spark.job import Words, run_job, written_job
 from airflow_provider_k2.exceptions import EngineError
-from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BucketKey, Facts, Retention, Scope
+from airflow_provider_k2.ledger.warm_retention import Retention
+from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BucketKey, Facts, Scope
 from airflow_provider_k2.reconciliation.spark_side import SparkSide, _ddl, buckets_query, files_filter, projection
 from airflow_provider_k2.resources import spark_dir
 from airflow_provider_k2.tables.model import TableConfig

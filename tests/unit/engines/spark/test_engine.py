@@ -6,10 +6,10 @@ import pytest
 from pyiceberg.schema import Schema
 from pyiceberg.types import DateType, DecimalType, IntegerType, LongType, NestedField, TimestamptzType
 
+from airflow_provider_k2.clickhouse.http import Endpoints
 from airflow_provider_k2.engines.spark.catalog import spark_catalog
 from airflow_provider_k2.engines.spark.engine import SparkSubmission, _jdbc_properties, _jdbc_url, range_sql
 from airflow_provider_k2.exceptions import EngineError
-from airflow_provider_k2.warm.http import Endpoints
 from airflow_provider_k2.windows import Window
 
 

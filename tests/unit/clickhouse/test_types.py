@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_k2.schema.clickhouse_types import parse_type, unwrap
+from airflow_provider_k2.clickhouse.types import parse_type, unwrap
 
 LEAVES = st.one_of(
     st.sampled_from(["String", "UInt64", "Int8", "Date", "UUID", "Bool", "IPv6", "DateTime", "DateTime('Asia/Tokyo')",

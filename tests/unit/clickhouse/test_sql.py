@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_k2.clickhouse_sql import (
+from airflow_provider_k2.clickhouse.sql import (
     cursor_condition,
     cursor_expression,
     cursor_problem,

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.clickhouse_sql import quote_string
+from airflow_provider_k2.clickhouse.sql import quote_string
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.clickhouse.types import parse_type, unwrap
 from airflow_provider_k2.exceptions import TableListError
-from airflow_provider_k2.schema.clickhouse_types import parse_type, unwrap
 from airflow_provider_k2.windows import BEGINNING, SECOND
 
 if TYPE_CHECKING:

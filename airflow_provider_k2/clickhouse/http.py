@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from airflow_provider_k2.clickhouse_sql import long_query_settings
+from airflow_provider_k2.clickhouse.sql import long_query_settings
 from airflow_provider_k2.exceptions import EngineError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class HttpClient:
     :param endpoints: where it listens.
     :param connection: name of the Airflow connection, for messages.
     :param timeout: seconds without a byte after which an answer counts as lost.
-    :param pinned: settings that go with every query (:mod:`airflow_provider_k2.warm.pinned`).
+    :param pinned: settings that go with every query (:mod:`airflow_provider_k2.clickhouse.pinned`).
     """
 
     endpoints: Endpoints

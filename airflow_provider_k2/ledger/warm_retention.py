@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.reconciliation.buckets import Retention
+from airflow_provider_k2.commit.dropped import read_dropped
+from airflow_provider_k2.ledger.marks import MARKS, deletions, last_hold
+from airflow_provider_k2.warm.ttl import expiry_edge, read_ttl
+from airflow_provider_k2.windows import BEGINNING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,9 +19,23 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.tables.model import TableConfig
 
-from airflow_provider_k2.commit.dropped import read_dropped
-from airflow_provider_k2.ledger.marks import MARKS, deletions
-from airflow_provider_k2.warm.ttl import expiry_edge, read_ttl
+
+@dataclass(frozen=True)
+class Retention:
+    """Which rows the warm tier promises to hold still.
+
+    :param known: False when that cannot be found out; then cold rows before the oldest warm row count as history.
+    :param column: column that a TTL counts from; None when rows never expire by TTL.
+    :param edge: rows whose ``column`` is below it may be gone (epoch microseconds).
+    :param dropped: rows whose bucket column is below it were deleted on purpose (the deletion gate's record), or None.
+    :param gone: ranges ``[lower, upper)`` above it of which rows were deleted on purpose.
+    """
+
+    known: bool = True
+    column: str | None = None
+    edge: int = BEGINNING
+    dropped: int | None = None
+    gone: tuple[tuple[int, int], ...] = ()
 
 
 def read_retention(
@@ -41,7 +59,7 @@ def read_retention(
     unknown = Retention(known=False, dropped=dropped, gone=gone)
     history = "cold rows before the oldest warm row count as history"
     try:
-        warm = read_ttl(table, clickhouse, marks)
+        warm = read_ttl(table, clickhouse, last_hold(marks))
     except LookupError as error:
         return unknown, f"what {table.identity_source} ({error.args[0]}) deletes is not known; {history}"
     except ValueError as error:
