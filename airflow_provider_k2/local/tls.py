@@ -45,7 +45,8 @@ def private_authority(directory: Path) -> tuple[Path, Path, Path]:
     directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
     files = directory / "ca.crt", directory / "part.crt", directory / "part.key"
     authority = trustme.CA(organization_name="k2 local")
-    part = authority.issue_cert(common_name="k2-part")
+    # With names: Go does not take a certificate whose list of names is empty.
+    part = authority.issue_cert(HOST, "localhost", common_name="k2-part")
     for file, pem in zip(files, (authority.cert_pem, part.cert_chain_pems[0], part.private_key_pem), strict=True):
         write_private(file, pem.bytes().decode())
     return files
