@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _WINDOW = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _PIECE = 4 << 20
+_UNREADABLE_LISTS = (ValueError, EOFError, LookupError, TypeError)
+"""What pyiceberg's Avro reader makes of bytes that are none."""
 
 
 # Files that cannot be read ------------------------------------------------------------------------------------------------
@@ -48,10 +50,7 @@ def find_dead(
     try:
         why = _look_at(cold, data_file)
     except OSError as failure:
-        raise EngineError(
-            f"{table.name}: the store of the cold table does not answer for {path}: {str(failure).rstrip('.')}. Nothing was "
-            "changed; check the object store and its credentials, then run it again."
-        ) from failure
+        raise _silent_store(table, path, failure) from failure
     if why is None:
         return None
     if not _is_current(cold, path):
@@ -60,6 +59,13 @@ def find_dead(
             "expired, while it was read. Nothing was changed; run it again."
         ) from error
     return describe(cold.schema(), data_file, column, why, dead=True)
+
+
+def _silent_store(table: TableConfig, path: str, failure: OSError) -> EngineError:
+    return EngineError(
+        f"{table.name}: the store of the cold table does not answer for {path}: {_first_line(failure)}. Nothing was "
+        "changed; check the object store and its credentials, then run it again."
+    )
 
 
 def _look_at(cold: Table, data_file: DataFile) -> str | None:
@@ -105,6 +111,49 @@ def describe(schema: Schema, data_file: DataFile, column: str, why: str, *, dead
     lower, upper = column_bounds(schema, data_file, column)
     names = _WINDOW.findall(data_file.file_path.rpartition("/")[2])
     return BadFile(data_file.file_path, data_file.record_count, why, dead, names[-1] if names else None, lower, upper)
+
+
+def explain_planning(table: TableConfig, cold: Table, error: BaseException) -> EngineError | None:
+    """Why the files of the present snapshot could not be listed: its manifests are lost, or the store does not answer.
+
+    :returns: None when something else is the matter.
+    """
+    try:
+        lost = _lost_manifest(cold)
+    except OSError as failure:
+        return _silent_store(table, cold.location(), failure)
+    if lost is None:
+        return None
+    return EngineError(
+        f"{table.name}: {lost}: {_first_line(error)}. Nothing was changed; without it nobody can list the table's files: restore it "
+        "from a backup or an older version of the object, or roll the table back to a snapshot before it (Spark: CALL "
+        "system.rollback_to_snapshot), from where the next run moves again what the warm tier has."
+    )
+
+
+def _lost_manifest(cold: Table) -> str | None:
+    """Which file that lists others is missing or damaged.
+
+    :raises OSError: when the store says nothing.
+    """
+    snapshot = cold.current_snapshot()
+    if snapshot is None:
+        return None
+    number = snapshot.snapshot_id
+    if not cold.io.new_input(snapshot.manifest_list).exists():
+        return f"{snapshot.manifest_list}, the manifest list of snapshot {number}, is missing"
+    try:
+        manifests = snapshot.manifests(cold.io)
+    except _UNREADABLE_LISTS:
+        return f"{snapshot.manifest_list}, the manifest list of snapshot {number}, is damaged"
+    for manifest in manifests:
+        if not cold.io.new_input(manifest.manifest_path).exists():
+            return f"{manifest.manifest_path}, a manifest of snapshot {number}, is missing"
+        try:
+            manifest.fetch_manifest_entry(cold.io)
+        except _UNREADABLE_LISTS:
+            return f"{manifest.manifest_path}, a manifest of snapshot {number}, is damaged"
+    return None
 
 
 # Files that are described wrongly -----------------------------------------------------------------------------------------
@@ -217,7 +266,7 @@ def _storage(array: pa.Array) -> pa.Array:
 
     if isinstance(array.type, pa.BaseExtensionType):
         return array.storage
-    return array.dictionarydecode_bound() if pa.types.is_dictionary(array.type) else array
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
 def _physical(scalar: pa.Scalar) -> Any:

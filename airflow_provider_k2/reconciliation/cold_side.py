@@ -19,7 +19,7 @@ from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import bound_literal
 from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BadFile, BucketKey, Facts, Scope
-from airflow_provider_k2.reconciliation.cold_files import FileCheck, describe, find_dead
+from airflow_provider_k2.reconciliation.cold_files import FileCheck, describe, explain_planning, find_dead
 from airflow_provider_k2.windows import Window
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def unreadable() -> tuple[type[Exception], ...]:
     """
     import pyarrow as pa
 
-    return OSError, EOFError, pa.ArrowException, ValueError, NotImplementedError
+    return OSError, EOFError, pa.ArrowException, ValueError, LookupError, TypeError, NotImplementedError
 
 
 class ColdSide:
@@ -120,6 +120,8 @@ def readable(table: TableConfig, cold: Table, file: str | None = None) -> Iterat
     try:
         yield
     except unreadable() as error:
+        if file is None and (explained := explain_planning(table, cold, error)) is not None:
+            raise explained from error
         what = str(error).strip().rstrip(".") or type(error).__name__
         raise EngineError(
             f"{table.name}: {f'{file}, a file of the cold table,' if file else 'a file of the cold table'} of snapshot "
