@@ -7,16 +7,17 @@ table still knows it, else by the counts of the whole range, if no row of it can
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit._pyiceberg import arrow_filters, read_batches
 from airflow_provider_k2.commit.bounds import column_bounds, range_filter
 from airflow_provider_k2.commit.record import PREFIX
-from airflow_provider_k2.exceptions import ReplacedByLessError
+from airflow_provider_k2.exceptions import EngineError, ReplacedByLessError
 from airflow_provider_k2.windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
@@ -29,6 +30,25 @@ _OURS = re.compile(r"([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})-\d{5,}\.parqu
 
 NAMED = 3
 """Files that a message names."""
+
+
+@contextmanager
+def cold_files_of(job: WindowJob) -> Iterator[None]:
+    """Say what is wrong when a cold file that a window touches is missing or damaged, or its store fails.
+
+    :raises EngineError: naming what to do.
+    """
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, EOFError, pa.ArrowException) as error:
+        what = str(error).partition("\n")[0].rstrip(".")
+        raise EngineError(
+            f"{job.table.name}: a cold file that window {job.window.describe(job.warm.is_time)} touches cannot be read: {what}. "
+            "Nothing was committed and the watermark stands; if the store answers, "
+            f"`k2 verify {job.table.name}` names the files that are missing or damaged, and `--repair` moves their ranges again."
+        ) from error
 
 
 def dead_files(table: Table, paths: Iterable[str]) -> tuple[DataFile, ...]:

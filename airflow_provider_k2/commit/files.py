@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_k2.commit.attempt import commit_window
 from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import box_filter, range_filter
-from airflow_provider_k2.commit.dead import dead_files, refuse_lost_files
+from airflow_provider_k2.commit.dead import cold_files_of, dead_files, refuse_lost_files
 from airflow_provider_k2.commit.existing import Existing, take_out_keys, take_out_range
 from airflow_provider_k2.commit.keys import Span, shorten
 from airflow_provider_k2.commit.refusal import keep_unreplaced, refuse_shrunk
 from airflow_provider_k2.commit.replace import Replacement, commit_replacement
-from airflow_provider_k2.exceptions import EngineError, ReplacedByLessError, TableChangedError
+from airflow_provider_k2.exceptions import ReplacedByLessError, TableChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -54,7 +54,7 @@ def commit_files(job: WindowJob, written: Sequence[WrittenFile]) -> int:
 
     def commit(state: ColdState) -> int:
         nonlocal attempted
-        with _readable(job):
+        with cold_files_of(job):
             existing = _existing(job, written, state)
         refuse_shrunk(job, existing.shrunk)
         replacement = Replacement((*(file.data_file for file in written), *existing.survivors), existing.removed)
@@ -67,24 +67,6 @@ def commit_files(job: WindowJob, written: Sequence[WrittenFile]) -> int:
         if not attempted:
             remove_files(job, [file.path for file in written])
         raise
-
-
-@contextmanager
-def _readable(job: WindowJob) -> Iterator[None]:
-    """Say what is wrong when a cold file that a window touches is missing or damaged, or its store fails.
-
-    :raises EngineError: naming what to do.
-    """
-    import pyarrow as pa
-
-    try:
-        yield
-    except (OSError, EOFError, pa.ArrowException) as error:
-        raise EngineError(
-            f"{job.table.name}: a file of the cold table that window {job.window.describe(job.warm.is_time)} touches cannot be read: "
-            f"{str(error).partition(chr(10))[0].rstrip('.')}. Nothing was committed and the watermark stands; if the store answers, "
-            f"`k2 verify {job.table.name}` names the files that are missing or damaged, and `--repair` moves their ranges again."
-        ) from error
 
 
 def remove_files(job: WindowJob, paths: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.commit.dead import cold_files_of
 from airflow_provider_k2.commit.files import held_range
 from airflow_provider_k2.commit.job import Expected, WindowJob
 from airflow_provider_k2.commit.record import CommitRecord
@@ -325,7 +326,8 @@ class _Run:
             return True
         if self.table.mode != "append" or self.prepared.state().is_fresh(job.window):
             return False
-        unreplaced = held_range(job).unreplaced
+        with cold_files_of(job):
+            unreplaced = held_range(job).unreplaced
         return unreplaced is not None and not keep_unreplaced(job, unreplaced)
 
     def _refuse_lost_keys(self, job: WindowJob) -> None:
@@ -337,7 +339,8 @@ class _Run:
         told = job.force or job.keep or self.request.kind != "backfill"
         if self.table.mode == "append" or event_time is None or asked is None or told:
             return
-        lost = find_lost_keys(self.prepared.cold, self.warm, event_time, asked)
+        with cold_files_of(job):
+            lost = find_lost_keys(self.prepared.cold, self.warm, event_time, asked)
         if lost is not None:
             refuse_lost_keys(job, asked, lost)
 

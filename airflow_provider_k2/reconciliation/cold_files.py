@@ -125,7 +125,7 @@ def explain_planning(table: TableConfig, cold: Table, error: BaseException) -> E
     if lost is None:
         return None
     return EngineError(
-        f"{table.name}: {lost}: {_first_line(error)}. Nothing was changed; without it nobody can list the table's files: restore it "
+        f"{table.name}: {lost}: {_first_line(error)}. Nothing was changed; without it nobody can list the files: restore it "
         "from a backup or an older version of the object, or roll the table back to a snapshot before it (Spark: CALL "
         "system.rollback_to_snapshot), from where the next run moves again what the warm tier has."
     )

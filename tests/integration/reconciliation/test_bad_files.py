@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ from pyiceberg.typedef import Record
 
 from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.reconciliation.buckets import Status
+from airflow_provider_k2.retention.gate import DeletionGate
+from airflow_provider_k2.tables.model import RetentionPolicy
+from airflow_provider_k2.windows import SECOND, Window
 from tests.integration.pair import DAY, HOUR, Pair
 from tests.integration.retention.support import ago
 
@@ -139,13 +143,9 @@ def test_new_rows_do_not_hide_that_the_rows_of_a_dead_file_are_gone(pair):
     dead = files(pair)[1]
     remove(pair, dead)
     begin = ago(8)
-    pair.sql(
-        "ALTER TABLE {t} DROP PARTITION ID '"
-        + pair.sql(
-            f"SELECT DISTINCT _partition_id FROM {{t}} WHERE toDate(arrived, 'UTC') = toDate(fromUnixTimestamp64Micro({begin}, 'UTC'), 'UTC')"
-        )[0][0]
-        + "'"
-    )
+    day = f"toDate(fromUnixTimestamp64Micro({begin}, 'UTC'), 'UTC')"
+    partition = pair.sql(f"SELECT DISTINCT _partition_id FROM {{t}} WHERE toDate(arrived, 'UTC') = {day}")[0][0]
+    pair.sql(f"ALTER TABLE {{t}} DROP PARTITION ID '{partition}'")
     pair.insert(48, begin + 1, HOUR // 2)
     with pair.ledger.transaction() as cursor:
         cursor.execute(
@@ -199,6 +199,30 @@ def test_a_manifest_that_is_lost_is_named(pair, what, how):
     assert f"{pair.name}: {path}, " in said
     assert f"is {how}" in said
     assert "roll the table back" in said
+
+
+def test_a_window_that_touches_a_dead_file_says_what_to_do(pair):
+    dead = files(pair)[1]
+    remove(pair, dead)
+    before = pair.cold.metadata.current_snapshot_id
+    with pytest.raises(EngineError) as caught:
+        pair.offload(window=Window(ago(8), ago(7)), kind="backfill")
+    assert f"{pair.name}: " in str(caught.value)
+    assert f"`k2 verify {pair.name}` names the files" in str(caught.value)
+    assert pair.cold.metadata.current_snapshot_id == before
+
+
+@pytest.mark.parametrize("what", ["dead", "described wrongly"])
+def test_the_gate_keeps_the_rows_of_a_file_that_is_no_proof(pair, what):
+    file = files(pair)[0]
+    if what == "dead":
+        remove(pair, file)
+    else:
+        redescribe(pair, file, partition=Record(file.partition[0] - 3))
+    table = replace(pair.config, retention=RetentionPolicy(keep=DAY // SECOND, column="arrived"))
+    report = DeletionGate(pair.clickhouse, pair.iceberg, pair.ledger).run(table, run_id="test", holder="test")
+    assert file.file_path in report.kept[0].why or (pair.mode, what) == ("upsert", "described wrongly"), report
+    assert pair.sql(f"SELECT count() FROM {{t}} WHERE arrived < fromUnixTimestamp64Micro({ago(8)}, 'UTC')")[0][0] == 24
 
 
 def test_a_file_that_was_rewritten_and_expired_meanwhile_is_no_dead_one(pair, monkeypatch):
@@ -291,8 +315,9 @@ def test_a_partition_of_many_columns_and_transforms_is_described_rightly(clickho
         "arrived DateTime64(6, 'UTC')) ENGINE = MergeTree ORDER BY n"
     )
     clickhouse.execute(
-        f"INSERT INTO test.{name} SELECT number, toDate('2026-01-01') + number % 3, addHours(toDateTime64('2026-01-31 22:00:00', 6, 'UTC'), "
-        "number % 5), if(number % 4 = 0, NULL, concat('ä', toString(number % 2))), toUUID(concat('00000000-0000-4000-8000-00000000000', "
+        f"INSERT INTO test.{name} SELECT number, toDate('2026-01-01') + number % 3, "
+        "addHours(toDateTime64('2026-01-31 22:00:00', 6, 'UTC'), number % 5), "
+        "if(number % 4 = 0, NULL, concat('ä', toString(number % 2))), toUUID(concat('00000000-0000-4000-8000-00000000000', "
         "toString(number % 2))), number % 2, number % 2, now64(6, 'UTC') FROM numbers(40)"
     )
     pair = Pair.__new__(Pair)
