@@ -1,10 +1,78 @@
-"""What can go wrong, as a small tree. Every message says what happened, where, what was left untouched and the mend."""
+"""What can go wrong, as a small tree.
+
+An error says what happened, to which table and window, what was left untouched, and what fixes it: each is a field of its own, and
+the sentence is made of them in one place.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class K2Error(Exception):
-    """Base of every error that this provider raises on purpose."""
+    """Base of every error that this provider raises on purpose.
+
+    :param what: what happened, without the table, and without a full stop.
+    :param table: short name of the table.
+    :param window: the range of cursors, in words, where ``what`` does not say it.
+    :param step: what was being done: ``plan``, ``agree``, ``write``, ``prove``, ``commit``, ``record``, ``compare``, ``drop`` and so on.
+    :param untouched: what was left as it was: ``Nothing was committed and the watermark stands``.
+    :param fix: what to do, as an order: ``run `k2 verify orders```.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        table: str | None = None,
+        window: str | None = None,
+        step: str | None = None,
+        untouched: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what, self.table, self.window, self.step, self.untouched, self.fix = (
+            what,
+            table,
+            window,
+            step,
+            untouched,
+            fix,
+        )
+
+    def __str__(self) -> str:
+        where = f"{self.table}: " if self.table else ""
+        where += f"window {self.window}: " if self.window else ""
+        rest = "; ".join(part for part in (self.untouched, self.fix) if part)
+        what = f"{where}{self.what}"
+        if not rest:
+            return what if what.endswith((".", "\n")) or not where else f"{what}."
+        return f"{what}{'' if what.endswith('.') else '.'} {rest[0].upper()}{rest[1:]}."
+
+    def at(self, *, table: str | None = None, window: str | None = None, step: str | None = None) -> K2Error:
+        """Add where it happened, as far as it is not known yet: what asks a service knows neither table nor window."""
+        self.table, self.window, self.step = self.table or table, self.window or window, self.step or step
+        return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields, for XCom, callbacks, JSON and logs."""
+        names = ("what", "table", "window", "step", "untouched", "fix")
+        return {"error": type(self).__name__, "message": str(self), **{name: getattr(self, name) for name in names}}
+
+
+class ServiceError(K2Error):
+    """A service does not answer, or refuses.
+
+    :param service: which one: ``ClickHouse``, ``Iceberg catalog``, ``object store``, ``ledger`` or ``Spark``.
+    """
+
+    def __init__(self, what: str, *, service: str | None = None, **fields: Any) -> None:
+        super().__init__(what, **fields)
+        self.service = service
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields, for XCom, callbacks, JSON and logs."""
+        return {**super().as_dict(), "service": self.service}
 
 
 class TableListError(K2Error):
@@ -27,11 +95,19 @@ class WatermarkError(K2Error):
     """The stored watermark is impossible."""
 
 
-class LeaseHeldError(K2Error):
+class RunConfError(K2Error):
+    """What a run was asked for cannot be done: an unknown key, a range that is empty, reversed or in the future."""
+
+
+class LeaseError(K2Error):
+    """The table's lease is not this run's."""
+
+
+class LeaseHeldError(LeaseError):
     """Another run holds the table's lease."""
 
 
-class LeaseLostError(K2Error):
+class LeaseLostError(LeaseError):
     """The lease of this run was taken over; nothing may be committed any more."""
 
 
@@ -61,10 +137,6 @@ class CommitConflictError(K2Error):
 
 class CommitRefusedError(K2Error):
     """The catalog does not allow a commit (permission, credentials, a request that it does not take)."""
-
-
-class EngineError(K2Error):
-    """The engine could not move a window (spark-submit missing or failed, a service unreachable)."""
 
 
 class RetentionError(K2Error):

@@ -214,8 +214,9 @@ def forget(
         known = forget_entry(hooks.ledger, pipeline, target, who=who(), reason=reason, dry_run=dry_run)
         if known is None:
             raise WatermarkError(
-                f"The ledger knows no entry for the cold table {target} of pipeline {pipeline!r}. Nothing was forgotten; `k2 "
-                "watermarks` shows the tables of a list, and the deletion gate names the ones that it asks."
+                f"The ledger knows no entry for the cold table {target} of pipeline {pipeline!r}",
+                untouched="Nothing was forgotten",
+                fix=("`k2 watermarks` shows the tables of a list, and the deletion gate names the ones that it asks"),
             )
         if as_json:
             print_json({"version": 1, "target": target, "pipeline": pipeline, "forgotten": not dry_run}, out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def read_arrow(stream: BinaryIO, query: str) -> pa.Table:
     """Read a whole answer in the format ArrowStream.
 
     :param query: what was asked, for the message.
-    :raises EngineError: when it is not whole: no answer at all, no end of stream, something behind it, or no Arrow.
+    :raises ServiceError: when it is not whole: no answer at all, no end of stream, something behind it, or no Arrow.
     """
     import pyarrow as pa
 
@@ -62,8 +62,8 @@ def read_arrow(stream: BinaryIO, query: str) -> pa.Table:
     return answer
 
 
-def _short(query: str, what: str) -> EngineError:
-    return EngineError(
+def _short(query: str, what: str) -> ServiceError:
+    return ServiceError(
         f"ClickHouse's answer over HTTP is not whole: {what}. Nothing was changed and no row was dropped; look into ClickHouse's "
         f"log, and at what lies between (a proxy, a load balancer), then run it again. The query was: {query[:200]}"
     )
@@ -78,7 +78,7 @@ def read_counted(count: Callable[[], int], read: Callable[[], T], rows: Callable
     :param read: reads the answer.
     :param rows: how many rows an answer holds.
     :param what: what it is about, for the message.
-    :raises EngineError: when the answer holds fewer or more rows, again and again.
+    :raises ServiceError: when the answer holds fewer or more rows, again and again.
     """
     for _ in range(TRIES):
         before = count()
@@ -89,8 +89,8 @@ def read_counted(count: Callable[[], int], read: Callable[[], T], rows: Callable
         after = count()
         if min(before, after) <= held <= max(before, after):
             return answer
-    raise EngineError(
-        f"{what}: ClickHouse counts {after:,} rows, but its answer holds {held:,}: something cuts it, or adds to it. Nothing was "
-        "changed and no row was dropped; look at the settings profile of the user, and at what lies between (a proxy, a load "
-        "balancer)."
+    raise ServiceError(
+        f"{what}: ClickHouse counts {after:,} rows, but its answer holds {held:,}: something cuts it, or adds to it",
+        untouched="Nothing was changed and no row was dropped",
+        fix=("look at the settings profile of the user, and at what lies between (a proxy, a load balancer)"),
     )

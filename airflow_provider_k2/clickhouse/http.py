@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_k2.clickhouse.sql import long_query_settings
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ class HttpClient:
         :param sql: the query, without FORMAT.
         :param output_format: for example ``Parquet``.
         :param settings: ClickHouse settings of the query.
-        :raises EngineError: when the server cannot be reached, refuses, or breaks off.
+        :raises ServiceError: when the server cannot be reached, refuses, or breaks off.
         """
         import requests
         import urllib3
@@ -76,10 +76,10 @@ class HttpClient:
         try:
             with self._ask(f"{sql}\nFORMAT {output_format}", settings or {}) as response:
                 if response.status_code != HTTPStatus.OK:
-                    raise EngineError(self._failure(response.text))
+                    raise ServiceError(self._failure(response.text))
                 yield response.raw
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise EngineError(self._failure(str(error))) from error
+            raise ServiceError(self._failure(str(error))) from error
 
     def _ask(self, query: str, settings: dict[str, Any]) -> requests.Response:
         import requests

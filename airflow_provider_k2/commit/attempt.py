@@ -13,9 +13,9 @@ from airflow_provider_k2.exceptions import (
     CommitConflictError,
     CommitRefusedError,
     CommitUnknownError,
-    EngineError,
     IdentityError,
     LeaseLostError,
+    ServiceError,
     TableChangedError,
 )
 from airflow_provider_k2.schema.cold_table import check_format
@@ -40,8 +40,10 @@ def newest_state(job: WindowJob) -> ColdState:
     state = read_cold_state(job.cold.metadata, job.record.pipeline)
     if state.last is not None and state.last.token > job.record.token:
         raise LeaseLostError(
-            f"{job.table.name}: the cold tier holds a commit with fencing token {state.last.token}, newer than this "
-            f"run's {job.record.token}. Nothing was committed by this one."
+            f"the cold tier holds a commit with fencing token {state.last.token}, newer than this "
+            f"run's {job.record.token}",
+            table=job.table.name,
+            untouched="Nothing was committed by this one",
         )
     return state
 
@@ -74,16 +76,20 @@ def _refuse_changed(job: WindowJob, state: ColdState) -> None:
             for mark in (state.watermark, job.expected.watermark)
         )
         raise TableChangedError(
-            f"{job.table.name}: the cold table {job.record.target} was rolled back, or another run committed to it, while window "
-            f"{window} was written: it proves {now}, where it proved {then}. Nothing was committed."
+            f"the cold table {job.record.target} was rolled back, or another run committed to it, "
+            f"while window {window} was written: it proves {now}, where it proved {then}",
+            table=job.table.name,
+            untouched="Nothing was committed",
         )
     check_format(job.table, job.cold)
     layout = TableLayout.of(job.cold.metadata)
     if layout != job.expected.layout:
         raise TableChangedError(
-            f"{job.table.name}: somebody changed the schema, partition spec or sort order of the cold table {job.record.target} "
-            f"while window {window} was written (it was {job.expected.layout}, it is {layout}). Nothing was committed: the "
-            "files written do not fit."
+            "somebody changed the schema, partition spec or sort order of the cold table "
+            f"{job.record.target} while window {window} was written (it was {job.expected.layout}, "
+            f"it is {layout})",
+            table=job.table.name,
+            untouched="Nothing was committed: the files written do not fit",
         )
 
 
@@ -95,10 +101,14 @@ def _refuse_other_source(job: WindowJob) -> None:
     for tag, record in tagged_records(job.cold.metadata):
         if record.pipeline != job.record.pipeline and record.source_uuid != job.record.source_uuid:
             raise IdentityError(
-                f"{job.table.name}: the cold table {record.target} also holds rows of pipeline {record.pipeline!r}, which moves "
-                f"another source ({record.source}). Nothing was committed and the watermark stands: each window would "
-                f"be about the other's rows of its cursor range. Give each source a target of its own; if that pipeline is given "
-                f"up, drop its tag: ALTER TABLE {record.target} DROP TAG `{tag}`."
+                f"the cold table {record.target} also holds rows of pipeline {record.pipeline!r}, "
+                f"which moves another source ({record.source})",
+                table=job.table.name,
+                untouched=(
+                    "Nothing was committed and the watermark stands: each window would be about "
+                    "the other's rows of its cursor range. Give each source a target of its own"
+                ),
+                fix=(f"if that pipeline is given up, drop its tag: ALTER TABLE {record.target} DROP TAG `{tag}`"),
             )
 
 
@@ -109,7 +119,7 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
     :returns: the id of the window's snapshot.
     :raises CommitConflictError: when others kept changing the table; nothing was committed.
     :raises CommitUnknownError: when the outcome cannot be found out.
-    :raises EngineError: when the catalog refuses the commit, or never gave an answer and it is not there.
+    :raises ServiceError: when the catalog refuses the commit, or never gave an answer and it is not there.
     :raises LeaseLostError: when this run may not commit any more.
     :raises TableChangedError: when the run has to agree and plan again; nothing was committed.
     """
@@ -135,18 +145,25 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
                 job.log.info("The commit of window %s is there: snapshot %s.", job.record.commit_id, found)
                 return found
             if isinstance(error, CommitRefusedError):
-                raise EngineError(
-                    f"{error}. Nothing was committed and the watermark stands; give the catalog's user the right to commit to "
-                    f"{job.record.target}."
+                raise ServiceError(
+                    str(error),
+                    untouched="Nothing was committed and the watermark stands",
+                    fix=f"give the catalog's user the right to commit to {job.record.target}",
                 ) from error
             unknown = error
     if unknown is not None:
-        raise EngineError(
-            f"{unknown}. It was looked up {COMMIT_TRIES} times and is not there: nothing was committed and the watermark "
-            "stands. Look into the catalog's log; the next try commits again."
+        raise ServiceError(
+            str(unknown),
+            untouched=(
+                f"It was looked up {COMMIT_TRIES} times and is not there: nothing was committed "
+                "and the watermark stands. Look into the catalog's log"
+            ),
+            fix="the next try commits again",
         ) from unknown
     raise CommitConflictError(
-        f"{job.table.name}: other writers changed the cold table {COMMIT_TRIES} times while window "
-        f"{job.window.describe(job.warm.is_time)} was committed. Nothing was committed and the watermark stands; the "
-        "next run tries again."
+        f"other writers changed the cold table {COMMIT_TRIES} times while window "
+        f"{job.window.describe(job.warm.is_time)} was committed",
+        table=job.table.name,
+        untouched="Nothing was committed and the watermark stands",
+        fix="the next run tries again",
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_k2.commit._pyiceberg import arrow_filters, read_batches
 from airflow_provider_k2.commit.bounds import column_bounds, range_filter
 from airflow_provider_k2.commit.record import PREFIX
-from airflow_provider_k2.exceptions import EngineError, ReplacedByLessError
+from airflow_provider_k2.exceptions import ReplacedByLessError, ServiceError
 from airflow_provider_k2.windows import Window
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ NAMED = 3
 def cold_files_of(job: WindowJob) -> Iterator[None]:
     """Say what is wrong when a cold file that a window touches is missing or damaged, or its store fails.
 
-    :raises EngineError: naming what to do.
+    :raises ServiceError: naming what to do.
     """
     import pyarrow as pa
 
@@ -44,10 +44,14 @@ def cold_files_of(job: WindowJob) -> Iterator[None]:
         yield
     except (OSError, EOFError, pa.ArrowException) as error:
         what = str(error).partition("\n")[0].rstrip(".")
-        raise EngineError(
-            f"{job.table.name}: a cold file that window {job.window.describe(job.warm.is_time)} touches cannot be read: {what}. "
-            "Nothing was committed and the watermark stands; if the store answers, "
-            f"`k2 verify {job.table.name}` names the files that are missing or damaged, and `--repair` moves their ranges again."
+        raise ServiceError(
+            f"a cold file that window {job.window.describe(job.warm.is_time)} touches cannot be read: {what}",
+            table=job.table.name,
+            untouched="Nothing was committed and the watermark stands",
+            fix=(
+                f"if the store answers, `k2 verify {job.table.name}` names the files that are "
+                "missing or damaged, and `--repair` moves their ranges again"
+            ),
         ) from error
 
 
@@ -86,8 +90,13 @@ def refuse_lost_files(job: WindowJob, held: HeldRange | None) -> None:
         job.log.warning("%s. THEY ARE GIVEN UP because the run is forced.", what)
         return
     raise ReplacedByLessError(
-        f"{what}. Nothing was replaced; restore the file from a backup or an older version of the object, under the same path, and "
-        f"compare again with `k2 verify {job.table.name}` (docs/errors.md, When a cold file is lost)."
+        str(what),
+        untouched="Nothing was replaced",
+        fix=(
+            "restore the file from a backup or an older version of the object, under the same "
+            f"path, and compare again with `k2 verify {job.table.name}` (docs/errors.md, When a "
+            "cold file is lost)"
+        ),
     )
 
 

@@ -60,9 +60,13 @@ def read_dropped(metadata: TableMetadata, pipeline: str) -> tuple[Dropped, ...]:
         ranges = [(None if lower is None else int(lower), int(upper)) for lower, upper in found]
     except (ValueError, TypeError) as error:
         raise RetentionError(
-            f"The property {name!r} of the cold table with UUID {metadata.table_uuid} is not a list of ranges: {text[:200]!r}. "
-            "Nothing was changed. It says which rows the deletion gate has dropped from the warm tier; write it as the table's "
-            "older metadata have it (`[[null, 1764028800000000]]`, say), or remove it if the gate never dropped anything."
+            f"The property {name!r} of the cold table with UUID {metadata.table_uuid} is not a list "
+            f"of ranges: {text[:200]!r}",
+            untouched=("Nothing was changed. It says which rows the deletion gate has dropped from the warm tier"),
+            fix=(
+                "write it as the table's older metadata have it (`[[null, 1764028800000000]]`, "
+                "say), or remove it if the gate never dropped anything"
+            ),
         ) from error
     return join(ranges)
 
@@ -124,9 +128,11 @@ def _write(
         return first
     name = ".".join(table.name())
     raise RetentionError(
-        f"{name}: the cold table cannot be told which warm rows are dropped ({type(problem).__name__}: "
-        f"{str(problem).rstrip('.')}). Nothing was dropped; give the catalog's user the right to set properties of {name}, or "
-        "look into the catalog's log."
+        f"the cold table cannot be told which warm rows are dropped ({type(problem).__name__}: "
+        f"{str(problem).rstrip('.')})",
+        table=name,
+        untouched="Nothing was dropped",
+        fix=(f"give the catalog's user the right to set properties of {name}, or look into the catalog's log"),
     ) from problem
 
 

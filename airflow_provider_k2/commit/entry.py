@@ -69,8 +69,10 @@ def refuse_changed(table: TableConfig, last: CommitRecord | None, metadata: Tabl
 
 def _refuse(table: TableConfig, now: str, before: str, again: str, more: str = "") -> None:
     raise TableListError(
-        f"{table.name}: the table list says `{now}`, but the windows in {table.target} {before}. Nothing was moved or "
-        f"changed; write `{again}` again{more}, or give the entry a new `target`, into which everything is moved anew."
+        f"the table list says `{now}`, but the windows in {table.target} {before}",
+        table=table.name,
+        untouched="Nothing was moved or changed",
+        fix=(f"write `{again}` again{more}, or give the entry a new `target`, into which everything is moved anew"),
     )
 
 
@@ -92,9 +94,12 @@ def check_partition(table: TableConfig, cold: Table, log: logging.Logger) -> Non
         unchanged = set(kept) == set(wanted)
     if not unchanged:
         raise TableListError(
-            f"{table.name}: the table list says `partition: {_list(wanted)}`, but {table.target} is partitioned by "
-            f"{_list(held)}. Nothing was moved; write `partition: {_list(held)}` again, or change the cold table with "
-            f"`k2 repartition {table.name}`."
+            f"the table list says `partition: {_list(wanted)}`, but {table.target} is partitioned by {_list(held)}",
+            table=table.name,
+            untouched="Nothing was moved",
+            fix=(
+                f"write `partition: {_list(held)}` again, or change the cold table with `k2 repartition {table.name}`"
+            ),
         )
     if wanted:
         log.warning(

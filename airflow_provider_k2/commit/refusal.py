@@ -51,8 +51,12 @@ def keep_unreplaced(job: WindowJob, unreplaced: Unreplaced) -> bool:
     if unreplaced.absent:
         reason = f"the warm tier has no column {', '.join(unreplaced.absent)} (any more), in which they hold values"
     raise ReplacedByLessError(
-        f"{what}: {reason}. The cold rows may be the only copy. Nothing was replaced and the watermark stands; to move the warm "
-        f"rows and keep these, run `airflow dags trigger k2_offload --conf '{json.dumps(_keeping(job))}'`."
+        f"{what}: {reason}. The cold rows may be the only copy",
+        untouched="Nothing was replaced and the watermark stands",
+        fix=(
+            "to move the warm rows and keep these, run `airflow dags trigger k2_offload --conf '"
+            f"{json.dumps(_keeping(job))}'`"
+        ),
     )
 
 
@@ -89,11 +93,17 @@ def refuse_lost_keys(job: WindowJob, asked: Window, lost: LostKeys) -> None:
     bounds = {name: iso_cursor(getattr(asked, name), job.warm.is_time) for name in ("lower", "upper")}
     conf = json.dumps({"tables": [job.table.name], **bounds, "keep": True})
     raise ReplacedByLessError(
-        f"{job.table.name}: the range {asked.describe(job.warm.is_time)} of {job.table.event_time} holds {lost.warm:,} keys in the "
-        f"warm tier, but {lost.cold:,} in the cold tier, of which {lost.keys:,} are not in the warm tier (for example "
-        f"{', '.join(map(str, lost.example))}): the TTL, the deletion gate or somebody has deleted them there, so rows of other "
-        "keys may be made of less by now, too. Nothing was replaced; to replace the keys that are left and keep the others, run "
-        f"`airflow dags trigger k2_offload --conf '{conf}'`."
+        f"the range {asked.describe(job.warm.is_time)} of {job.table.event_time} holds {lost.warm:,} "
+        f"keys in the warm tier, but {lost.cold:,} in the cold tier, of which {lost.keys:,} are not "
+        f"in the warm tier (for example {', '.join(map(str, lost.example))}): the TTL, the deletion "
+        "gate or somebody has deleted them there, so rows of other keys may be made of less by now, "
+        "too",
+        table=job.table.name,
+        untouched="Nothing was replaced",
+        fix=(
+            "to replace the keys that are left and keep the others, run `airflow dags trigger "
+            f"k2_offload --conf '{conf}'`"
+        ),
     )
 
 
@@ -114,7 +124,10 @@ def refuse_shrunk(job: WindowJob, shrunk: Sequence[Shrunk]) -> None:
         job.log.warning("%s. They are replaced because the run is forced.", what)
         return
     raise ReplacedByLessError(
-        f"{what}: the warm row was made from fewer rows (has the TTL or somebody deleted what it was made of?). Nothing was "
-        f"replaced and the watermark stands. Where the cold row is right, delete the key's rows from {job.table.identity_source}; "
-        "where the cold row is wrong, see docs/errors.md, When a cold row is wrong."
+        f"{what}: the warm row was made from fewer rows (has the TTL or somebody deleted what it was made of?)",
+        untouched=(
+            "Nothing was replaced and the watermark stands. Where the cold row is right, delete "
+            f"the key's rows from {job.table.identity_source}"
+        ),
+        fix="where the cold row is wrong, see docs/errors.md, When a cold row is wrong",
     )

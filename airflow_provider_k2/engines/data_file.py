@@ -66,8 +66,10 @@ def describe_file(target: FileTarget, piece: FilePiece, copied: Copied) -> DataF
     for field, value in zip(metadata.spec().fields, values, strict=True):
         if not _agrees(data_file, schema, field, value):
             raise ProofError(
-                f"{target.table}: window {target.window}: a file was to hold the rows of partition {field.name} = "
-                f"{str(value)[:64]}, but its statistics show others. Nothing was committed and the watermark stands."
+                f"window {target.window}: a file was to hold the rows of partition {field.name} = "
+                f"{str(value)[:64]}, but its statistics show others",
+                table=target.table,
+                untouched="Nothing was committed and the watermark stands",
             )
     return data_file
 

@@ -40,9 +40,11 @@ class DirectEngine:
         if (rows, total) != (job.facts.rows, job.facts.checksum):
             remove_files(job, [file.path for file in written])
             raise ProofError(
-                f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds {job.facts.rows} rows with checksum "
-                f"{job.facts.checksum} in ClickHouse, but {rows} rows with checksum {total} were read back from the files "
-                "written. Nothing was committed and the watermark stands."
+                f"window {job.window.describe(job.warm.is_time)} holds {job.facts.rows} rows with "
+                f"checksum {job.facts.checksum} in ClickHouse, but {rows} rows with checksum {total} "
+                "were read back from the files written",
+                table=job.table.name,
+                untouched="Nothing was committed and the watermark stands",
             )
         wrote = time.monotonic()
         failpoint("after_proof")

@@ -16,7 +16,7 @@ from airflow_provider_k2.checksum.cold import checksum
 from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.engines.data_file import describe_file
 from airflow_provider_k2.engines.parquet_footer import TailTooShortError, copy_with_field_ids
-from airflow_provider_k2.exceptions import EngineError, K2Error, ProofError
+from airflow_provider_k2.exceptions import K2Error, ProofError, ServiceError
 from airflow_provider_k2.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def write_file(target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO)
     :param stream: gives ClickHouse's answer.
     :param io: the cold table's storage.
     :returns: None when the SELECT yields no row; nothing is left then.
-    :raises EngineError: when ClickHouse or the storage fails.
+    :raises ServiceError: when ClickHouse or the storage fails.
     :raises ProofError: for a value that its cold type does not allow, or that does not belong into the file's partition.
     """
     started = time.monotonic()
@@ -134,10 +134,11 @@ def write_file(target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO)
     except K2Error:
         raise
     except Exception as error:
-        raise EngineError(
-            f"{target.table}: writing window {target.window} to the cold table's storage failed: "
-            f"{type(error).__name__}: {error}. Nothing was committed and the watermark stands; the next try writes it "
-            "again."
+        raise ServiceError(
+            f"writing window {target.window} to the cold table's storage failed: {type(error).__name__}: {error}",
+            table=target.table,
+            untouched="Nothing was committed and the watermark stands",
+            fix="the next try writes it again",
         ) from error
     return WrittenFile(piece.path, data_file, rows, total, uploaded - started, time.monotonic() - uploaded)
 
@@ -195,7 +196,9 @@ def _valid(target: FileTarget, batches: Iterator[pa.RecordBatch]) -> Iterator[pa
                 batch[name].validate(full=True)
             except pa.ArrowInvalid as error:
                 raise ProofError(
-                    f"{target.table}: window {target.window} holds a value in column {name} that its cold type {kind} does not "
-                    f"allow: {error}. Nothing was committed and the watermark stands."
+                    f"window {target.window} holds a value in column {name} that its cold type {kind}"
+                    f" does not allow: {error}",
+                    table=target.table,
+                    untouched="Nothing was committed and the watermark stands",
                 ) from error
         yield batch

@@ -20,7 +20,7 @@ from airflow_provider_k2.clickhouse.arrow import read_arrow
 from airflow_provider_k2.clickhouse.http import LIMIT_CODES, LIMIT_HINT, TIMEOUT, Endpoints, HttpClient
 from airflow_provider_k2.clickhouse.pinned import FIXED_CODES, GUARDS, QUESTION, Pins, decide
 from airflow_provider_k2.clickhouse.sql import long_query_settings
-from airflow_provider_k2.exceptions import EngineError, SourceMissingError
+from airflow_provider_k2.exceptions import ServiceError, SourceMissingError
 from airflow_provider_k2.hooks.native import native_hook
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def read_endpoints(connection: Any) -> Endpoints:
     """Read an Airflow connection of either form; an extra that is null or empty counts as not given.
 
     :param connection: an Airflow ``Connection``, of any type.
-    :raises EngineError: when a port is no number.
+    :raises ServiceError: when a port is no number.
     """
     extra = {name: value for name, value in connection.extra_dejson.items() if value not in (None, "")}
     port, native, http = connection.port, _port(connection, extra, "native_port"), _port(connection, extra, "http_port")
@@ -69,9 +69,10 @@ def _port(connection: Any, extra: dict[str, Any], name: str) -> int | None:
     if not text:
         return None
     if not text.isdecimal() or int(text) not in range(1, 65536):
-        raise EngineError(
-            f"The extra `{name}: {extra[name]!r}` of connection {connection.conn_id!r} is no port. Nothing was moved; write a "
-            f"number from 1 to 65535, or leave it out."
+        raise ServiceError(
+            f"The extra `{name}: {extra[name]!r}` of connection {connection.conn_id!r} is no port",
+            untouched="Nothing was moved",
+            fix="write a number from 1 to 65535, or leave it out",
         )
     return int(text)
 
@@ -139,11 +140,11 @@ class ClickHouseHook(BaseHook):
     def pins(self) -> Pins:
         """Settings that go with every query, so that the user's profile cannot cut, limit or change an answer.
 
-        :raises EngineError: when the profile does, and lets nobody change that.
+        :raises ServiceError: when the profile does, and lets nobody change that.
         """
         try:
             answer = self._run(self._ask_quietly, QUESTION, GUARDS)
-        except EngineError as error:
+        except ServiceError as error:
             if getattr(error.__cause__, "code", None) not in FIXED_CODES:
                 raise
             # Something of that may not be changed: it is named below, and if it cuts this answer, too, by the error itself.
@@ -154,10 +155,12 @@ class ClickHouseHook(BaseHook):
             pins = decide(answer)
         fatal = [stuck for stuck in pins.stuck if stuck.must]
         if fatal:
-            raise EngineError(
-                f"The settings profile of ClickHouse's user {self.endpoints.user!r} (connection {self.clickhouse_conn_id!r}) does "
-                f"not let {' and '.join(map(str, fatal))} be changed: a short answer would pass for a whole one. Nothing was "
-                "moved or dropped; change the profile, lift its constraint (or `readonly = 1`), or use another user."
+            raise ServiceError(
+                f"The settings profile of ClickHouse's user {self.endpoints.user!r} (connection "
+                f"{self.clickhouse_conn_id!r}) does not let {' and '.join(map(str, fatal))} be "
+                "changed: a short answer would pass for a whole one",
+                untouched="Nothing was moved or dropped",
+                fix=("change the profile, lift its constraint (or `readonly = 1`), or use another user"),
             )
         for stuck in pins.stuck:
             _LOG.warning(
@@ -174,7 +177,7 @@ class ClickHouseHook(BaseHook):
         :param parameters: values of the parameters.
         :param settings: ClickHouse settings of the query, besides :attr:`pins`.
         :raises SourceMissingError: when a table or database does not exist.
-        :raises EngineError: when the server cannot be reached, or refuses.
+        :raises ServiceError: when the server cannot be reached, or refuses.
         """
         wanted = {**self.pins.send, **long_query_settings(sql), **(settings or {})}
         return self._run(self._native.execute, sql, parameters, settings=wanted or None)
@@ -195,10 +198,11 @@ class ClickHouseHook(BaseHook):
         except ServerException as error:
             raise self._server_error(error) from error
         except (Error, OSError, EOFError) as error:
-            raise EngineError(
+            raise ServiceError(
                 f"ClickHouse at {self.endpoints.host}:{self.endpoints.native_port} (connection "
-                f"{self.clickhouse_conn_id!r}, native protocol) cannot be reached: {error}. Nothing was moved; check the "
-                f"connection with `airflow connections get {self.clickhouse_conn_id}`."
+                f"{self.clickhouse_conn_id!r}, native protocol) cannot be reached: {error}",
+                untouched="Nothing was moved",
+                fix=(f"check the connection with `airflow connections get {self.clickhouse_conn_id}`"),
             ) from error
         return result
 
@@ -209,13 +213,14 @@ class ClickHouseHook(BaseHook):
                 f"{message} Nothing was moved; create the table, or correct `source` in the table list."
             )
         if error.code == 516:
-            return EngineError(
-                f"ClickHouse refuses the user or password of connection {self.clickhouse_conn_id!r}. Nothing was moved; "
-                "correct login and password of the connection."
+            return ServiceError(
+                f"ClickHouse refuses the user or password of connection {self.clickhouse_conn_id!r}",
+                untouched="Nothing was moved",
+                fix="correct login and password of the connection",
             )
         if error.code in LIMIT_CODES:
             message = f"{message.rstrip('.')}. {LIMIT_HINT.format(user=self.endpoints.user)}"
-        return EngineError(f"ClickHouse (connection {self.clickhouse_conn_id!r}) refuses a query: {message}")
+        return ServiceError(f"ClickHouse (connection {self.clickhouse_conn_id!r}) refuses a query: {message}")
 
     @property
     def http_client(self) -> HttpClient:
@@ -247,8 +252,9 @@ class ClickHouseHook(BaseHook):
         )
         if not rows:
             raise SourceMissingError(
-                f"The warm source {source} does not exist (or user {self.endpoints.user!r} may not see it). Nothing was "
-                "moved and the watermark stands; create it, or correct `source` in the table list."
+                f"The warm source {source} does not exist (or user {self.endpoints.user!r} may not see it)",
+                untouched="Nothing was moved and the watermark stands",
+                fix="create it, or correct `source` in the table list",
             )
         return [(str(name), str(kind)) for name, kind in rows]
 
@@ -264,8 +270,9 @@ class ClickHouseHook(BaseHook):
         found = self._of_object("toString(uuid)", source)
         if found is None:
             raise SourceMissingError(
-                f"The warm source {source} does not exist. Nothing was moved and the watermark stands; create it, or correct "
-                "the table list."
+                f"The warm source {source} does not exist",
+                untouched="Nothing was moved and the watermark stands",
+                fix="create it, or correct the table list",
             )
         return found
 
@@ -288,6 +295,6 @@ class ClickHouseHook(BaseHook):
             version = self.execute("SELECT version()")[0][0]
             with self.stream("SELECT 1", "TSV") as answer:
                 answer.read()
-        except (EngineError, SourceMissingError) as error:
+        except (ServiceError, SourceMissingError) as error:
             return False, str(error)
         return True, f"ClickHouse {version} answers on both protocols."

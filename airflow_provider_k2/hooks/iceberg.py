@@ -11,7 +11,7 @@ from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay,
 
 from airflow_provider_k2.commit.cold_state import find_commit
 from airflow_provider_k2.commit.entry import entry_property
-from airflow_provider_k2.exceptions import CommitUnknownError, EngineError
+from airflow_provider_k2.exceptions import CommitUnknownError, ServiceError
 from airflow_provider_k2.hooks.redaction import hide, mask, secrets_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class IcebergTableHook(IcebergHook):
     def catalog(self) -> Catalog:
         """The pyiceberg catalog, whose every request ends after a time.
 
-        :raises EngineError: when it cannot be reached.
+        :raises ServiceError: when it cannot be reached.
         """
         try:
             mask(self._secrets)
@@ -85,23 +85,24 @@ class IcebergTableHook(IcebergHook):
             chain = chain.__cause__ or chain.__context__
         return error
 
-    def _failure(self, what: str, error: BaseException) -> EngineError:
+    def _failure(self, what: str, error: BaseException) -> ServiceError:
         said = hide(str(error).rstrip("."), self._secrets)
-        return EngineError(
-            f"The Iceberg catalog of connection {self.conn_id!r} {what}: {type(error).__name__}: {said}. Nothing was "
-            f"committed and the watermark stands; check it with `airflow connections get {self.conn_id}`."
+        return ServiceError(
+            f"The Iceberg catalog of connection {self.conn_id!r} {what}: {type(error).__name__}: {said}",
+            untouched="Nothing was committed and the watermark stands",
+            fix=f"check it with `airflow connections get {self.conn_id}`",
         )
 
     def _ask(self, question: Callable[[], T]) -> T:
         """Ask the catalog; say in our words when it does not answer.
 
-        :raises EngineError: when it cannot be reached.
+        :raises ServiceError: when it cannot be reached.
         """
         from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
         try:
             return question()
-        except (NoSuchTableError, NoSuchNamespaceError, EngineError):
+        except (NoSuchTableError, NoSuchNamespaceError, ServiceError):
             raise
         except Exception as error:
             if _is_missing_connection(error):
@@ -111,7 +112,7 @@ class IcebergTableHook(IcebergHook):
     def load(self, target: str) -> Table | None:
         """Load a cold table, or None when it does not exist.
 
-        :raises EngineError: when the catalog cannot be reached.
+        :raises ServiceError: when the catalog cannot be reached.
         """
         from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
@@ -125,7 +126,7 @@ class IcebergTableHook(IcebergHook):
 
         Full metrics are kept on the columns that windows and queries filter by: cursor, key, partition and event time.
 
-        :raises EngineError: when the catalog cannot be reached or refuses.
+        :raises ServiceError: when the catalog cannot be reached or refuses.
         """
         from pyiceberg.exceptions import ForbiddenError, NamespaceAlreadyExistsError, TableAlreadyExistsError
         from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -182,8 +183,10 @@ class IcebergTableHook(IcebergHook):
             waiting(table.refresh)
         except RetryError as error:
             raise CommitUnknownError(
-                f"{'.'.join(table.name())}: the catalog has not answered for {RECOVERY_SECONDS} seconds, so it is unknown "
-                f"whether window {commit_id} was committed. Nothing was written again; the next run looks it up."
+                f"{'.'.join(table.name())}: the catalog has not answered for {RECOVERY_SECONDS} "
+                f"seconds, so it is unknown whether window {commit_id} was committed",
+                untouched="Nothing was written again",
+                fix="the next run looks it up",
             ) from error
         snapshot = find_commit(table.metadata, commit_id)
         return snapshot.snapshot_id if snapshot else None

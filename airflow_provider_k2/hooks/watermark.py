@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-from airflow_provider_k2.exceptions import EngineError, LeaseHeldError, LeaseLostError
+from airflow_provider_k2.exceptions import LeaseHeldError, LeaseLostError, ServiceError
 from airflow_provider_k2.resources import sql_dir
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class WatermarkHook(PostgresHook):
     def transaction(self) -> Iterator[Any]:
         """Yield a cursor; commit at the end, roll back on an error.
 
-        :raises EngineError: when PostgreSQL cannot be reached, breaks off or refuses.
+        :raises ServiceError: when PostgreSQL cannot be reached, breaks off or refuses.
         """
         connection = self._connect()
         try:
@@ -155,17 +155,18 @@ class WatermarkHook(PostgresHook):
                 kind.__name__ == "Error" and kind.__module__.startswith("psycopg") for kind in type(error).__mro__
             ):
                 raise
-            raise EngineError(
-                f"The ledger's PostgreSQL (connection {self.watermark_conn_id!r}) broke off or refuses: "
-                f"{_first_line(error)}. What is in the cold tier stands, and the next run finds it there; check the database "
-                f"with `airflow connections get {self.watermark_conn_id}`."
+            raise ServiceError(
+                f"The ledger's PostgreSQL (connection {self.watermark_conn_id!r}) broke off or "
+                f"refuses: {_first_line(error)}",
+                untouched="What is in the cold tier stands, and the next run finds it there",
+                fix=f"check the database with `airflow connections get {self.watermark_conn_id}`",
             ) from error
 
     @contextmanager
     def reading(self) -> Iterator[Any]:
         """Yield a cursor that can only read, for pages: nothing is created or migrated, and no query takes long.
 
-        :raises EngineError: when PostgreSQL cannot be reached.
+        :raises ServiceError: when PostgreSQL cannot be reached.
         """
         with closing(self._connect()) as connection, closing(connection.cursor()) as cursor:
             cursor.execute("SET TRANSACTION READ ONLY")
@@ -180,10 +181,11 @@ class WatermarkHook(PostgresHook):
             # Both drivers have their own OperationalError; anything else is not ours to translate.
             if type(error).__name__ != "OperationalError":
                 raise
-            raise EngineError(
-                f"The ledger's PostgreSQL at {connection.host}:{connection.port} (connection {self.watermark_conn_id!r}) "
-                f"cannot be reached: {_first_line(error)}. Nothing was moved; check the connection with "
-                f"`airflow connections get {self.watermark_conn_id}`."
+            raise ServiceError(
+                f"The ledger's PostgreSQL at {connection.host}:{connection.port} (connection "
+                f"{self.watermark_conn_id!r}) cannot be reached: {_first_line(error)}",
+                untouched="Nothing was moved",
+                fix=(f"check the connection with `airflow connections get {self.watermark_conn_id}`"),
             ) from error
 
     def _migrate(self, connection: Any) -> None:
@@ -247,8 +249,11 @@ class WatermarkHook(PostgresHook):
             )
             other, expires_at, left = cursor.fetchone()
         raise LeaseHeldError(
-            f"{table.name}: another run holds the table's lease: {other}, until {expires_at:%Y-%m-%d %H:%M:%S} UTC unless it "
-            f"renews it ({max(0, round(float(left)))} seconds left). Nothing was moved; wait for that run, or stop it."
+            f"another run holds the table's lease: {other}, until {expires_at:%Y-%m-%d %H:%M:%S} UTC "
+            f"unless it renews it ({max(0, round(float(left)))} seconds left)",
+            table=table.name,
+            untouched="Nothing was moved",
+            fix="wait for that run, or stop it",
         )
 
     def ensure_token(self, lease: Lease, seen: int) -> Lease:
@@ -551,8 +556,9 @@ def _version(name: str) -> int:
 
 def _lost(lease: Lease) -> LeaseLostError:
     return LeaseLostError(
-        f"{lease.target}: the lease with fencing token {lease.token} was taken over by another run. Nothing more is committed "
-        "by this one; the new holder goes on where the cold tier stands."
+        f"{lease.target}: the lease with fencing token {lease.token} was taken over by another run",
+        untouched="Nothing more is committed by this one",
+        fix="the new holder goes on where the cold tier stands",
     )
 
 

@@ -108,9 +108,11 @@ def refuse_future(
         and (state.watermark is None or stored.watermark > state.watermark)
     ):
         raise WatermarkError(
-            f"{table.name}: the stored watermark {describe_cursor(stored.watermark, is_time)} lies in the future (the warm tier is "
-            f"at {describe_cursor(latest, is_time)}). Nothing was moved; move it back to what the cold tier proves with "
-            f"`k2 watermarks rebuild {table.name}`."
+            f"the stored watermark {describe_cursor(stored.watermark, is_time)} lies in the future "
+            f"(the warm tier is at {describe_cursor(latest, is_time)})",
+            table=table.name,
+            untouched="Nothing was moved",
+            fix=(f"move it back to what the cold tier proves with `k2 watermarks rebuild {table.name}`"),
         )
 
 
@@ -188,9 +190,12 @@ def check_identity(
         ):
             if before != now:
                 raise IdentityError(
-                    f"{table.name}: the {side} {name} was dropped and created again (its UUID was {before} and is {now}). Nothing "
-                    "was moved: windows of the old one would be mixed with the new one's. If that is meant, say so with "
-                    f"`k2 watermarks reset {table.name}`."
+                    f"the {side} {name} was dropped and created again (its UUID was {before} and is {now})",
+                    table=table.name,
+                    untouched=(
+                        "Nothing was moved: windows of the old one would be mixed with the new "
+                        f"one's. If that is meant, say so with `k2 watermarks reset {table.name}`"
+                    ),
                 )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.commit.entry import refuse_changed
-from airflow_provider_k2.exceptions import EngineError, WatermarkError
+from airflow_provider_k2.exceptions import ServiceError, WatermarkError
 from airflow_provider_k2.ledger.agreement import ADOPTED, check_identity, lost_deletions, windows_of
 from airflow_provider_k2.ledger.entries import StoredEntry, delete_entry, stored_entries
 from airflow_provider_k2.tables.model import TableConfig
@@ -111,14 +111,18 @@ class WatermarkTools:
         time = describe_cursor(value)
         if value < table.start:
             raise WatermarkError(
-                f"{table.name}: {time} lies before the table's `start`. The watermark was not changed; give a later "
-                "value."
+                f"{time} lies before the table's `start`",
+                table=table.name,
+                untouched="The watermark was not changed",
+                fix="give a later value",
             )
         if value > proven and not force:
             raise WatermarkError(
-                f"{table.name}: the cold tier proves {describe_cursor(proven)} only, so rows up to "
-                f"{time} would count as offloaded that are not. The watermark was not changed; `k2 watermarks rebuild "
-                f"{table.name}` sets it to what is proven, --force insists."
+                f"the cold tier proves {describe_cursor(proven)} only, so rows up to {time} would "
+                "count as offloaded that are not",
+                table=table.name,
+                untouched="The watermark was not changed",
+                fix=(f"`k2 watermarks rebuild {table.name}` sets it to what is proven, --force insists"),
             )
         return self._change(table, "set", stored, value, state.watermark, identities, _note(table, value, proven))
 
@@ -175,8 +179,10 @@ class WatermarkTools:
     ) -> tuple[ColdState, StoredWatermark | None, tuple[str, str]]:
         if cold is None:
             raise WatermarkError(
-                f"{table.name}: the cold table {table.target} does not exist. The watermark was not changed; forget it "
-                f"with `k2 watermarks reset {table.name}`."
+                f"the cold table {table.target} does not exist",
+                table=table.name,
+                untouched="The watermark was not changed",
+                fix=f"forget it with `k2 watermarks reset {table.name}`",
             )
         state = read_cold_state(cold.metadata, table.pipeline)
         refuse_changed(table, state.last, cold.metadata)
@@ -291,7 +297,7 @@ def overview(tables: tuple[TableConfig, ...], iceberg: IcebergTableHook, ledger:
             try:
                 cold = iceberg.load(table.target)
                 state = read_cold_state(cold.metadata, table.pipeline) if cold else None
-            except EngineError as failure:
+            except ServiceError as failure:
                 error = str(failure)
         history = ledger.history(table, 1)
         lines.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_k2.exceptions import WatermarkError
+from airflow_provider_k2.exceptions import RunConfError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -29,15 +29,19 @@ def refuse_unknown(conf: Mapping[str, Any], known: tuple[str, ...], declared: Co
 
     :param known: the keys that are read.
     :param declared: keys that the DAG declares as params for tasks of its own.
-    :raises WatermarkError: naming each of them, the known ones, and the one that is probably meant.
+    :raises RunConfError: naming each of them, the known ones, and the one that is probably meant.
     """
     unknown = [key for key in conf if key not in known and key not in declared and key not in AIRFLOWS_KEYS]
     if not unknown:
         return
     said = ", ".join(f"`{key}`{_meant(key, known)}" for key in unknown)
-    raise WatermarkError(
-        f"The run conf has the unknown key{'s' if len(unknown) > 1 else ''} {said}. Nothing was changed; the keys are "
-        f"{', '.join(f'`{key}`' for key in known)}. One for other tasks of this DAG has to be among the DAG's params."
+    raise RunConfError(
+        f"The run conf has the unknown key{('s' if len(unknown) > 1 else '')} {said}",
+        untouched="Nothing was changed",
+        fix=(
+            f"the keys are {', '.join(f'`{key}`' for key in known)}. One for other tasks of "
+            "this DAG has to be among the DAG's params"
+        ),
     )
 
 

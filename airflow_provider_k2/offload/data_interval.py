@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.exceptions import WatermarkError
+from airflow_provider_k2.exceptions import RunConfError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ def asked_interval(
     :param run: the dag run.
     :param guess: the interval that the DAG's timetable gives a manual run of a date; None without a timetable.
     :param keys: names of the run conf's bounds, for messages.
-    :raises WatermarkError: for a manual run of a chosen logical date, which could mean either.
+    :raises RunConfError: for a manual run of a chosen logical date, which could mean either.
     """
     given = None if run.start is None or run.end is None else (run.start, run.end)
     if run.run_type == "backfill":
@@ -63,10 +63,15 @@ def asked_interval(
         if given not in guesses and (guesses or given[0] < given[1]):
             return given
     if run.logical_date is not None and run.made_at is not None and abs(run.made_at - run.logical_date) > PATIENCE:
-        raise WatermarkError(
-            f"This run was triggered on {_utc(run.made_at)} for the logical date {_utc(run.logical_date)}, but a manual run "
-            f"goes on from the watermark, whatever its date. Nothing was changed; for a range, trigger it with `{keys[0]}` and "
-            f"`{keys[1]}` in the run conf; otherwise leave the logical date out."
+        raise RunConfError(
+            f"This run was triggered on {_utc(run.made_at)} for the logical date "
+            f"{_utc(run.logical_date)}, but a manual run goes on from the watermark, whatever its "
+            "date",
+            untouched="Nothing was changed",
+            fix=(
+                f"for a range, trigger it with `{keys[0]}` and `{keys[1]}` in the run conf; "
+                "otherwise leave the logical date out"
+            ),
         )
     return None
 

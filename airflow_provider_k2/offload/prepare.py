@@ -120,8 +120,10 @@ def prepare(
     if cold is None:
         if stored is not None:
             raise WatermarkError(
-                f"{table.name}: the ledger has a watermark, but the cold table {table.target} does not exist any more. Nothing was "
-                "moved; to offload the source again from its beginning, run `k2 watermarks reset {table.name}`."
+                f"the ledger has a watermark, but the cold table {table.target} does not exist any more",
+                table=table.name,
+                untouched="Nothing was moved",
+                fix=("to offload the source again from its beginning, run `k2 watermarks reset {table.name}`"),
             )
         cold = iceberg.create(table, plan.schema())
         log.info("%s: the cold table %s is created.", table.name, table.target)
@@ -157,9 +159,14 @@ def _refuse_foreign(table: TableConfig, cold: Table) -> None:
     rows = int(summary.get("total-records") or cold.scan().count())
     if rows:
         raise ReplacedByLessError(
-            f"{table.name}: the cold table {table.target} holds {rows:,} rows, but none of its snapshots is a commit of this "
-            "provider: another program wrote them, or every record of ours was expired. Nothing was moved and no row was touched; "
-            "to take the table over, add `start` to the entry: the cursor from which on this pipeline offloads. Rows below it "
-            "are left alone, and rows above it that the warm tier does not have are never taken out (docs/configuration.md, "
-            "Taking over a table)."
+            f"the cold table {table.target} holds {rows:,} rows, but none of its snapshots is a "
+            "commit of this provider: another program wrote them, or every record of ours was expired",
+            table=table.name,
+            untouched="Nothing was moved and no row was touched",
+            fix=(
+                "to take the table over, add `start` to the entry: the cursor from which on this "
+                "pipeline offloads. Rows below it are left alone, and rows above it that the "
+                "warm tier does not have are never taken out (docs/configuration.md, Taking over "
+                "a table)"
+            ),
         )

@@ -79,8 +79,10 @@ def _load(table: TableConfig, iceberg: IcebergTableHook) -> Table:
     cold = iceberg.load(table.target)
     if cold is None:
         raise TableListError(
-            f"{table.name}: the cold table {table.target} does not exist. Nothing was changed; the first run creates it with the "
-            "partition spec of the table list."
+            f"the cold table {table.target} does not exist",
+            table=table.name,
+            untouched="Nothing was changed",
+            fix="the first run creates it with the partition spec of the table list",
         )
     check_format(table, cold)
     refuse_changed(table, read_cold_state(cold.metadata, table.pipeline).last, cold.metadata)
@@ -92,8 +94,10 @@ def _planned(table: TableConfig, cold: Table, *, made: bool) -> Repartition:
     absent = sorted({part.column for part in table.partition} - columns)
     if absent:
         raise TableListError(
-            f"{table.name}: the cold table {table.target} has no column {', '.join(absent)} to be partitioned by. Nothing was "
-            "changed; correct `partition`, or run an offload first if the column is new."
+            f"the cold table {table.target} has no column {', '.join(absent)} to be partitioned by",
+            table=table.name,
+            untouched="Nothing was changed",
+            fix="correct `partition`, or run an offload first if the column is new",
         )
     return Repartition(table.name, tuple(spec_fields(cold.spec().fields, cold)), tuple(map(str, table.partition)), made)
 
@@ -117,13 +121,17 @@ def _evolve(table: TableConfig, cold: Table, change: Repartition) -> None:
             transaction.set_properties({**metrics, **entry_property(table)})
     except ValueError as error:
         raise TableListError(
-            f"{table.name}: {table.target} cannot be partitioned by {_words(change.after)}: {error}. Nothing was changed; correct "
-            "`partition` in the table list."
+            f"{table.target} cannot be partitioned by {_words(change.after)}: {error}",
+            table=table.name,
+            untouched="Nothing was changed",
+            fix="correct `partition` in the table list",
         ) from error
     except CommitFailedException as error:
         raise CommitConflictError(
-            f"{table.name}: another writer changed {table.target} at the same moment. Nothing was changed; run "
-            f"`k2 repartition {table.name}` again."
+            f"another writer changed {table.target} at the same moment",
+            table=table.name,
+            untouched="Nothing was changed",
+            fix=f"run `k2 repartition {table.name}` again",
         ) from error
 
 

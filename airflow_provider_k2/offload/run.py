@@ -19,8 +19,8 @@ from airflow_provider_k2.exceptions import (
     LeaseLostError,
     ProofError,
     ReplacedByLessError,
+    RunConfError,
     TableChangedError,
-    WatermarkError,
 )
 from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.ledger.agreement import apply_agreement, decide, is_reset, refuse_future
@@ -188,9 +188,11 @@ class _Run:
         why = "a safety lag before the warm tier's now" if self.is_time else "above the largest cursor value"
         # Not below the watermark: an integer cursor's source may have been emptied since.
         if asked.lower >= max(self.horizon, self.watermark) and self.request.kind == "backfill":
-            raise WatermarkError(
-                f"{self.table.name}: the range {asked.describe(self.is_time)} lies wholly in the future: windows end at {end} "
-                f"now, {why}. Nothing was moved; correct the range, or run it again once its rows are there."
+            raise RunConfError(
+                f"the range {asked.describe(self.is_time)} lies wholly in the future: windows end at {end} now, {why}",
+                table=self.table.name,
+                untouched="Nothing was moved",
+                fix="correct the range, or run it again once its rows are there",
             )
         self.log.warning(
             "%s: the range %s reaches into the future; it is cut at %s, %s.",
@@ -201,18 +203,23 @@ class _Run:
     def _refuse_wrong_bounds(self, asked: Window) -> None:
         """Refuse a range that holds nothing for how it was written: a run that moves nothing would look right.
 
-        :raises WatermarkError: for times and an integer cursor, and for integers that are no epoch microseconds.
+        :raises RunConfError: for times and an integer cursor, and for integers that are no epoch microseconds.
         """
         if self.request.of_time and not self.is_time:
-            raise WatermarkError(
-                f"{self.table.name}: this run is about a range of time, but the cursor {self.table.cursor} is an integer "
-                f"({self.warm.cursor_type}). Nothing was moved; trigger a run with integers as `lower` and `upper`."
+            raise RunConfError(
+                f"this run is about a range of time, but the cursor {self.table.cursor} is an "
+                f"integer ({self.warm.cursor_type})",
+                table=self.table.name,
+                untouched="Nothing was moved",
+                fix="trigger a run with integers as `lower` and `upper`",
             )
         given = self.is_time and not self.request.of_time and self.request.kind == "backfill"
         if given and asked.upper > 0 and not seems_time(asked.upper):
-            raise WatermarkError(
-                f"{self.table.name}: the range ends at {asked.upper}, which as epoch microseconds is no recent time. Nothing was "
-                "moved; write times, like 2026-11-24T00:00:00+00:00."
+            raise RunConfError(
+                f"the range ends at {asked.upper}, which as epoch microseconds is no recent time",
+                table=self.table.name,
+                untouched="Nothing was moved",
+                fix="write times, like 2026-11-24T00:00:00+00:00",
             )
 
     def _refuse_emptied_columns(self) -> None:
@@ -225,9 +232,11 @@ class _Run:
         emptied = self.warm.emptied_columns
         if emptied and self.table.mode == "upsert" and not self.request.force:
             raise ReplacedByLessError(
-                f"{self.table.name}: ClickHouse empties column {', '.join(emptied)} of {self.table.identity_source} after a time "
-                "(it has a TTL of its own), so rows that are done again could overwrite good values of the cold tier with empty "
-                "ones. Nothing was replaced (docs/errors.md, When a cold row is wrong)."
+                f"ClickHouse empties column {', '.join(emptied)} of {self.table.identity_source} "
+                "after a time (it has a TTL of its own), so rows that are done again could overwrite "
+                "good values of the cold tier with empty ones",
+                table=self.table.name,
+                untouched="Nothing was replaced (docs/errors.md, When a cold row is wrong)",
             )
 
     # Move, prove, commit, record --------------------------------------------------------------------------------------

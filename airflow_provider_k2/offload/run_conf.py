@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_k2.exceptions import WatermarkError
+from airflow_provider_k2.exceptions import RunConfError
 from airflow_provider_k2.offload.conf_keys import COMPARISON_KEYS, OFFLOAD_KEYS, RETENTION_KEYS, refuse_unknown
 from airflow_provider_k2.windows import Window, describe_cursor, to_micros
 
@@ -90,19 +90,23 @@ def read_request(
     :param run_type: Airflow's run type; ``backfill`` takes the data interval.
     :param interval: the data interval.
     :param declared: keys that the DAG declares as params for tasks of its own.
-    :raises WatermarkError: when a key is not known, or a value cannot be read.
+    :raises RunConfError: when a key is not known, or a value cannot be read.
     """
     refuse_unknown(conf, OFFLOAD_KEYS, declared)
     force, tables = asked_flag(conf, "force") or False, asked_tables(conf)
     keep = asked_flag(conf, "keep") or False
     if keep and force:
-        raise WatermarkError(
-            "The run conf has both `keep` and `force`, which say the opposite of each other. Nothing was moved; give one of them."
+        raise RunConfError(
+            "The run conf has both `keep` and `force`, which say the opposite of each other",
+            untouched="Nothing was moved",
+            fix="give one of them",
         )
     lower, upper = conf.get("lower"), conf.get("upper")
     if (lower is None) != (upper is None):
-        raise WatermarkError(
-            "The run conf has only one of `lower` and `upper`. Nothing was moved; give both, or neither."
+        raise RunConfError(
+            "The run conf has only one of `lower` and `upper`",
+            untouched="Nothing was moved",
+            fix="give both, or neither",
         )
     if lower is not None and upper is not None:
         window = _window(read_bound(lower), read_bound(upper), "swap the bounds", "let `upper` be later than `lower`")
@@ -130,7 +134,7 @@ def read_comparison(
     :param run_type: Airflow's run type; ``backfill`` compares the data interval.
     :param interval: the data interval.
     :param declared: keys that the DAG declares as params for tasks of its own.
-    :raises WatermarkError: when a key is not known, or a value cannot be read.
+    :raises RunConfError: when a key is not known, or a value cannot be read.
     """
     refuse_unknown(conf, COMPARISON_KEYS, declared)
     since, until = (None if conf.get(name) is None else read_bound(conf[name]) for name in ("since", "until"))
@@ -155,13 +159,14 @@ def read_retention(
     :param run_type: Airflow's run type; a ``backfill`` is refused.
     :param interval: the data interval that was asked for.
     :param declared: keys that the DAG declares as params for tasks of its own.
-    :raises WatermarkError: when a key is not known, a value cannot be read, or the run is about a range.
+    :raises RunConfError: when a key is not known, a value cannot be read, or the run is about a range.
     """
     refuse_unknown(conf, RETENTION_KEYS, declared)
     if run_type == "backfill" and None not in interval:
-        raise WatermarkError(
-            "The deletion gate goes by the age of rows alone, so it cannot be run for a data interval. Nothing was dropped; "
-            "trigger it without one."
+        raise RunConfError(
+            "The deletion gate goes by the age of rows alone, so it cannot be run for a data interval",
+            untouched="Nothing was dropped",
+            fix="trigger it without one",
         )
     return AskedRetention(asked_flag(conf, "dry_run"), asked_tables(conf))
 
@@ -169,12 +174,14 @@ def read_retention(
 def refuse_empty(since: int | None, until: int | None) -> None:
     """Refuse bounds of a comparison between which no row lies: nothing compared would look equal.
 
-    :raises WatermarkError: when both are given and the first is not below the second.
+    :raises RunConfError: when both are given and the first is not below the second.
     """
     if since is not None and until is not None and since >= until:
-        raise WatermarkError(
-            f"The asked range is empty: it begins at {describe_cursor(since)} and ends at {describe_cursor(until)}, exclusive. "
-            f"Nothing was compared; {'swap the bounds' if since > until else 'let `until` be later than `since`'}."
+        raise RunConfError(
+            f"The asked range is empty: it begins at {describe_cursor(since)} and ends at "
+            f"{describe_cursor(until)}, exclusive",
+            untouched="Nothing was compared",
+            fix=str("swap the bounds" if since > until else "let `until` be later than `since`"),
         )
 
 
@@ -184,31 +191,35 @@ def refuse_future(verdict: TableVerdict, since: int | None, now: Callable[[], in
     :param verdict: what was found; event times may lie in the future, and have been compared then.
     :param since: inclusive lower bound that was asked for, or None.
     :param now: the warm tier's clock.
-    :raises WatermarkError: naming the bound and the warm tier's now.
+    :raises RunConfError: naming the bound and the warm tier's now.
     """
     if since is None or verdict.problem or verdict.buckets or verdict.pending or not verdict.is_time:
         return
     at = now()
     if since >= at:
-        raise WatermarkError(
-            f"{verdict.table}: the asked range begins at {describe_cursor(since, True)}, which lies in the future: the warm "
-            f"tier is at {describe_cursor(at, True)}. Nothing was compared; correct `since`."
+        raise RunConfError(
+            f"the asked range begins at {describe_cursor(since, True)}, which lies in the future: "
+            f"the warm tier is at {describe_cursor(at, True)}",
+            table=verdict.table,
+            untouched="Nothing was compared",
+            fix="correct `since`",
         )
 
 
 def asked_tables(conf: Mapping[str, Any]) -> tuple[str, ...]:
     """Read ``tables`` of a run conf, a list or names with commas between them; empty for all tables.
 
-    :raises WatermarkError: when it is neither, and for a name that is empty: all tables would be meant.
+    :raises RunConfError: when it is neither, and for a name that is empty: all tables would be meant.
     """
     tables = conf.get("tables")
     if tables is None or (isinstance(tables, str) and not tables.strip()):
         return ()
     names = tables.split(",") if isinstance(tables, str) else tables
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name.strip() for name in names):
-        raise WatermarkError(
-            f"The run conf's `tables: {tables!r}` is not a list of names. Nothing was changed; write "
-            '`"tables": ["silver_trades"]`.'
+        raise RunConfError(
+            f"The run conf's `tables: {tables!r}` is not a list of names",
+            untouched="Nothing was changed",
+            fix='write `"tables": ["silver_trades"]`',
         )
     return tuple(name.strip() for name in names)
 
@@ -216,13 +227,15 @@ def asked_tables(conf: Mapping[str, Any]) -> tuple[str, ...]:
 def asked_flag(conf: Mapping[str, Any], name: str) -> bool | None:
     """Read a boolean of a run conf, None where it is not there. ``"false"`` in quotes would be true for Python.
 
-    :raises WatermarkError: when it is no boolean.
+    :raises RunConfError: when it is no boolean.
     """
     value = conf.get(name)
     if value is None or isinstance(value, bool):
         return value
-    raise WatermarkError(
-        f"The run conf's `{name}: {value!r}` is not a boolean. Nothing was changed; write true or false, without quotes."
+    raise RunConfError(
+        f"The run conf's `{name}: {value!r}` is not a boolean",
+        untouched="Nothing was changed",
+        fix="write true or false, without quotes",
     )
 
 
@@ -230,9 +243,11 @@ def _window(lower: int, upper: int, if_reversed: str, if_empty: str) -> Window:
     """Return a range that can hold rows: a run about any other would move nothing and be green."""
     if lower < upper:
         return Window(lower, upper)
-    raise WatermarkError(
-        f"The asked range is empty: it begins at {describe_cursor(lower)} and ends at {describe_cursor(upper)}, exclusive. "
-        f"Nothing was moved; {if_reversed if lower > upper else if_empty}."
+    raise RunConfError(
+        f"The asked range is empty: it begins at {describe_cursor(lower)} and ends at "
+        f"{describe_cursor(upper)}, exclusive",
+        untouched="Nothing was moved",
+        fix=str(if_reversed if lower > upper else if_empty),
     )
 
 
@@ -243,18 +258,21 @@ def _is_integer(value: Any) -> bool:
 def read_bound(value: Any) -> int:
     """Read one bound: an integer (epoch microseconds, or an integer cursor), or an ISO time; UTC when it has no zone.
 
-    :raises WatermarkError: when it is neither.
+    :raises RunConfError: when it is neither.
     """
     bound = _bound(value)
     if bound is not None:
         if bound not in _BOUNDS:
-            raise WatermarkError(
-                f"The bound {value!r} is beyond what a cursor can be. Nothing was moved; write an integer of at most 64 bits."
+            raise RunConfError(
+                f"The bound {value!r} is beyond what a cursor can be",
+                untouched="Nothing was moved",
+                fix="write an integer of at most 64 bits",
             )
         return bound
-    raise WatermarkError(
-        f"The bound {value!r} is neither a time nor an integer. Nothing was moved; write 2026-11-24T00:00:00+00:00, or epoch "
-        "microseconds."
+    raise RunConfError(
+        f"The bound {value!r} is neither a time nor an integer",
+        untouched="Nothing was moved",
+        fix="write 2026-11-24T00:00:00+00:00, or epoch microseconds",
     )
 
 

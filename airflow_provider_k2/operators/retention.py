@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_k2.exceptions import (
     IdentityError,
     RetentionError,
+    RunConfError,
     TableListError,
     TypePlanError,
     WatermarkError,
@@ -49,7 +50,7 @@ class RetentionOperator(TableTask, BaseOperator):
     """
 
     ui_color = "#f7e3dc"
-    permanent = (RetentionError, TableListError, TypePlanError, IdentityError, WatermarkError)
+    permanent = (RetentionError, TableListError, TypePlanError, IdentityError, RunConfError, WatermarkError)
     untouched = "Nothing was dropped"
 
     def __init__(  # noqa: PLR0913 - each is an option of the task

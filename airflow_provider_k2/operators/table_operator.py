@@ -9,9 +9,10 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_k2.exceptions import (
     DifferenceError,
-    EngineError,
     IdentityError,
     ReplacedByLessError,
+    RunConfError,
+    ServiceError,
     TableListError,
     TypePlanError,
     WatermarkError,
@@ -53,7 +54,15 @@ class TableOperator(TableTask, SparkSubmitOperator):
     :param parallel_files: files that the direct engine writes side by side.
     """
 
-    permanent = (TableListError, TypePlanError, IdentityError, WatermarkError, ReplacedByLessError, DifferenceError)
+    permanent = (
+        TableListError,
+        TypePlanError,
+        IdentityError,
+        RunConfError,
+        WatermarkError,
+        ReplacedByLessError,
+        DifferenceError,
+    )
     untouched = "Nothing was moved"
     without_spark = "use `engine: direct`"
     """How to do without Spark, for messages."""
@@ -113,7 +122,7 @@ class TableOperator(TableTask, SparkSubmitOperator):
     def _submit(self, submission: SparkSubmission, context: Context) -> None:
         """Run spark-submit as SparkSubmitOperator does, with the user's own parameters beside the submission's.
 
-        :raises EngineError: when the Spark connection is missing (the hook would fall back to ``--master yarn`` silently), or
+        :raises ServiceError: when the Spark connection is missing (the hook would fall back to ``--master yarn`` silently), or
             the driver would run where its answer cannot be read.
         """
         from airflow.providers.common.compat.sdk import BaseHook
@@ -121,15 +130,17 @@ class TableOperator(TableTask, SparkSubmitOperator):
         try:
             connection = BaseHook.get_connection(self._conn_id)
         except AirflowNotFoundException as error:
-            raise EngineError(
+            raise ServiceError(
                 f"The Spark connection {self._conn_id!r} is missing. {self.untouched}; add it with `airflow connections add "
                 f"{self._conn_id}`, or {self.without_spark}."
             ) from error
         on_cluster = (self._deploy_mode or connection.extra_dejson.get("deploy-mode")) == "cluster"
         if on_cluster and submission.answers_here:
-            raise EngineError(
-                f"{self.table_name}: the Spark job leaves its answer on the worker's disk, but its driver would run on the "
-                f'cluster. {self.untouched}; give this task `deploy_mode="client"`, or {self.without_spark}.'
+            raise ServiceError(
+                "the Spark job leaves its answer on the worker's disk, but its driver would run on "
+                f'the cluster. {self.untouched}; give this task `deploy_mode="client"`, or '
+                f"{self.without_spark}",
+                table=self.table_name,
             )
         own = {name: getattr(self, name) for name in _SUBMITTED}
         self.application = self.application or submission.application

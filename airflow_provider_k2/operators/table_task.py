@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
 
-from airflow_provider_k2.exceptions import WatermarkError
+from airflow_provider_k2.exceptions import RunConfError
 from airflow_provider_k2.offload.data_interval import RunFacts, asked_interval, describe_past, is_past
 from airflow_provider_k2.operators.outcomes import NotAskedError, tell
 from airflow_provider_k2.tables.model import TableConfig
@@ -88,12 +88,12 @@ class TableTask:
     def _asked_by(self, context: Context) -> RunQuestion:
         """What the dag run asks, for the readers of :mod:`airflow_provider_k2.offload.run_conf`.
 
-        :raises WatermarkError: when the run conf is no mapping, or the run's date could mean either.
+        :raises RunConfError: when the run conf is no mapping, or the run's date could mean either.
         """
         dag_run = context["dag_run"]
         conf = dag_run.conf or {}
         if not isinstance(conf, Mapping):
-            raise WatermarkError(
+            raise RunConfError(
                 f"The run conf {conf!r} is not a mapping. {self.untouched}; write it as JSON, like "
                 '{"tables": ["silver_trades"]}.'
             )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import column_bounds, decode_bound
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 from airflow_provider_k2.reconciliation.buckets import BadFile
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def find_dead(
     :param column: the bucket column.
     :param error: why it could not be read.
     :returns: None when the file is as it should be: something else failed.
-    :raises EngineError: when the store does not answer, or the file belongs to a snapshot that was expired meanwhile.
+    :raises ServiceError: when the store does not answer, or the file belongs to a snapshot that was expired meanwhile.
     """
     path = data_file.file_path
     try:
@@ -54,17 +54,22 @@ def find_dead(
     if why is None:
         return None
     if not _is_current(cold, path):
-        raise EngineError(
-            f"{table.name}: {path} is {why}, but the cold table does not need it any more: it was rewritten, and snapshots were "
-            "expired, while it was read. Nothing was changed; run it again."
+        raise ServiceError(
+            f"{path} is {why}, but the cold table does not need it any more: it was rewritten, and "
+            "snapshots were expired, while it was read",
+            table=table.name,
+            untouched="Nothing was changed",
+            fix="run it again",
         ) from error
     return describe(cold.schema(), data_file, column, why, dead=True)
 
 
-def _silent_store(table: TableConfig, path: str, failure: OSError) -> EngineError:
-    return EngineError(
-        f"{table.name}: the store of the cold table does not answer for {path}: {_first_line(failure)}. Nothing was "
-        "changed; check the object store and its credentials, then run it again."
+def _silent_store(table: TableConfig, path: str, failure: OSError) -> ServiceError:
+    return ServiceError(
+        f"the store of the cold table does not answer for {path}: {_first_line(failure)}",
+        table=table.name,
+        untouched="Nothing was changed",
+        fix="check the object store and its credentials, then run it again",
     )
 
 
@@ -113,7 +118,7 @@ def describe(schema: Schema, data_file: DataFile, column: str, why: str, *, dead
     return BadFile(data_file.file_path, data_file.record_count, why, dead, names[-1] if names else None, lower, upper)
 
 
-def explain_planning(table: TableConfig, cold: Table, error: BaseException) -> EngineError | None:
+def explain_planning(table: TableConfig, cold: Table, error: BaseException) -> ServiceError | None:
     """Why the files of the present snapshot could not be listed: its manifests are lost, or the store does not answer.
 
     :returns: None when something else is the matter.
@@ -124,10 +129,16 @@ def explain_planning(table: TableConfig, cold: Table, error: BaseException) -> E
         return _silent_store(table, cold.location(), failure)
     if lost is None:
         return None
-    return EngineError(
-        f"{table.name}: {lost}: {_first_line(error)}. Nothing was changed; without it nobody can list the files: restore it "
-        "from a backup or an older version of the object, or roll the table back to a snapshot before it (Spark: CALL "
-        "system.rollback_to_snapshot), from where the next run moves again what the warm tier has."
+    return ServiceError(
+        f"{lost}: {_first_line(error)}",
+        table=table.name,
+        untouched="Nothing was changed",
+        fix=(
+            "without it nobody can list the files: restore it from a backup or an older version "
+            "of the object, or roll the table back to a snapshot before it (Spark: CALL "
+            "system.rollback_to_snapshot), from where the next run moves again what the warm "
+            "tier has"
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from airflow_provider_k2.checksum.cold import row_hashes, words
 from airflow_provider_k2.commit._pyiceberg import read_batches as read_task
 from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import bound_literal
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BadFile, BucketKey, Facts, Scope
 from airflow_provider_k2.reconciliation.cold_files import FileCheck, describe, explain_planning, find_dead
 from airflow_provider_k2.windows import Window
@@ -73,7 +73,7 @@ class ColdSide:
 
         :param floor: smallest bucket value in the warm tier; rows before it that may have expired are history.
         :param pending_keys: sorted hashes of keys to leave out.
-        :raises EngineError: when the store does not answer, or the files cannot be read for another reason.
+        :raises ServiceError: when the store does not answer, or the files cannot be read for another reason.
         """
         reader = _Reader(self, scope, floor, pending_keys)
         total: dict[BucketKey, Facts] = {}
@@ -89,7 +89,7 @@ class ColdSide:
     def estimate(self, scope: Scope, floor: int | None) -> int:
         """Rows of the files that may hold rows of a scope, by the manifests: how much there is to read.
 
-        :raises EngineError: when the manifests cannot be read.
+        :raises ServiceError: when the manifests cannot be read.
         """
         with readable(self.table, self.cold):
             return sum(task.file.record_count for task in self._files(scope, floor))
@@ -115,7 +115,7 @@ def readable(table: TableConfig, cold: Table, file: str | None = None) -> Iterat
     """Tell of files that cannot be read, whatever the library that reads them makes of it.
 
     :param file: the one that is read, where it is known.
-    :raises EngineError: naming the table, and the file.
+    :raises ServiceError: naming the table, and the file.
     """
     try:
         yield
@@ -123,11 +123,15 @@ def readable(table: TableConfig, cold: Table, file: str | None = None) -> Iterat
         if file is None and (explained := explain_planning(table, cold, error)) is not None:
             raise explained from error
         what = str(error).strip().rstrip(".") or type(error).__name__
-        raise EngineError(
-            f"{table.name}: {f'{file}, a file of the cold table,' if file else 'a file of the cold table'} of snapshot "
-            f"{cold.metadata.current_snapshot_id} cannot be read: {what}. Nothing was changed; check the object store, restore "
-            "the file if it is damaged, compact the table if it has equality deletes, and run it again if snapshots were "
-            "expired meanwhile."
+        raise ServiceError(
+            f"{(f'{file}, a file of the cold table,' if file else 'a file of the cold table')} of "
+            f"snapshot {cold.metadata.current_snapshot_id} cannot be read: {what}",
+            table=table.name,
+            untouched="Nothing was changed",
+            fix=(
+                "check the object store, restore the file if it is damaged, compact the table if "
+                "it has equality deletes, and run it again if snapshots were expired meanwhile"
+            ),
         ) from error
 
 

@@ -16,7 +16,7 @@ from airflow_provider_k2.clickhouse.arrow import read_counted
 from airflow_provider_k2.clickhouse.sql import cursor_condition, cursor_expression, quote_identifier, quote_qualified
 from airflow_provider_k2.commit._pyiceberg import arrow_filters, read_batches
 from airflow_provider_k2.commit.bounds import range_filter
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 from airflow_provider_k2.reconciliation.cold_side import readable
 from airflow_provider_k2.schema.cold_table import held_types
 from airflow_provider_k2.schema.type_plan import TypePlan
@@ -65,7 +65,7 @@ def find_missing(
 
     :param since: bounds that the verdict is restricted to.
     :param until: exclusive.
-    :raises EngineError: when the cold tier cannot be read, or a column has come or gone since the verdict.
+    :raises ServiceError: when the cold tier cannot be read, or a column has come or gone since the verdict.
     """
     spans = list(join(verdict.partly_expired, since, until))
     # Where files cannot be read, nothing is known of their rows, and the verdict says so.
@@ -76,9 +76,11 @@ def find_missing(
     plan, uncompared = common(warm, cold)
     if uncompared != verdict.uncompared:
         # The verdict speaks of other columns than these rows would be compared by.
-        raise EngineError(
-            f"{table.name}: the columns of {table.source} or {table.target} changed while they were compared. Nothing was "
-            "changed; run it again."
+        raise ServiceError(
+            f"the columns of {table.source} or {table.target} changed while they were compared",
+            table=table.name,
+            untouched="Nothing was changed",
+            fix="run it again",
         )
     below = Window(table.start, max(table.start, verdict.watermark))
     found = Missing()

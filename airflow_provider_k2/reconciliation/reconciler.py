@@ -129,8 +129,10 @@ class Reconciler:
         column = bucket_column(table)
         if column not in plan.names:
             raise TableListError(
-                f"{table.name}: the column {column}, by which rows are compared, is not in both tiers. Nothing was "
-                "compared; name a time column that goes cold as `event_time` in the table list."
+                f"the column {column}, by which rows are compared, is not in both tiers",
+                table=table.name,
+                untouched="Nothing was compared",
+                fix="name a time column that goes cold as `event_time` in the table list",
             )
         is_time = is_time_type(warm.columns[column])
         times = [name for name in plan.names if is_time_type(warm.columns[name])]

@@ -18,7 +18,7 @@ from airflow_provider_k2.engines.spark.catalog import spark_catalog
 from airflow_provider_k2.engines.spark.columns import spark_type
 from airflow_provider_k2.engines.spark.engine import bound_sql
 from airflow_provider_k2.engines.spark.job import SparkSubmission, Words, run_job, written_job
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, SPARK_ROWS, BadFile, BucketKey, Facts, Scope
 from airflow_provider_k2.reconciliation.cold_side import span
 
@@ -80,7 +80,7 @@ class SparkSide:
 
         :param floor: smallest bucket value in the warm tier; rows before it that may have expired are history.
         :param pending_keys: hashes of keys to leave out.
-        :raises EngineError: when the job cannot be run, fails, or leaves no answer.
+        :raises ServiceError: when the job cannot be run, fails, or leaves no answer.
         """
         words = Words(
             self.table.name,
@@ -91,9 +91,11 @@ class SparkSide:
         with written_job("reconcile.py", self._spec(scope, floor, pending_keys), words, answers_here=True) as job:
             said = run_job(self.submit, *job, words)
         if "buckets" not in said:
-            raise EngineError(
-                f"{words.table}: the Spark job for {words.purpose} ended without an error but left no answer on this machine. "
-                f'{words.untouched}; let its driver run here (`deploy_mode="client"`), or {words.otherwise}.'
+            raise ServiceError(
+                f"the Spark job for {words.purpose} ended without an error but left no answer on "
+                f'this machine. {words.untouched}; let its driver run here (`deploy_mode="client"`), '
+                f"or {words.otherwise}",
+                table=words.table,
             )
         return {
             BucketKey(number, bool(expiring)): Facts(int(rows), int(checksum), first, last)

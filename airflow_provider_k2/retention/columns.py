@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.clickhouse.sql import quote_any, quote_object
 from airflow_provider_k2.clickhouse.types import parse_type
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 from airflow_provider_k2.retention.view_rows import COMPUTING, TRANSPARENT, Sums, only, rows_of, sum_rows, word
 from airflow_provider_k2.warm.source import WarmTable
 
@@ -207,7 +207,7 @@ class ColumnCheck:
                 f"SELECT countIf({hash_of} != {again}) FROM (SELECT _k2_v, CAST({column.computed} AS {column.type}) AS _k2_e "
                 f"FROM ({rows}))"
             )
-        except EngineError:
+        except ServiceError:
             return False
         return not differs[0][0]
 

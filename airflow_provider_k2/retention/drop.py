@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.dropped import read_dropped
-from airflow_provider_k2.exceptions import EngineError, K2Error, LeaseLostError
+from airflow_provider_k2.exceptions import K2Error, LeaseLostError, ServiceError
 from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.ledger.marks import MARKS, deletions
 from airflow_provider_k2.retention.columns import ColumnCheck
@@ -109,7 +109,7 @@ class Dropper:
         failpoint("before_drop")
         try:
             run.warm.drop(seen.names)
-        except EngineError as error:
+        except ServiceError as error:
             run.log.warning("%s: %s", run.table.name, error)
             if _is_answer(error) and self._all_there(unit, seen):
                 # Nothing is gone. The record of it would hide a later loss, and a refusal does not go away by trying.
@@ -182,7 +182,7 @@ class Dropper:
             return None, proof, []
         try:
             loss = self.columns.find_loss(seen, proof.columns)
-        except EngineError as error:
+        except ServiceError as error:
             return None, replace(proof, problem=f"its columns could not be compared: {str(error).rstrip('.')}"), []
         if loss is not None:
             return None, replace(proof, problem=loss.why, fix=loss.fix), []
@@ -264,7 +264,7 @@ class Dropper:
 _RIGHTS = "give the gate the right, or ClickHouse the limit (`max_partition_size_to_drop`), that it asks for"
 
 
-def _is_answer(error: EngineError) -> bool:
+def _is_answer(error: ServiceError) -> bool:
     """Whether ClickHouse has answered: what it got before a connection broke off it may do later."""
     from clickhouse_driver.errors import ServerException
 

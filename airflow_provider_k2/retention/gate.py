@@ -82,8 +82,9 @@ class DeletionGate:
         policy = table.retention
         if policy is None:
             raise TableListError(
-                f"{table.name} has no `retention` in the table list, so the gate does not know how long its rows stay. "
-                "Nothing was dropped; add `retention: 7d`, say."
+                f"{table.name} has no `retention` in the table list, so the gate does not know how long its rows stay",
+                untouched="Nothing was dropped",
+                fix="add `retention: 7d`, say",
             )
         if dry_run:
             return self._go(GateRun(self.reconciler, table, policy, run_id, holder, None, self.log, self.known))

@@ -39,8 +39,10 @@ class TtlGuard:
             self.ttl = read_ttl(self.run.table, self.run.clickhouse, last_hold(marks))
         except LookupError as error:
             raise TableListError(
-                f"{self.run.table.name}: {identity} is a {error.args[0]}, which has no partitions to drop. Nothing was "
-                "dropped; name the MergeTree table below it as `identity`, or remove `retention` from the table list."
+                f"{identity} is a {error.args[0]}, which has no partitions to drop",
+                table=self.run.table.name,
+                untouched="Nothing was dropped",
+                fix=("name the MergeTree table below it as `identity`, or remove `retention` from the table list"),
             ) from error
         except ValueError as error:
             self.run.report.ttl = "not understood"

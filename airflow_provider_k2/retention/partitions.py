@@ -93,8 +93,10 @@ class WarmPartitions:
         lacking = [name for name in needed if name not in columns]
         if lacking:
             raise TableListError(
-                f"{self.table.name}: {self.table.identity_source} has no column {', '.join(lacking)}, by which its rows are "
-                "compared. Nothing was dropped; correct `identity`, or remove `retention` from the table list."
+                f"{self.table.identity_source} has no column {', '.join(lacking)}, by which its rows are compared",
+                table=self.table.name,
+                untouched="Nothing was dropped",
+                fix="correct `identity`, or remove `retention` from the table list",
             )
         return columns
 
@@ -108,9 +110,11 @@ class WarmPartitions:
             if name is not None and is_time_type(self.columns.get(name, "")):
                 return name
         raise TableListError(
-            f"{self.table.name}: {self.table.identity_source} has no time column among {', '.join(map(str, wishes))}, by "
-            "which the age of a row could be measured. Nothing was dropped; name one as `retention: {keep: ..., column: "
-            "...}` in the table list."
+            f"{self.table.identity_source} has no time column among {', '.join(map(str, wishes))}, "
+            "by which the age of a row could be measured",
+            table=self.table.name,
+            untouched="Nothing was dropped",
+            fix="name one as `retention: {keep: ..., column: ...}` in the table list",
         )
 
     def value(self, column: str) -> str:
@@ -189,7 +193,7 @@ class WarmPartitions:
     def drop(self, parts: Iterable[str]) -> None:
         """Drop parts by name, on every replica.
 
-        :raises EngineError: when ClickHouse refuses; parts before the one that it refuses are dropped.
+        :raises ServiceError: when ClickHouse refuses; parts before the one that it refuses are dropped.
         """
         commands = ", ".join(f"DROP PART {quote_string(part)}" for part in sorted(parts))
         self.hook.execute(f"ALTER TABLE {self.name} {commands} SETTINGS alter_sync = 2")

@@ -151,7 +151,10 @@ class GateRun:
         :raises LeaseLostError: when the lease was taken over, or never asked for.
         """
         if self.lease is None:
-            raise LeaseLostError(f"{self.table.name}: nothing may be changed without the table's lease.")
+            raise LeaseLostError(
+                "nothing may be changed without the table's lease",
+                table=self.table.name,
+            )
         self.lease.check()
 
     def note(self, action: str, before: int | None, after: int | None, reason: str) -> None:

@@ -166,14 +166,18 @@ def check_format(table: TableConfig, cold: Table) -> None:
             else "copy it to a table of format version 2"
         )
         raise TypePlanError(
-            f"{table.name}: the cold table {table.target} has format version {version}, and version 2 is needed. Nothing was "
-            f"moved; {mend}."
+            f"the cold table {table.target} has format version {version}, and version 2 is needed",
+            table=table.name,
+            untouched="Nothing was moved",
+            fix=str(mend),
         )
     summary = snapshot.summary.additional_properties if snapshot is not None and snapshot.summary is not None else {}
     if int(summary.get("total-equality-deletes") or 0):
         raise TypePlanError(
-            f"{table.name}: the cold table {table.target} has equality deletes of another writer, which cannot be read here. "
-            f"Nothing was moved; compact it first (CALL system.rewrite_data_files in Spark)."
+            f"the cold table {table.target} has equality deletes of another writer, which cannot be read here",
+            table=table.name,
+            untouched="Nothing was moved",
+            fix="compact it first (CALL system.rewrite_data_files in Spark)",
         )
 
 
@@ -189,14 +193,19 @@ def partition_of(table: TableConfig, plan: TypePlan, cold: Table) -> tuple[Parti
         transform = str(part.transform)
         if transform not in TRANSFORMS:
             raise TypePlanError(
-                f"{table.name}: the cold table is partitioned by {transform}({schema.find_column_name(part.source_id)}), which "
-                f"is not supported (use {', '.join(TRANSFORMS)}). Nothing was moved."
+                f"the cold table is partitioned by {transform}("
+                f"{schema.find_column_name(part.source_id)}), which is not supported (use "
+                f"{', '.join(TRANSFORMS)})",
+                table=table.name,
+                untouched="Nothing was moved",
             )
         column = str(schema.find_column_name(part.source_id))
         if column not in plan.names:
             raise TypePlanError(
-                f"{table.name}: the cold table is partitioned by {column}, which does not go cold. Nothing was moved; take it out "
-                "of `exclude`, or list it in `columns`."
+                f"the cold table is partitioned by {column}, which does not go cold",
+                table=table.name,
+                untouched="Nothing was moved",
+                fix="take it out of `exclude`, or list it in `columns`",
             )
         fields.append(PartitionField(transform, column))
     return tuple(fields)

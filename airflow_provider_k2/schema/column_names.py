@@ -26,7 +26,11 @@ def check_names(table: TableConfig, plan: TypePlan) -> None:
     """
     problems = [*_reserved(plan), *clashes(plan.names, (), table.case_sensitive)]
     if problems:
-        raise TypePlanError(f"{table.name}: {'; '.join(problems)}. Nothing was moved.")
+        raise TypePlanError(
+            str("; ".join(problems)),
+            table=table.name,
+            untouched="Nothing was moved",
+        )
 
 
 def _reserved(plan: TypePlan) -> Iterator[str]:

@@ -36,7 +36,11 @@ def check_roles(table: TableConfig, plan: TypePlan) -> None:
         *_grows(table, plan),
     ]  # fmt: skip
     if problems:
-        raise TypePlanError(f"{table.name}: {'; '.join(problems)}. Nothing was moved.")
+        raise TypePlanError(
+            str("; ".join(problems)),
+            table=table.name,
+            untouched="Nothing was moved",
+        )
 
 
 def _missing(table: TableConfig, plan: TypePlan) -> Iterator[str]:

@@ -49,8 +49,10 @@ def check_merges(table: TableConfig, lineage: Iterable[WarmObject]) -> None:
     problems = list(_append(objects) if table.mode == "append" else _upsert(table, objects))
     if problems:
         raise TypePlanError(
-            f"{table.name}: {'; '.join(problems)}; or, where that is known and meant, accept it with `accept_merges: true` in the "
-            "table list. Nothing was moved."
+            f"{'; '.join(problems)}; or, where that is known and meant, accept it with "
+            "`accept_merges: true` in the table list",
+            table=table.name,
+            untouched="Nothing was moved",
         )
 
 

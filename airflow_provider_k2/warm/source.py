@@ -83,12 +83,17 @@ class WarmTable:
         kind = self.columns.get(self.table.cursor)
         if kind is None:
             raise TypePlanError(
-                f"{self.table.name}: the cursor column {self.table.cursor} is not in {self.table.source} (it has "
-                f"{', '.join(self.columns)}). Nothing was moved; correct `cursor` in the table list."
+                f"the cursor column {self.table.cursor} is not in {self.table.source} (it has "
+                f"{', '.join(self.columns)})",
+                table=self.table.name,
+                untouched="Nothing was moved",
+                fix="correct `cursor` in the table list",
             )
         if problem := cursor_problem(kind):
             raise TypePlanError(
-                f"{self.table.name}: the cursor column {self.table.cursor} {problem}. Nothing was moved."
+                f"the cursor column {self.table.cursor} {problem}",
+                table=self.table.name,
+                untouched="Nothing was moved",
             )
         return kind
 
@@ -158,8 +163,11 @@ class WarmTable:
             return self.table.start
         if int(highest) > LAST_CURSOR:
             raise TypePlanError(
-                f"{self.table.name}: the cursor column {self.table.cursor} reaches {highest}, but bounds of windows are signed "
-                f"integers of 64 bits. Nothing was moved; use a cursor up to {LAST_CURSOR}, such as the time of arrival."
+                f"the cursor column {self.table.cursor} reaches {highest}, but bounds of windows are "
+                "signed integers of 64 bits",
+                table=self.table.name,
+                untouched="Nothing was moved",
+                fix=f"use a cursor up to {LAST_CURSOR}, such as the time of arrival",
             )
         return int(highest) + 1
 

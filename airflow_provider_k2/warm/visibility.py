@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.clickhouse.pinned import FIXED_CODES
 from airflow_provider_k2.clickhouse.sql import quote_object
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -88,7 +88,7 @@ def _hidden(hook: ClickHouseHook, name: str) -> Hidden | None:
         if visible < held:
             # Rows may have gone meanwhile, by a TTL or a drop.
             held = min(held, hook.execute(f"SELECT {parts}", where)[0][0][0])
-    except EngineError as error:
+    except ServiceError as error:
         if getattr(error.__cause__, "code", None) in _REFUSALS:
             return None
         raise

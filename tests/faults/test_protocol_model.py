@@ -30,7 +30,7 @@ from airflow_provider_k2.checksum.cold import checksum
 from airflow_provider_k2.commit import replace as commit_module
 from airflow_provider_k2.commit.cold_state import find_commit, has_commit_of_ours, records
 from airflow_provider_k2.engines import direct
-from airflow_provider_k2.exceptions import EngineError, K2Error, LeaseHeldError, LeaseLostError, ReplacedByLessError
+from airflow_provider_k2.exceptions import K2Error, LeaseHeldError, LeaseLostError, ReplacedByLessError, ServiceError
 from airflow_provider_k2.hooks.watermark import Lease, StoredWatermark, WindowRecord
 from airflow_provider_k2.offload import prepare as preparation
 from airflow_provider_k2.offload import run as offload
@@ -142,7 +142,7 @@ class Handle:
         if self.dead:
 
             def gone(*_: Any, **__: Any) -> None:
-                raise EngineError("the process is dead")
+                raise ServiceError("the process is dead")
 
             return gone
         return getattr(self.machine.ledger, name)

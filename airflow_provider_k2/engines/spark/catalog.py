@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -26,7 +26,7 @@ _RENAMED = {
 def spark_catalog(catalog: Catalog) -> tuple[str, dict[str, str]]:
     """Name and properties (without the prefix ``spark.sql.catalog.<name>``) of a catalog in Spark. Holds secrets.
 
-    :raises EngineError: for a kind of catalog that has no counterpart.
+    :raises ServiceError: for a kind of catalog that has no counterpart.
     """
     given = {key: str(value) for key, value in catalog.properties.items() if value is not None}
     properties = {_RENAMED.get(key, key): value for key, value in given.items() if key not in _DROPPED}
@@ -45,7 +45,7 @@ def spark_catalog(catalog: Catalog) -> tuple[str, dict[str, str]]:
         case "hive":
             properties["type"] = "hive"
         case _:
-            raise EngineError(
+            raise ServiceError(
                 f"The Spark engine does not know the catalog of connection {catalog.name!r} (its kind is {kind}; "
                 "use REST, SQL, Glue or Hive). Nothing was moved; use `engine: direct`."
             )

@@ -28,7 +28,7 @@ from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.engines.spark.catalog import spark_catalog
 from airflow_provider_k2.engines.spark.columns import received, sent
 from airflow_provider_k2.engines.spark.job import SparkSubmission, Words, run_job, written_job
-from airflow_provider_k2.exceptions import CommitConflictError, EngineError
+from airflow_provider_k2.exceptions import CommitConflictError, ServiceError
 from airflow_provider_k2.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -183,14 +183,14 @@ def _commit_append(job: WindowJob, staged: _Staged) -> int:
 def _read_staged(job: WindowJob, branch: str, parent: int | None, timings: dict[str, float]) -> _Staged:
     """Find the branch that a job has left, and check that it is what was asked for.
 
-    :raises EngineError: when the job has not proven its window.
+    :raises ServiceError: when the job has not proven its window.
     """
     metadata = job.cold.metadata
     ref = metadata.refs.get(branch)
     snapshot = metadata.snapshot_by_id(ref.snapshot_id) if ref else None
     found = snapshot.summary.additional_properties.get("k2.commit-id") if snapshot and snapshot.summary else None
     if snapshot is None or found != job.record.commit_id:
-        raise EngineError(
+        raise ServiceError(
             f"{job.table.name}: the Spark job for window {job.window.describe(job.warm.is_time)} ended without an error but "
             f"left no proven snapshot on branch {branch}. Nothing was committed and the watermark stands; where the driver runs "
             "on a cluster, let spark-submit wait for it (see docs/spark.md)."

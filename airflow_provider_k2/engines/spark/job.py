@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_k2.exceptions import EngineError, ProofError
+from airflow_provider_k2.exceptions import ProofError, ServiceError
 from airflow_provider_k2.resources import spark_dir
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def written_job(
     :param script: file name of the job.
     :param spec: what the job has to know.
     :returns: what to submit, and where the job's answer will be.
-    :raises EngineError: when the disk is full.
+    :raises ServiceError: when the disk is full.
     """
     with tempfile.TemporaryDirectory(prefix="k2-spark-") as name:
         folder = Path(name)
@@ -72,7 +72,7 @@ def written_job(
         try:
             _write_private(path, json.dumps(spec))
         except OSError as error:
-            raise EngineError(
+            raise ServiceError(
                 f"{words.table}: the Spark job's description could not be written to {folder}: {error.strerror}. "
                 f"{words.untouched}; make room on the worker's disk and run the task again."
             ) from error
@@ -97,18 +97,18 @@ def run_job(
     :param submit: runs spark-submit and raises when it fails.
     :param result: where the job's answer will be.
     :returns: the answer; empty when the driver ran on another machine.
-    :raises EngineError: when it could not be run, or failed.
+    :raises ServiceError: when it could not be run, or failed.
     :raises ProofError: when it could not prove what it was told.
     """
     failure: Exception | None = None
     try:
         submit(submission)
     except FileNotFoundError as error:
-        raise EngineError(
+        raise ServiceError(
             f"{words.table}: spark-submit is not there ({error}). {words.untouched}; install Spark on the worker and put "
             f"spark-submit on its PATH, or {words.otherwise}."
         ) from error
-    except EngineError:
+    except ServiceError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever the caller's spark-submit raises becomes our one error below
         failure = error
@@ -118,7 +118,7 @@ def run_job(
         raise ProofError(f"{words.table}: {words.purpose}: {message} {words.untouched}.") from failure
     if failure is not None or message:
         what = message or (f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}")
-        raise EngineError(
+        raise ServiceError(
             f"{words.table}: the Spark job for {words.purpose} failed: {what} {words.untouched}; its output is above in this "
             f"task's log. Mend it and run the task again, or {words.otherwise}."
         ) from failure

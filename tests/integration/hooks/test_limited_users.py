@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_k2.clickhouse.arrow import END
 from airflow_provider_k2.clickhouse.pinned import GUARDS, PINNED
-from airflow_provider_k2.exceptions import EngineError, K2Error, RetentionError
+from airflow_provider_k2.exceptions import K2Error, RetentionError, ServiceError
 from tests.integration.pair import HOUR, Pair
 from tests.integration.retention.support import Gated, ago
 from tests.support.cutting_proxy import CuttingProxy, messages
@@ -47,7 +47,7 @@ def test_a_limit_that_would_cut_an_answer_is_an_error(user, numbers):
     hook = user("breaking")
     said = "TOO_MANY_ROWS.* raise that limit for user 'breaking'"
     for ask in (hook.execute, hook.arrow):
-        with pytest.raises(EngineError, match=said):
+        with pytest.raises(ServiceError, match=said):
             ask(f"SELECT sum(n) FROM {numbers} WHERE NOT ignore(s)")
 
 
@@ -76,7 +76,7 @@ def test_a_profile_that_cuts_and_may_not_be_overruled_is_refused_by_name(user, n
     hook = user(name)
     said = rf"user '{name}' .*`read_overflow_mode = 'break'`, which cuts an answer .* constraint .or `readonly = 1`"
     for ask in (hook.execute, hook.arrow):
-        with pytest.raises(EngineError, match=said):
+        with pytest.raises(ServiceError, match=said):
             ask(f"SELECT count() FROM {numbers}")
     assert not hook.test_connection()[0]
 
@@ -86,7 +86,7 @@ def test_a_cutting_profile_moves_nothing_by_halves(user, iceberg, ledger, fresh_
     pair = Pair(user("seeing"), iceberg, ledger, fresh_names("cut"))
     pair.insert(ROWS, ago(9), HOUR)
     pair.clickhouse = user("breaking")
-    with pytest.raises(EngineError, match="TOO_MANY_ROWS"):
+    with pytest.raises(ServiceError, match="TOO_MANY_ROWS"):
         pair.offload()
     assert ledger.watermark(pair.config) is None
     pair.clickhouse = user("odd")
@@ -95,7 +95,7 @@ def test_a_cutting_profile_moves_nothing_by_halves(user, iceberg, ledger, fresh_
     verdict = pair.verify()
     assert (verdict.equal, verdict.warm_rows, verdict.cold_rows) == (True, ROWS, ROWS)
     pair.clickhouse = user("breaking")
-    with pytest.raises(EngineError, match="TOO_MANY_ROWS"):
+    with pytest.raises(ServiceError, match="TOO_MANY_ROWS"):
         pair.verify()
 
 
@@ -188,7 +188,7 @@ def test_a_stream_of_arrow_that_ends_too_early_is_an_error(user, proxy, numbers,
     whole = hook.arrow(sql)
     assert whole.num_rows == ROWS
     proxy.alter, proxy.framing = CUTS[cut], framing
-    with pytest.raises(EngineError, match=r"not whole|HTTP. failed"):
+    with pytest.raises(ServiceError, match=r"not whole|HTTP. failed"):
         hook.arrow(sql)
 
 
@@ -225,7 +225,7 @@ def test_an_answer_with_too_few_rows_is_noticed_by_another_count(user, proxy, ic
     assert pair.verify().equal
     pair.clickhouse = user("seeing", proxy.port)
     proxy.alter = _without_first_rows
-    with pytest.raises(EngineError, match=r"ClickHouse counts 24 rows, but its answer holds (22|0)"):
+    with pytest.raises(ServiceError, match=r"ClickHouse counts 24 rows, but its answer holds (22|0)"):
         pair.verify()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_k2.exceptions import EngineError, SourceMissingError
+from airflow_provider_k2.exceptions import ServiceError, SourceMissingError
 from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
 
 MODULES = ("airflow_clickhouse_plugin", "airflow_clickhouse_plugin.hooks", "airflow_clickhouse_plugin.hooks.clickhouse")
@@ -67,7 +67,7 @@ def test_every_query_is_logged(hook: ClickHouseHook, capsys: pytest.CaptureFixtu
 def test_a_table_that_is_not_there(hook: ClickHouseHook) -> None:
     with pytest.raises(SourceMissingError, match="create the table, or correct `source`"):
         hook.execute("SELECT * FROM test.nothing_here")
-    with pytest.raises(EngineError, match=r"refuses a query: .*yntax error"):
+    with pytest.raises(ServiceError, match=r"refuses a query: .*yntax error"):
         hook.execute("SELEKT 1")
 
 
@@ -84,6 +84,6 @@ def test_both_forms_of_a_connection(hook: ClickHouseHook, monkeypatch: pytest.Mo
 def test_a_server_that_is_not_there_or_refuses(hook: ClickHouseHook, monkeypatch: pytest.MonkeyPatch) -> None:
     change(monkeypatch, port=9, extra={"native_port": 9})
     with pytest.raises(
-        EngineError, match=r"127.0.0.1:9 \(connection 'clickhouse_default', native protocol\) cannot be"
+        ServiceError, match=r"127.0.0.1:9 \(connection 'clickhouse_default', native protocol\) cannot be"
     ):
         ClickHouseHook().execute("SELECT 1")

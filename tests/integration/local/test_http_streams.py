@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from airflow_provider_k2.clickhouse.http import Endpoints, HttpClient
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 from tests.faults.proxy import TcpProxy
 
 if TYPE_CHECKING:
@@ -35,16 +35,16 @@ def test_tls_is_verified_unless_the_connection_says_otherwise(system: LocalSyste
     secure = replace(endpoints, http_port=system.clickhouse.https_port, secure=True)
     assert rows(HttpClient(replace(secure, ca_certs=str(system.clickhouse.certificate)), "c")) == 5
     assert rows(HttpClient(replace(secure, verify=False), "c")) == 5
-    with pytest.raises(EngineError, match=r"connection 'c', HTTP\) failed: .*CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(ServiceError, match=r"connection 'c', HTTP\) failed: .*CERTIFICATE_VERIFY_FAILED"):
         rows(HttpClient(secure, "c"))
 
 
 def test_a_wrong_password_and_a_wrong_query_are_told_apart(endpoints: Endpoints) -> None:
-    with pytest.raises(EngineError, match="it refuses the user or password") as refused:
+    with pytest.raises(ServiceError, match="it refuses the user or password") as refused:
         rows(HttpClient(replace(endpoints, password="geheim-ß-€"), "c"))
     assert "geheim" not in str(refused.value)
     with (
-        pytest.raises(EngineError, match="UNKNOWN_IDENTIFIER"),
+        pytest.raises(ServiceError, match="UNKNOWN_IDENTIFIER"),
         HttpClient(endpoints, "c").stream("SELECT nothing", "TSV"),
     ):
         pass
@@ -54,13 +54,13 @@ def test_a_stream_that_breaks_off_is_clickhouses_failure(endpoints: Endpoints) -
     proxy = TcpProxy(endpoints.http_port)
     client = HttpClient(replace(endpoints, http_port=proxy.port), "c", timeout=5)
     with (  # noqa: PT012 - the first bytes have to come
-        pytest.raises(EngineError, match=r"^ClickHouse at"),
+        pytest.raises(ServiceError, match=r"^ClickHouse at"),
         client.stream("SELECT number FROM numbers(100000000)", "RowBinary") as stream,
     ):
         assert stream.read(1000)
         proxy.set("cut")
         while stream.read(1 << 20):
             pass
-    with pytest.raises(EngineError, match=r"^ClickHouse at"):
+    with pytest.raises(ServiceError, match=r"^ClickHouse at"):
         rows(client)
     proxy.close()

@@ -16,11 +16,11 @@ from pyiceberg.table.snapshots import Operation
 from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.exceptions import (
     CommitConflictError,
-    EngineError,
     LeaseHeldError,
     LeaseLostError,
     ProofError,
     ReplacedByLessError,
+    ServiceError,
     TypePlanError,
     WatermarkError,
 )
@@ -730,7 +730,7 @@ def test_a_process_that_is_stopped_in_a_ledger_transaction_holds_nobody_up(ledge
             tokens.append(ledger.acquire(table.config, "stopped", 60).token)
             cursor.execute("SELECT 1")
 
-    with pytest.raises(EngineError, match="idle-in-transaction timeout"):
+    with pytest.raises(ServiceError, match="idle-in-transaction timeout"):
         stopped_transaction()
     assert lease.token < tokens[0] < ledger.acquire(table.config, "stopped", 60).token
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_k2.exceptions import EngineError, K2Error
+from airflow_provider_k2.exceptions import K2Error, ServiceError
 from airflow_provider_k2.hooks import clickhouse, iceberg
 from airflow_provider_k2.transfers.clickhouse_to_iceberg import ClickHouseToIcebergOperator
 from tests.integration.tables import Tiers
@@ -86,7 +86,7 @@ def test_a_missing_connection(table: Tiers, monkeypatch: pytest.MonkeyPatch, con
 def test_a_missing_spark_connection_does_not_become_yarn(table: Tiers) -> None:
     refused(
         table,
-        EngineError,
+        ServiceError,
         "The Spark connection 'not_there' is missing",
         "connections add",
         engine="spark",
@@ -96,13 +96,13 @@ def test_a_missing_spark_connection_does_not_become_yarn(table: Tiers) -> None:
 
 def test_a_wrong_password_of_clickhouse(table: Tiers, monkeypatch: pytest.MonkeyPatch) -> None:
     change(monkeypatch, "clickhouse_default", lambda one: one.update(password="wrong-one"))
-    refused(table, EngineError, "refuses the user or password", "'clickhouse_default'", "correct login and password")
+    refused(table, ServiceError, "refuses the user or password", "'clickhouse_default'", "correct login and password")
 
 
 def test_a_wrong_password_of_postgresql(table: Tiers, monkeypatch: pytest.MonkeyPatch) -> None:
     before = table.untouched()
     change(monkeypatch, "postgres_default", lambda one: one.update(password="wrong-one"))
-    with pytest.raises(EngineError) as caught:
+    with pytest.raises(ServiceError) as caught:
         run(table)
     assert "'postgres_default'" in str(caught.value)
     assert "password authentication failed" in str(caught.value)
@@ -114,7 +114,7 @@ def test_a_wrong_password_of_postgresql(table: Tiers, monkeypatch: pytest.Monkey
 def test_a_wrong_key_of_the_catalog(table: Tiers, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {"s3.secret-access-key": "wrong-one-here", "client.secret-access-key": "wrong-one-here"}
     change(monkeypatch, "iceberg_default", lambda one: one["extra"].update(wrong))
-    refused(table, EngineError, "Iceberg catalog of connection 'iceberg_default'", "airflow connections get")
+    refused(table, ServiceError, "Iceberg catalog of connection 'iceberg_default'", "airflow connections get")
 
 
 @pytest.mark.parametrize("connection", ["clickhouse_default", "iceberg_default"])
@@ -126,7 +126,7 @@ def test_an_unreachable_service(table: Tiers, monkeypatch: pytest.MonkeyPatch, c
             one["port"] = NOBODY
 
     change(monkeypatch, connection, move)
-    refused(table, EngineError, f"'{connection}'", f"airflow connections get {connection}")
+    refused(table, ServiceError, f"'{connection}'", f"airflow connections get {connection}")
     monkeypatch.undo()
     assert run(table)["rows"] == 2
 
@@ -135,7 +135,7 @@ def test_an_unreachable_ledger(table: Tiers, monkeypatch: pytest.MonkeyPatch) ->
     before = table.untouched()
     change(monkeypatch, "postgres_default", lambda one: one.update(port=NOBODY))
     with pytest.raises(
-        EngineError, match=r"'postgres_default'.*cannot be reached.*Nothing was moved; check the connection"
+        ServiceError, match=r"'postgres_default'.*cannot be reached.*Nothing was moved; check the connection"
     ):
         run(table)
     monkeypatch.undo()
@@ -163,7 +163,7 @@ def test_a_column_that_has_no_cold_form(table: Tiers) -> None:
 def test_a_spark_submit_that_is_not_there(table: Tiers, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     refused(
-        table, EngineError, "spark-submit is not there", table.name, "put spark-submit on its PATH", "`engine: direct`",
+        table, ServiceError, "spark-submit is not there", table.name, "put spark-submit on its PATH", "`engine: direct`",
         engine="spark",
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import LongType, NestedField, StringType, TimestamptzType
 
-from airflow_provider_k2.exceptions import EngineError, IdentityError, ReplacedByLessError, TypePlanError
+from airflow_provider_k2.exceptions import IdentityError, ReplacedByLessError, ServiceError, TypePlanError
 from airflow_provider_k2.hooks.iceberg import IcebergTableHook
 from tests.integration.tables import Tiers
 
@@ -169,7 +169,7 @@ def test_a_catalog_that_refuses_a_commit_is_asked_once(tiers, monkeypatch, caplo
     # A mock: the catalog at hand has one user, who may do everything.
     monkeypatch.setattr(type(table.iceberg.catalog), "commit_table", refuse)
     with pytest.raises(
-        EngineError, match=r"refuses to commit window .*ForbiddenError.*give the catalog's user the right"
+        ServiceError, match=r"refuses to commit window .*ForbiddenError.*give the catalog's user the right"
     ):
         table.offload()
     monkeypatch.undo()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_provider_k2.engines import pieces
-from airflow_provider_k2.exceptions import ReplacedByLessError, WatermarkError
+from airflow_provider_k2.exceptions import ReplacedByLessError, RunConfError
 from airflow_provider_k2.reconciliation.reconciler import Reconciler
 from airflow_provider_k2.retention.gate import DeletionGate
 from airflow_provider_k2.windows import Window, to_micros
@@ -73,7 +73,7 @@ def test_a_range_of_time_is_refused_for_an_integer_cursor(tiers):
     table.insert(*range(5))
     day = Window(*(to_micros(datetime(2026, 11, day, tzinfo=UTC)) for day in (1, 2)))
     with pytest.raises(
-        WatermarkError, match=r"the cursor n is an integer .*Nothing was moved; trigger a run with integers"
+        RunConfError, match=r"the cursor n is an integer .*Nothing was moved; trigger a run with integers"
     ):
         table.offload(kind="backfill", window=day, of_time=True)
 
@@ -83,7 +83,7 @@ def test_numbers_that_are_no_microseconds_are_refused_for_a_time_cursor(tiers, u
     """A day written as 20261101, seconds, milliseconds, nanoseconds: a green run that moved nothing would look well."""
     table = tiers(cursor="at")
     table.insert(*range(5))
-    with pytest.raises(WatermarkError, match=r"is no recent time. Nothing was moved; write times"):
+    with pytest.raises(RunConfError, match=r"is no recent time. Nothing was moved; write times"):
         table.offload(kind="backfill", window=Window(0, upper))
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 from airflow_provider_k2.operators.reconcile import ReconcileOperator
 from airflow_provider_k2.tables.model import to_entry
 from airflow_provider_k2.windows import from_micros
@@ -195,7 +195,7 @@ def test_a_spark_driver_elsewhere_is_refused_before_it_runs(make, monkeypatch, c
     pair.offload()
     if connection:
         monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", connection)
-    with pytest.raises(EngineError, match=said) as failure:
+    with pytest.raises(ServiceError, match=said) as failure:
         TaskRun().of(task(pair, cold_reader="spark", conn_id="elsewhere"))
     assert "Nothing was changed" in str(failure.value)
     assert TaskRun().of(task(pair, conn_id="elsewhere"))["reader"] == "arrow"

@@ -9,7 +9,7 @@ import pytest
 from pyiceberg.manifest import DataFile
 from pyiceberg.typedef import Record
 
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 from airflow_provider_k2.reconciliation.buckets import Status
 from airflow_provider_k2.retention.gate import DeletionGate
 from airflow_provider_k2.tables.model import RetentionPolicy
@@ -179,7 +179,7 @@ def test_a_store_that_does_not_answer_is_no_dead_file(pair, monkeypatch):
 
     monkeypatch.setattr(PyArrowFile, "open", silent)
     monkeypatch.setattr(PyArrowFile, "exists", silent)
-    with pytest.raises(EngineError, match=rf"{pair.name}: the store of the cold table does not answer"):
+    with pytest.raises(ServiceError, match=rf"{pair.name}: the store of the cold table does not answer"):
         pair.verify()
 
 
@@ -193,7 +193,7 @@ def test_a_manifest_that_is_lost_is_named(pair, what, how):
     else:
         with pair.cold.io.new_output(path).create(overwrite=True) as stream:
             stream.write(b"Obj\x01 nothing")
-    with pytest.raises(EngineError) as caught:
+    with pytest.raises(ServiceError) as caught:
         pair.verify()
     said = str(caught.value)
     assert f"{pair.name}: {path}, " in said
@@ -205,7 +205,7 @@ def test_a_window_that_touches_a_dead_file_says_what_to_do(pair):
     dead = files(pair)[1]
     remove(pair, dead)
     before = pair.cold.metadata.current_snapshot_id
-    with pytest.raises(EngineError) as caught:
+    with pytest.raises(ServiceError) as caught:
         pair.offload(window=Window(ago(8), ago(7)), kind="backfill")
     assert f"{pair.name}: " in str(caught.value)
     assert f"`k2 verify {pair.name}` names the files" in str(caught.value)
@@ -236,7 +236,7 @@ def test_a_file_that_was_rewritten_and_expired_meanwhile_is_no_dead_one(pair, mo
     load = IcebergTableHook.load
     stale = type(pair.cold)(old.name(), _older(pair), old.metadata_location, old.io, old.catalog)
     monkeypatch.setattr(IcebergTableHook, "load", lambda self, target: stale)
-    with pytest.raises(EngineError, match="does not need it any more"):
+    with pytest.raises(ServiceError, match="does not need it any more"):
         pair.verify()
     monkeypatch.setattr(IcebergTableHook, "load", load)
     assert pair.verify().equal

@@ -12,10 +12,10 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_provider_k2.exceptions import (
-    EngineError,
     LeaseHeldError,
     ReplacedByLessError,
     RetentionError,
+    ServiceError,
     TableListError,
 )
 from airflow_provider_k2.ledger.marks import ANNULLED_ACTION, HOLD_ACTION, PUT_BACK_ACTION, RETENTION_ACTION
@@ -346,7 +346,7 @@ def half_dropped(make, monkeypatch):
 
     def drop_two(self, parts):
         drop(self, sorted(parts)[1:3])
-        raise EngineError("the server was killed")
+        raise ServiceError("the server was killed")
 
     with monkeypatch.context() as patched:
         patched.setattr(WarmPartitions, "drop", drop_two)
@@ -447,12 +447,12 @@ def test_a_drop_of_which_nobody_knows_the_outcome_keeps_its_record(make, monkeyp
     def unknown(self, dropped):
         def silent(self, names):
             monkeypatch.setattr(WarmPartitions, "parts", parts)
-            raise EngineError("the server does not answer")
+            raise ServiceError("the server does not answer")
 
         if what == "no answer":
-            raise EngineError("the connection broke off") from TimeoutError()
+            raise ServiceError("the connection broke off") from TimeoutError()
         monkeypatch.setattr(WarmPartitions, "parts", silent)
-        raise EngineError("the connection broke off")
+        raise ServiceError("the connection broke off")
 
     monkeypatch.setattr(WarmPartitions, "drop", unknown)
     monkeypatch.setattr("airflow_provider_k2.retention.drop.DROP_TRIES", 1)
@@ -597,7 +597,7 @@ def test_a_cold_tier_that_cannot_be_read_holds_the_ttl(expiring, monkeypatch):
     pair.offload()
 
     def broken(self, *args, **options):
-        raise EngineError("the catalog does not answer.")
+        raise ServiceError("the catalog does not answer.")
 
     monkeypatch.setattr(Reconciler, "verify", broken)
     report = pair.gate()
@@ -628,7 +628,7 @@ def test_a_file_that_is_damaged_after_it_was_summed_is_told_by_name(make):
     verdict = pair.verify()
     assert verdict.partly_expired
     pair.cut_cold_file()
-    with pytest.raises(EngineError, match=rf"^{pair.name}: .*cannot be read"):
+    with pytest.raises(ServiceError, match=rf"^{pair.name}: .*cannot be read"):
         find_missing(Reconciler(pair.clickhouse, pair.iceberg, pair.ledger), pair.config, verdict, None, None)
 
 

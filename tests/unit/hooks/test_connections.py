@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 from airflow_provider_k2.get_provider_info import CONNECTION_FORM, get_provider_info
 from airflow_provider_k2.hooks.clickhouse import ClickHouseHook, read_endpoints
 
@@ -64,7 +64,7 @@ def test_flags(value, said):
 @pytest.mark.parametrize("value", ["http", 0, 70_000, -1, 1.5, True, [8123]])
 def test_a_port_that_is_none_is_said_with_its_connection(name, value):
     with pytest.raises(
-        EngineError, match=rf"extra `{name}: .*` of connection 'c' is no port. Nothing was moved; write"
+        ServiceError, match=rf"extra `{name}: .*` of connection 'c' is no port. Nothing was moved; write"
     ):
         read(9000, **{name: value})
 

@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 from airflow_provider_k2.hooks.iceberg import IcebergTableHook
 from airflow_provider_k2.hooks.redaction import hide, secrets_of
 
@@ -41,7 +41,10 @@ def test_no_error_repeats_a_uri_s_password(where, uri, monkeypatch, caplog):
     connection = {"conn_type": "iceberg", "extra": extra} | ({"host": text} if where == "host" else {})
     extra |= {} if where == "host" else {"uri": text}
     monkeypatch.setenv("AIRFLOW_CONN_ICEBERG_LEAK", json.dumps(connection))
-    with caplog.at_level(logging.DEBUG), pytest.raises(EngineError, match="'iceberg_leak' cannot be reached") as caught:
+    with (
+        caplog.at_level(logging.DEBUG),
+        pytest.raises(ServiceError, match="'iceberg_leak' cannot be reached") as caught,
+    ):
         IcebergTableHook("iceberg_leak").load("a.b")
     assert WORD not in "".join(traceback.format_exception(caught.value))
     assert WORD not in caplog.text
@@ -56,7 +59,7 @@ def test_what_is_masked(monkeypatch):
         "headers": {"Authorization": "Bearer S3cretToken"}, "uri": "http://me:p%40ss-word@127.0.0.1:1",
     }  # fmt: skip
     monkeypatch.setenv("AIRFLOW_CONN_ICEBERG_LEAK", json.dumps({"conn_type": "iceberg", "extra": extra}))
-    with pytest.raises(EngineError):
+    with pytest.raises(ServiceError):
         IcebergTableHook("iceberg_leak").load("a.b")
     assert masked >= {"S3cretWord", "client:S3cretWord", "AKIA123456", "Bearer S3cretToken", "p%40ss-word", "p@ss-word"}
     assert not masked & {"rest", "type", "me", "127.0.0.1"}

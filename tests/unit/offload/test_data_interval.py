@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import DAG
 from airflow.timetables.interval import CronDataIntervalTimetable
 from airflow.timetables.trigger import CronTriggerTimetable
 
-from airflow_provider_k2.exceptions import WatermarkError
+from airflow_provider_k2.exceptions import RunConfError
 from airflow_provider_k2.offload.data_interval import RunFacts, asked_interval
 from airflow_provider_k2.operators.reconcile import ReconcileOperator
 from airflow_provider_k2.operators.retention import RetentionOperator
@@ -88,11 +88,9 @@ def test_a_chosen_logical_date_is_refused_with_the_way_out(dag, away):
     logical = NOW - away
     one, other = task(dag), ReconcileOperator(task_id="other", table=ENTRY, dag=dag)
     for interval in (guess(dag, logical), guess(dag, NOW), None):
-        with pytest.raises(
-            WatermarkError, match=r"for the logical date .* UTC, but a manual run goes on .*`lower` and"
-        ):
+        with pytest.raises(RunConfError, match=r"for the logical date .* UTC, but a manual run goes on .*`lower` and"):
             question(one, logical_date=logical, run_after=NOW, interval=interval)
-    with pytest.raises(WatermarkError, match="`since` and `until` in the run conf"):
+    with pytest.raises(RunConfError, match="`since` and `until` in the run conf"):
         question(other, logical_date=logical, run_after=NOW)
 
 
@@ -119,7 +117,7 @@ def test_a_run_of_2_11_that_was_cleared_is_no_chosen_date():
     run["dag_run"].queued_at, run["dag_run"].clear_number = NOW, 1
     assert task()._asked_by(run)[1] == "manual"
     run["dag_run"].clear_number = 0
-    with pytest.raises(WatermarkError, match="for the logical date"):
+    with pytest.raises(RunConfError, match="for the logical date"):
         task()._asked_by(run)
 
 

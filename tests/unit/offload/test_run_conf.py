@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from airflow_provider_k2.exceptions import WatermarkError
+from airflow_provider_k2.exceptions import RunConfError
 from airflow_provider_k2.offload.conf_keys import COMPARISON_KEYS, OFFLOAD_KEYS, RETENTION_KEYS
 from airflow_provider_k2.offload.run_conf import (
     asked_flag,
@@ -66,7 +66,7 @@ def test_tables_and_force():
 def test_keep_and_force_are_opposites():
     assert read({"keep": True}).keep
     assert not read({"force": True, "keep": False}).keep
-    with pytest.raises(WatermarkError, match="both `keep` and `force`"):
+    with pytest.raises(RunConfError, match="both `keep` and `force`"):
         read({"keep": True, "force": True})
 
 
@@ -92,14 +92,14 @@ def test_bounds(value, micros):
 @pytest.mark.parametrize("value", ["yesterday", "", "1e9", 1.5, True, None, [1], "2026-13-01", "--5", "²", "  ", math.nan,
                                    math.inf, 1.7e15, {"a": 1}, [], "NaN", "null", "2026-11-01 to 2026-11-02"])  # fmt: skip
 def test_a_bound_that_is_none_is_refused_with_the_mend(value):
-    with pytest.raises(WatermarkError, match=r"neither a time nor an integer. Nothing was moved; write 2026"):
+    with pytest.raises(RunConfError, match=r"neither a time nor an integer. Nothing was moved; write 2026"):
         read_bound(value)
 
 
 def test_contradictions_are_refused():
-    with pytest.raises(WatermarkError, match="only one of `lower` and `upper`"):
+    with pytest.raises(RunConfError, match="only one of `lower` and `upper`"):
         read({"lower": 5})
-    with pytest.raises(WatermarkError, match="swap the bounds"):
+    with pytest.raises(RunConfError, match="swap the bounds"):
         read({"lower": 9, "upper": 5})
 
 
@@ -127,9 +127,9 @@ def test_a_comparison_reads_the_conf_before_a_backfills_interval():
 
 
 def test_an_empty_range_is_no_comparison():
-    with pytest.raises(WatermarkError, match="Nothing was compared"):
+    with pytest.raises(RunConfError, match="Nothing was compared"):
         compare({"since": 5, "until": 5})
-    with pytest.raises(WatermarkError, match="swap the bounds"):
+    with pytest.raises(RunConfError, match="swap the bounds"):
         refuse_empty(6, 5)
     for bounds in ((None, 5), (5, None), (5, 6)):
         refuse_empty(*bounds)
@@ -137,7 +137,7 @@ def test_an_empty_range_is_no_comparison():
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, "9" * 19, 10**30])
 def test_a_bound_that_no_cursor_can_be_is_refused(value):
-    with pytest.raises(WatermarkError, match=r"beyond what a cursor can be. Nothing was moved; write an integer of at"):
+    with pytest.raises(RunConfError, match=r"beyond what a cursor can be. Nothing was moved; write an integer of at"):
         read_bound(value)
 
 
@@ -150,7 +150,7 @@ READERS = {read_request: OFFLOAD_KEYS, read_comparison: COMPARISON_KEYS, read_re
 @pytest.mark.parametrize("key", ["lowr", "table", "Force", "", " tables", "windows", "täbles", "lower.upper"])
 @pytest.mark.parametrize("value", [1, None, "", [], {"a": 1}])
 def test_a_key_that_nothing_reads_is_refused_with_those_that_are(reader, key, value):
-    with pytest.raises(WatermarkError) as caught:
+    with pytest.raises(RunConfError) as caught:
         reader({key: value, "tables": ["a"]}, "manual", (None, None))
     said = str(caught.value)
     assert said.startswith(f"The run conf has the unknown key `{key}`")
@@ -167,13 +167,13 @@ def test_a_key_that_nothing_reads_is_refused_with_those_that_are(reader, key, va
     ],
 )  # fmt: skip
 def test_the_key_that_is_probably_meant_is_said(reader, key, meant):
-    with pytest.raises(WatermarkError, match=f"unknown key `{key}` \\(`{meant}`\\?\\)"):
+    with pytest.raises(RunConfError, match=f"unknown key `{key}` \\(`{meant}`\\?\\)"):
         reader({key: 1}, "manual", (None, None))
 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_every_unknown_key_is_said_at_once(reader):
-    with pytest.raises(WatermarkError, match=r"unknown keys `colour`, `x`\. Nothing"):
+    with pytest.raises(RunConfError, match=r"unknown keys `colour`, `x`\. Nothing"):
         reader({"colour": 1, "x": 2}, "manual", (None, None))
 
 
@@ -185,7 +185,7 @@ def test_keys_of_airflow_and_of_the_dag_itself_are_not_ours_to_refuse(reader):
 
 @pytest.mark.parametrize("value", [[""], [" "], ["a", ""], ",", "a,,b", " , ", 0, False, {}, math.nan])
 def test_a_name_that_is_empty_does_not_mean_all_tables(value):
-    with pytest.raises(WatermarkError, match=r"is not a list of names. Nothing was changed"):
+    with pytest.raises(RunConfError, match=r"is not a list of names. Nothing was changed"):
         asked_tables({"tables": value})
 
 
@@ -196,7 +196,7 @@ def test_no_names_mean_all_tables(value):
 
 @pytest.mark.parametrize("value", [math.nan, "", " ", {}, "yes", 1.0])
 def test_a_flag_is_true_or_false_or_not_there(value):
-    with pytest.raises(WatermarkError, match="is not a boolean"):
+    with pytest.raises(RunConfError, match="is not a boolean"):
         asked_flag({"repair": value}, "repair")
 
 
@@ -204,15 +204,13 @@ def test_a_flag_is_true_or_false_or_not_there(value):
 
 
 def test_a_range_between_equal_bounds_is_refused():
-    with pytest.raises(
-        WatermarkError, match=r"begins at 5 and ends at 5, exclusive. Nothing was moved; let `upper` be"
-    ):
+    with pytest.raises(RunConfError, match=r"begins at 5 and ends at 5, exclusive. Nothing was moved; let `upper` be"):
         read({"lower": 5, "upper": "5"})
 
 
 def test_a_backfill_of_intervals_without_width_is_refused():
     """``@daily`` gives such intervals on Airflow 3: every run of the backfill would move nothing, and be green."""
-    with pytest.raises(WatermarkError, match="schedule this DAG by a CronDataIntervalTimetable"):
+    with pytest.raises(RunConfError, match="schedule this DAG by a CronDataIntervalTimetable"):
         read(run_type="backfill", interval=(START, START))
 
 
@@ -222,7 +220,7 @@ def future(**changes):
 
 def test_a_comparison_that_begins_in_the_future_and_finds_nothing_is_refused():
     with pytest.raises(
-        WatermarkError, match=r"a: the asked range begins at 2026-11-02 00:00:00 UTC, which lies in the f"
+        RunConfError, match=r"a: the asked range begins at 2026-11-02 00:00:00 UTC, which lies in the f"
     ):
         refuse_future(future(), DAY.upper, lambda: DAY.lower)
     for verdict, since in (

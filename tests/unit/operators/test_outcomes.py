@@ -10,7 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_provider_k2.dag_factory.offload import build_dag
-from airflow_provider_k2.exceptions import EngineError, TypePlanError
+from airflow_provider_k2.exceptions import ServiceError, TypePlanError
 from airflow_provider_k2.hooks.watermark import WatermarkHook
 from airflow_provider_k2.operators.outcomes import LONGEST, PROBLEM, NotAskedError, Outcome, read_outcomes
 from airflow_provider_k2.operators.run_report import (
@@ -109,7 +109,7 @@ def ended(error: BaseException) -> tuple[Any, BaseException]:
     ("error", "said"),
     [
         (TypePlanError("a: column x cannot be held."), problem("a", reason="a: column x cannot be held.")),
-        (EngineError("a: no answer."), problem("a", reason="a: no answer.")),
+        (ServiceError("a: no answer."), problem("a", reason="a: no answer.")),
         (ValueError("odd"), problem("a", reason="ValueError: odd")),
         (AssertionError(), problem("a", reason="AssertionError: AssertionError")),
         (AirflowSkipException("another run holds it."), problem("a", "skipped", "another run holds it.")),
@@ -124,11 +124,11 @@ def test_a_task_leaves_its_reason_whatever_ends_it(error, said):
 def test_what_cannot_be_told_does_not_hide_the_error():
     class Ending(ClickHouseToIcebergOperator):
         def _execute(self, context: Any) -> Any:
-            raise EngineError("first")
+            raise ServiceError("first")
 
     given = context({}, [])
     del given["ti"].xcom_push
-    with pytest.raises(EngineError, match="first"):
+    with pytest.raises(ServiceError, match="first"):
         Ending(task_id="t", table=ENTRY).execute(given)
 
 
@@ -136,7 +136,7 @@ def test_a_reason_is_short_and_has_no_secret(monkeypatch):
     from airflow.sdk.log import mask_secret
 
     mask_secret("hunter2-hunter2")
-    told, _ = ended(EngineError("password hunter2-hunter2 " + "x" * 5000))
+    told, _ = ended(ServiceError("password hunter2-hunter2 " + "x" * 5000))
     assert "hunter2" not in told["reason"]
     assert len(told["reason"]) < LONGEST + 100
 

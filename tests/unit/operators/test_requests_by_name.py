@@ -13,7 +13,7 @@ from airflow_provider_k2.dag_factory.common import tables_param
 from airflow_provider_k2.dag_factory.offload import build_dag
 from airflow_provider_k2.dag_factory.reconcile import build_reconcile_dag
 from airflow_provider_k2.dag_factory.retention import build_retention_dag
-from airflow_provider_k2.exceptions import TableListError, WatermarkError
+from airflow_provider_k2.exceptions import RunConfError, TableListError
 from airflow_provider_k2.offload.request import Report
 from airflow_provider_k2.offload.run_conf import asked_flag, asked_tables, read_request
 from airflow_provider_k2.operators.run_report import RunReportOperator
@@ -107,15 +107,15 @@ def test_a_table_that_is_not_there_is_refused_when_the_run_is_triggered(build, v
 
 @pytest.mark.parametrize("value", ["false", "true", 0, 1, [], "no"])
 def test_a_flag_is_a_boolean(value):
-    with pytest.raises(WatermarkError, match=r"`force: .*` is not a boolean. Nothing was changed; write true or false"):
+    with pytest.raises(RunConfError, match=r"`force: .*` is not a boolean. Nothing was changed; write true or false"):
         asked_flag({"force": value}, "force")
-    with pytest.raises(WatermarkError, match="is not a boolean"):
+    with pytest.raises(RunConfError, match="is not a boolean"):
         read_request({"force": value}, "manual", (None, None))
 
 
 @pytest.mark.parametrize("value", [5, {"a": 1}, [1], [["a"]]])
 def test_tables_that_are_no_names_are_refused(value):
-    with pytest.raises(WatermarkError, match=r"is not a list of names. Nothing was changed; write"):
+    with pytest.raises(RunConfError, match=r"is not a list of names. Nothing was changed; write"):
         asked_tables({"tables": value})
 
 

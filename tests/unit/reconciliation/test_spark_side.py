@@ -24,7 +24,7 @@ from pyiceberg.types import (
 )
 
 from airflow_provider_k2.engines.spark.job import Words, run_job, written_job
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 from airflow_provider_k2.ledger.warm_retention import Retention
 from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BucketKey, Facts, Scope
 from airflow_provider_k2.reconciliation.spark_side import SparkSide, _ddl, buckets_query, files_filter, projection
@@ -142,13 +142,13 @@ def test_the_job_is_described_privately_and_its_answer_read():
 
 
 def test_a_job_that_leaves_no_answer_or_fails_is_said():
-    with pytest.raises(EngineError, match="left no answer on this machine"):
+    with pytest.raises(ServiceError, match="left no answer on this machine"):
         measure(lambda submission: None)
 
     def fail(submission):
         raise RuntimeError("exit code 3")
 
-    with pytest.raises(EngineError, match=r"snapshot .* failed: RuntimeError: exit code 3 Nothing was changed"):
+    with pytest.raises(ServiceError, match=r"snapshot .* failed: RuntimeError: exit code 3 Nothing was changed"):
         measure(fail)
 
 
@@ -160,7 +160,7 @@ def test_what_the_job_says_goes_before_the_exit_code():
             result.write_text(json.dumps({"kind": "error", "error": "NotFound: no such file"}))
             raise RuntimeError("exit code 1")
 
-        with pytest.raises(EngineError, match="NotFound: no such file"):
+        with pytest.raises(ServiceError, match="NotFound: no such file"):
             run_job(fail, submission, result, WORDS)
     assert not folder.exists()
 

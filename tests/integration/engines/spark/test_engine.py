@@ -10,7 +10,7 @@ from pyiceberg.expressions import EqualTo
 from airflow_provider_k2.checksum.cold import checksum
 from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.engines.spark.engine import PROVEN, STAGE, SparkEngine
-from airflow_provider_k2.exceptions import EngineError, ProofError, ReplacedByLessError, TypePlanError
+from airflow_provider_k2.exceptions import ProofError, ReplacedByLessError, ServiceError, TypePlanError
 from airflow_provider_k2.windows import Window
 
 START = 1_763_700_000_000_000
@@ -132,7 +132,7 @@ def test_a_decimal_with_more_digits_than_declared_fails_the_job(world):
     world.clickhouse.execute(
         f"INSERT INTO t.digits SELECT fromUnixTimestamp64Micro({START}, 'UTC'), reinterpret(toInt64(1234567), 'Decimal(5, 2)')"
     )
-    with pytest.raises(EngineError, match=r"digits.*Nothing was committed"):
+    with pytest.raises(ServiceError, match=r"digits.*Nothing was committed"):
         world.run(world.table(source="t.digits", target="cold.digits", cursor="seen"))
     assert cold(world, "digits").metadata.current_snapshot_id is None
 
@@ -213,7 +213,8 @@ def test_a_key_is_not_replaced_by_less(world):
     world.clickhouse.execute(insert.format("if(number < 8, 101, 7)", 10))
     head = cold(world, "counts").metadata.current_snapshot_id
     with pytest.raises(
-        ReplacedByLessError, match=r"the key \([89], 2026-10-01 .*trades 7 in the warm tier, but 100 .*1 more key like it"
+        ReplacedByLessError,
+        match=r"the key \([89], 2026-10-01 .*trades 7 in the warm tier, but 100 .*1 more key like it",
     ):
         world.run(entry)
     assert cold(world, "counts").metadata.current_snapshot_id == head
@@ -278,11 +279,11 @@ def test_failures_say_what_and_leave_everything(world, tmp_path):
     def missing(submission):
         raise FileNotFoundError(2, "No such file or directory", "spark-submit")
 
-    with pytest.raises(EngineError, match="spark-submit is not there"):
+    with pytest.raises(ServiceError, match="spark-submit is not there"):
         world.run(entry, SparkEngine(missing))
-    with pytest.raises(EngineError, match="exit code 3"):
+    with pytest.raises(ServiceError, match="exit code 3"):
         world.run(entry, SparkEngine(lambda submission: (_ for _ in ()).throw(RuntimeError("exit code 3"))))
-    with pytest.raises(EngineError, match="no proven snapshot"):
+    with pytest.raises(ServiceError, match="no proven snapshot"):
         world.run(entry, SparkEngine(lambda submission: None))
     assert world.ledger.watermark(entry) is None
 

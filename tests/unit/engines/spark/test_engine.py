@@ -9,7 +9,7 @@ from pyiceberg.types import DateType, DecimalType, IntegerType, LongType, Nested
 from airflow_provider_k2.clickhouse.http import Endpoints
 from airflow_provider_k2.engines.spark.catalog import spark_catalog
 from airflow_provider_k2.engines.spark.engine import SparkSubmission, _jdbc_properties, _jdbc_url, range_sql
-from airflow_provider_k2.exceptions import EngineError
+from airflow_provider_k2.exceptions import ServiceError
 from airflow_provider_k2.windows import Window
 
 
@@ -49,7 +49,7 @@ def test_sql_catalog_keeps_its_name_and_takes_the_password_out_of_the_uri():
 
 def test_glue_and_unknown_catalogs():
     assert spark_catalog(catalog("GlueCatalog", **{"glue.region": "eu-west-1"}))[1]["client.region"] == "eu-west-1"
-    with pytest.raises(EngineError, match="does not know the catalog"):
+    with pytest.raises(ServiceError, match="does not know the catalog"):
         spark_catalog(catalog("DynamoDbCatalog"))
 
 
