@@ -6,7 +6,18 @@ the sentence is made of them in one place.
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CLICKHOUSE = "ClickHouse"
+CATALOG = "Iceberg catalog"
+STORE = "object store"
+LEDGER = "ledger"
+SPARK = "Spark"
+"""Services, as :class:`ServiceError` names them."""
 
 
 class K2Error(Exception):
@@ -15,7 +26,7 @@ class K2Error(Exception):
     :param what: what happened, without the table, and without a full stop.
     :param table: short name of the table.
     :param window: the range of cursors, in words, where ``what`` does not say it.
-    :param step: what was being done: ``plan``, ``agree``, ``write``, ``prove``, ``commit``, ``record``, ``compare``, ``drop`` and so on.
+    :param step: what was being done: ``prepare``, ``agree``, ``move``, ``record``, ``compare`` or ``drop``.
     :param untouched: what was left as it was: ``Nothing was committed and the watermark stands``.
     :param fix: what to do, as an order: ``run `k2 verify orders```.
     """
@@ -41,13 +52,18 @@ class K2Error(Exception):
         )
 
     def __str__(self) -> str:
-        where = f"{self.table}: " if self.table else ""
-        where += f"window {self.window}: " if self.window else ""
+        # What was raised far below may name its table or window by itself.
+        where = f"{self.table}: " if self.table and not self.what.startswith(f"{self.table}:") else ""
+        where += f"window {self.window}: " if self.window and self.window not in self.what else ""
         rest = "; ".join(part for part in (self.untouched, self.fix) if part)
         what = f"{where}{self.what}"
         if not rest:
             return what if what.endswith((".", "\n")) or not where else f"{what}."
         return f"{what}{'' if what.endswith('.') else '.'} {rest[0].upper()}{rest[1:]}."
+
+    def __reduce__(self) -> Any:
+        # Airflow sends errors between processes, and the fields are keywords.
+        return _rebuild, (type(self), self.args, self.__dict__)
 
     def at(self, *, table: str | None = None, window: str | None = None, step: str | None = None) -> K2Error:
         """Add where it happened, as far as it is not known yet: what asks a service knows neither table nor window."""
@@ -60,13 +76,38 @@ class K2Error(Exception):
         return {"error": type(self).__name__, "message": str(self), **{name: getattr(self, name) for name in names}}
 
 
+@contextmanager
+def about(table: str, step: str) -> Iterator[None]:
+    """Let whatever goes wrong inside say which table it is about: what asks a service does not know it.
+
+    An error that is not ours was not expected; it gets a note, which its traceback shows.
+    """
+    try:
+        yield
+    except K2Error as error:
+        error.at(table=table, step=step)
+        raise
+    except Exception as error:
+        error.add_note(
+            f"{table}: this was not expected (step: {step}). What was committed before stands, the watermark too."
+        )
+        raise
+
+
+def _rebuild(kind: type[K2Error], args: tuple[Any, ...], fields: dict[str, Any]) -> K2Error:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
 class ServiceError(K2Error):
     """A service does not answer, or refuses.
 
     :param service: which one: ``ClickHouse``, ``Iceberg catalog``, ``object store``, ``ledger`` or ``Spark``.
     """
 
-    def __init__(self, what: str, *, service: str | None = None, **fields: Any) -> None:
+    def __init__(self, what: str, *, service: str, **fields: Any) -> None:
         super().__init__(what, **fields)
         self.service = service
 

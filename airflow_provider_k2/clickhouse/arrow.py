@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from airflow_provider_k2.exceptions import ServiceError
+from airflow_provider_k2.exceptions import CLICKHOUSE, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,8 +64,13 @@ def read_arrow(stream: BinaryIO, query: str) -> pa.Table:
 
 def _short(query: str, what: str) -> ServiceError:
     return ServiceError(
-        f"ClickHouse's answer over HTTP is not whole: {what}. Nothing was changed and no row was dropped; look into ClickHouse's "
-        f"log, and at what lies between (a proxy, a load balancer), then run it again. The query was: {query[:200]}"
+        f"ClickHouse's answer over HTTP is not whole: {what}",
+        service=CLICKHOUSE,
+        untouched="Nothing was changed and no row was dropped",
+        fix=(
+            "look into ClickHouse's log, and at what lies between (a proxy, a load balancer), then run it again. The query was: "
+            f"{query[:200]}"
+        ),
     )
 
 
@@ -91,6 +96,7 @@ def read_counted(count: Callable[[], int], read: Callable[[], T], rows: Callable
             return answer
     raise ServiceError(
         f"{what}: ClickHouse counts {after:,} rows, but its answer holds {held:,}: something cuts it, or adds to it",
+        service=CLICKHOUSE,
         untouched="Nothing was changed and no row was dropped",
         fix=("look at the settings profile of the user, and at what lies between (a proxy, a load balancer)"),
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from airflow_provider_k2.clickhouse.answers import explain
 from airflow_provider_k2.clickhouse.sql import long_query_settings
-from airflow_provider_k2.exceptions import ServiceError
+from airflow_provider_k2.exceptions import CLICKHOUSE, ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import requests
 
@@ -20,12 +21,6 @@ TIMEOUT = 300
 
 CONNECT_TIMEOUT = 10
 """Seconds in which a server that is there has taken a connection."""
-
-
-LIMIT_CODES = (158, 159, 160, 191, 307, 396)
-"""TOO_MANY_ROWS, TIMEOUT_EXCEEDED, TOO_SLOW, SET_SIZE_LIMIT_EXCEEDED, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES."""
-
-LIMIT_HINT = "Nothing was moved; raise that limit for user {user!r}, or give the connection another user."
 
 
 @dataclass(frozen=True)
@@ -41,6 +36,30 @@ class Endpoints:
     secure: bool = False
     verify: bool = True
     ca_certs: str | None = None
+
+
+class _Body:
+    """An answer's bytes. A connection that breaks is told as ClickHouse's failure, wherever the bytes go."""
+
+    closed = False
+
+    def __init__(self, raw: Any, broken: Callable[[Exception], ServiceError]) -> None:
+        self._raw, self._broken = raw, broken
+
+    def read(self, size: int = -1) -> bytes:
+        import urllib3
+
+        try:
+            piece: bytes = self._raw.read() if size is None or size < 0 else self._raw.read(size)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._broken(error) from error
+        return piece
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Leave it open: whoever opened it closes it."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +95,10 @@ class HttpClient:
         try:
             with self._ask(f"{sql}\nFORMAT {output_format}", settings or {}) as response:
                 if response.status_code != HTTPStatus.OK:
-                    raise ServiceError(self._failure(response.text))
-                yield response.raw
+                    raise self._refused(response.text)
+                yield cast("BinaryIO", _Body(response.raw, self._broken))
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise ServiceError(self._failure(str(error))) from error
+            raise self._broken(error) from error
 
     def _ask(self, query: str, settings: dict[str, Any]) -> requests.Response:
         import requests
@@ -98,13 +117,20 @@ class HttpClient:
             stream=True,
         )
 
-    def _failure(self, what: str) -> str:
-        what = what.partition("Stack trace:")[0].strip().rstrip(".")
-        if "Code: 516" in what or "AUTHENTICATION_FAILED" in what:
-            what = "it refuses the user or password"
-        if what.startswith(tuple(f"Code: {code}." for code in LIMIT_CODES)):
-            what = f"{what}. {LIMIT_HINT.format(user=self.endpoints.user).rstrip('.')}"
-        return (
-            f"ClickHouse at {self.endpoints.host}:{self.endpoints.http_port} (connection {self.connection!r}, "
-            f"HTTP) failed: {what}. Nothing was committed; check `http_port` in the connection's extras and the server."
+    def _refused(self, message: str) -> ServiceError:
+        """What the server answered, as an error."""
+        return self._failure(*explain(message, self.endpoints.user))
+
+    def _broken(self, error: Exception) -> ServiceError:
+        """What became of the connection, as an error."""
+        return self._failure(
+            " ".join(str(error).split()).rstrip("."), "check `http_port` in the connection's extras and the server"
+        )
+
+    def _failure(self, what: str, fix: str) -> ServiceError:
+        return ServiceError(
+            f"ClickHouse at {self.endpoints.host}:{self.endpoints.http_port} (connection {self.connection!r}, HTTP) failed: {what}",
+            service=CLICKHOUSE,
+            untouched="Nothing was committed",
+            fix=fix,
         )

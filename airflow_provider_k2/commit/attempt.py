@@ -10,6 +10,7 @@ from airflow_provider_k2.commit.bounds import cursor_ceiling
 from airflow_provider_k2.commit.cold_state import ColdState, find_commit, read_cold_state, tagged_records
 from airflow_provider_k2.commit.job import TableLayout
 from airflow_provider_k2.exceptions import (
+    CATALOG,
     CommitConflictError,
     CommitRefusedError,
     CommitUnknownError,
@@ -147,6 +148,7 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
             if isinstance(error, CommitRefusedError):
                 raise ServiceError(
                     str(error),
+                    service=CATALOG,
                     untouched="Nothing was committed and the watermark stands",
                     fix=f"give the catalog's user the right to commit to {job.record.target}",
                 ) from error
@@ -154,6 +156,7 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
     if unknown is not None:
         raise ServiceError(
             str(unknown),
+            service=CATALOG,
             untouched=(
                 f"It was looked up {COMMIT_TRIES} times and is not there: nothing was committed "
                 "and the watermark stands. Look into the catalog's log"

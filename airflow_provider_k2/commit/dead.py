@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_k2.commit._pyiceberg import arrow_filters, read_batches
 from airflow_provider_k2.commit.bounds import column_bounds, range_filter
 from airflow_provider_k2.commit.record import PREFIX
-from airflow_provider_k2.exceptions import ReplacedByLessError, ServiceError
+from airflow_provider_k2.exceptions import STORE, ReplacedByLessError, ServiceError
 from airflow_provider_k2.windows import Window
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def cold_files_of(job: WindowJob) -> Iterator[None]:
         what = str(error).partition("\n")[0].rstrip(".")
         raise ServiceError(
             f"a cold file that window {job.window.describe(job.warm.is_time)} touches cannot be read: {what}",
+            service=STORE,
             table=job.table.name,
             untouched="Nothing was committed and the watermark stands",
             fix=(

@@ -16,7 +16,7 @@ from airflow_provider_k2.checksum.cold import checksum
 from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.engines.data_file import describe_file
 from airflow_provider_k2.engines.parquet_footer import TailTooShortError, copy_with_field_ids
-from airflow_provider_k2.exceptions import K2Error, ProofError, ServiceError
+from airflow_provider_k2.exceptions import STORE, K2Error, ProofError, ServiceError
 from airflow_provider_k2.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ def write_file(target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO)
     except Exception as error:
         raise ServiceError(
             f"writing window {target.window} to the cold table's storage failed: {type(error).__name__}: {error}",
+            service=STORE,
             table=target.table,
             untouched="Nothing was committed and the watermark stands",
             fix="the next try writes it again",

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_k2.clickhouse.answers import explain
 from airflow_provider_k2.clickhouse.arrow import read_arrow
-from airflow_provider_k2.clickhouse.http import LIMIT_CODES, LIMIT_HINT, TIMEOUT, Endpoints, HttpClient
+from airflow_provider_k2.clickhouse.http import TIMEOUT, Endpoints, HttpClient
 from airflow_provider_k2.clickhouse.pinned import FIXED_CODES, GUARDS, QUESTION, Pins, decide
 from airflow_provider_k2.clickhouse.sql import long_query_settings
-from airflow_provider_k2.exceptions import ServiceError, SourceMissingError
+from airflow_provider_k2.exceptions import CLICKHOUSE, ServiceError, SourceMissingError
 from airflow_provider_k2.hooks.native import native_hook
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def _port(connection: Any, extra: dict[str, Any], name: str) -> int | None:
     if not text.isdecimal() or int(text) not in range(1, 65536):
         raise ServiceError(
             f"The extra `{name}: {extra[name]!r}` of connection {connection.conn_id!r} is no port",
+            service=CLICKHOUSE,
             untouched="Nothing was moved",
             fix="write a number from 1 to 65535, or leave it out",
         )
@@ -159,6 +161,7 @@ class ClickHouseHook(BaseHook):
                 f"The settings profile of ClickHouse's user {self.endpoints.user!r} (connection "
                 f"{self.clickhouse_conn_id!r}) does not let {' and '.join(map(str, fatal))} be "
                 "changed: a short answer would pass for a whole one",
+                service=CLICKHOUSE,
                 untouched="Nothing was moved or dropped",
                 fix=("change the profile, lift its constraint (or `readonly = 1`), or use another user"),
             )
@@ -201,26 +204,24 @@ class ClickHouseHook(BaseHook):
             raise ServiceError(
                 f"ClickHouse at {self.endpoints.host}:{self.endpoints.native_port} (connection "
                 f"{self.clickhouse_conn_id!r}, native protocol) cannot be reached: {error}",
+                service=CLICKHOUSE,
                 untouched="Nothing was moved",
                 fix=(f"check the connection with `airflow connections get {self.clickhouse_conn_id}`"),
             ) from error
         return result
 
     def _server_error(self, error: Any) -> Exception:
-        message = str(error.message).split("Stack trace:")[0].strip()
+        what, fix = explain(str(error.message), self.endpoints.user, error.code)
         if error.code in _UNKNOWN_TABLE_CODES:
             return SourceMissingError(
-                f"{message} Nothing was moved; create the table, or correct `source` in the table list."
+                what, untouched="Nothing was moved", fix="create the table, or correct `source` in the table list"
             )
-        if error.code == 516:
-            return ServiceError(
-                f"ClickHouse refuses the user or password of connection {self.clickhouse_conn_id!r}",
-                untouched="Nothing was moved",
-                fix="correct login and password of the connection",
-            )
-        if error.code in LIMIT_CODES:
-            message = f"{message.rstrip('.')}. {LIMIT_HINT.format(user=self.endpoints.user)}"
-        return ServiceError(f"ClickHouse (connection {self.clickhouse_conn_id!r}) refuses a query: {message}")
+        return ServiceError(
+            f"ClickHouse (connection {self.clickhouse_conn_id!r}) refuses a query: {what}",
+            service=CLICKHOUSE,
+            untouched="Nothing was moved",
+            fix=fix,
+        )
 
     @property
     def http_client(self) -> HttpClient:

@@ -11,7 +11,7 @@ from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay,
 
 from airflow_provider_k2.commit.cold_state import find_commit
 from airflow_provider_k2.commit.entry import entry_property
-from airflow_provider_k2.exceptions import CommitUnknownError, ServiceError
+from airflow_provider_k2.exceptions import CATALOG, CommitUnknownError, ServiceError
 from airflow_provider_k2.hooks.redaction import hide, mask, secrets_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class IcebergTableHook(IcebergHook):
         except Exception as error:
             if _is_missing_connection(error):
                 raise
-            raise self._failure("cannot be reached", error) from self._cause(error)
+            raise self._failure(error) from self._cause(error)
         session = getattr(catalog, "_session", None)
         if session is not None:
             session.request = functools.partial(session.request, timeout=CATALOG_TIMEOUT)
@@ -85,18 +85,20 @@ class IcebergTableHook(IcebergHook):
             chain = chain.__cause__ or chain.__context__
         return error
 
-    def _failure(self, what: str, error: BaseException) -> ServiceError:
-        said = hide(str(error).rstrip("."), self._secrets)
+    def _failure(self, error: BaseException) -> ServiceError:
+        said = " ".join(hide(str(error), self._secrets).split()).rstrip(".")
+        what, fix = _explain(error)
         return ServiceError(
             f"The Iceberg catalog of connection {self.conn_id!r} {what}: {type(error).__name__}: {said}",
+            service=CATALOG,
             untouched="Nothing was committed and the watermark stands",
-            fix=f"check it with `airflow connections get {self.conn_id}`",
+            fix=fix.format(f"`airflow connections get {self.conn_id}`"),
         )
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """Ask the catalog; say in our words when it does not answer.
+        """Ask the catalog; say in our words when it does not answer, or refuses.
 
-        :raises ServiceError: when it cannot be reached.
+        :raises ServiceError: when it cannot be reached, or refuses.
         """
         from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
@@ -107,7 +109,7 @@ class IcebergTableHook(IcebergHook):
         except Exception as error:
             if _is_missing_connection(error):
                 raise
-            raise self._failure("does not answer", error) from self._cause(error)
+            raise self._failure(error) from self._cause(error)
 
     def load(self, target: str) -> Table | None:
         """Load a cold table, or None when it does not exist.
@@ -195,3 +197,35 @@ class IcebergTableHook(IcebergHook):
 def _is_missing_connection(error: Exception) -> bool:
     """Whether Airflow does not know the connection: in a task of Airflow 3 the supervisor says so in an error of its own."""
     return type(error).__name__ in ("AirflowNotFoundException", "AirflowRuntimeError")
+
+
+def _explain(error: BaseException) -> tuple[str, str]:
+    """What the catalog did, by the library's error, and what fixes it; ``{}`` stands for the command that shows the connection."""
+    import requests
+    from pyiceberg.exceptions import (
+        AuthorizationExpiredError,
+        BadRequestError,
+        ForbiddenError,
+        OAuthError,
+        ServerError,
+        UnauthorizedError,
+    )
+
+    if isinstance(error, (UnauthorizedError, OAuthError, AuthorizationExpiredError)):
+        return "does not accept the credentials", "correct `credential`, `token` or the keys in the connection, see {}"
+    if isinstance(error, ForbiddenError):
+        return "does not allow it", "give the connection's user the right that it names, see {}"
+    if isinstance(error, BadRequestError):
+        return (
+            "refuses the request",
+            "correct what it names in the entry of the table list, or in the connection, see {}",
+        )
+    if isinstance(error, ServerError):
+        return "fails", "look into the catalog's log, and run it again"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "has a certificate that is not trusted", "correct `ssl` in the connection's extras, see {}"
+    if isinstance(error, requests.exceptions.Timeout):
+        return "does not answer in time", "look into the catalog's log, and run it again"
+    if isinstance(error, requests.exceptions.ConnectionError):
+        return "cannot be reached", "check host and port with {}, and that the catalog runs"
+    return "does not work", "check it with {}"

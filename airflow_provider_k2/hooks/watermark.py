@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-from airflow_provider_k2.exceptions import LeaseHeldError, LeaseLostError, ServiceError
+from airflow_provider_k2.exceptions import LEDGER, LeaseHeldError, LeaseLostError, ServiceError
 from airflow_provider_k2.resources import sql_dir
 
 if TYPE_CHECKING:
@@ -150,17 +150,35 @@ class WatermarkHook(PostgresHook):
                     yield cursor
                 connection.commit()
         except Exception as error:
-            # Psycopg 2 or 3: both name their common base Error, in a package of theirs.
-            if not any(
-                kind.__name__ == "Error" and kind.__module__.startswith("psycopg") for kind in type(error).__mro__
-            ):
+            if not _is_psycopg(error):
                 raise
-            raise ServiceError(
-                f"The ledger's PostgreSQL (connection {self.watermark_conn_id!r}) broke off or "
-                f"refuses: {_first_line(error)}",
-                untouched="What is in the cold tier stands, and the next run finds it there",
-                fix=f"check the database with `airflow connections get {self.watermark_conn_id}`",
-            ) from error
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> ServiceError:
+        """What PostgreSQL refuses, or how it broke off, and what fixes it.
+
+        The SQLSTATEs are those of PostgreSQL's appendix A; psycopg 2 and 3 name them differently.
+        """
+        connection = self.get_connection(self.watermark_conn_id)
+        state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        user, database = connection.login or "the connection's user", connection.schema or "the ledger's database"
+        fixes = {
+            "42501": (
+                f'let its owner run `GRANT CREATE ON DATABASE "{database}" TO "{user}"`, so that the first run makes the schema '
+                f'k2; or, where that is there, `GRANT USAGE ON SCHEMA k2 TO "{user}"` and `GRANT SELECT, INSERT, UPDATE, DELETE '
+                f'ON ALL TABLES IN SCHEMA k2 TO "{user}"` (and USAGE on its sequences)'
+            ),
+            "53100": "free disk space on the PostgreSQL server",
+            "53300": "raise `max_connections`, or run fewer tasks at once (an Airflow pool)",
+            "25006": "let the connection point to the primary: this server only reads",
+        }
+        fix = fixes.get(str(state), f"check the database with `airflow connections get {self.watermark_conn_id}`")
+        return ServiceError(
+            f"The ledger's PostgreSQL (connection {self.watermark_conn_id!r}) broke off or refuses: {_first_line(error)}",
+            service=LEDGER,
+            untouched="What is in the cold tier stands, and the next run finds it there",
+            fix=fix,
+        )
 
     @contextmanager
     def reading(self) -> Iterator[Any]:
@@ -184,6 +202,7 @@ class WatermarkHook(PostgresHook):
             raise ServiceError(
                 f"The ledger's PostgreSQL at {connection.host}:{connection.port} (connection "
                 f"{self.watermark_conn_id!r}) cannot be reached: {_first_line(error)}",
+                service=LEDGER,
                 untouched="Nothing was moved",
                 fix=(f"check the connection with `airflow connections get {self.watermark_conn_id}`"),
             ) from error
@@ -544,6 +563,11 @@ class WatermarkHook(PostgresHook):
             WindowRecord(*(str(row[0]), *row[1:12], None if row[12] is None else int(row[12]), *row[13:]))
             for row in rows
         ]
+
+
+def _is_psycopg(error: Exception) -> bool:
+    """Whether an error is the driver's: psycopg 2 and 3 name their common base Error, in a package of theirs."""
+    return any(kind.__name__ == "Error" and kind.__module__.startswith("psycopg") for kind in type(error).__mro__)
 
 
 def _first_line(error: Exception) -> str:

@@ -21,6 +21,7 @@ from airflow_provider_k2.exceptions import (
     ReplacedByLessError,
     RunConfError,
     TableChangedError,
+    about,
 )
 from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.ledger.agreement import apply_agreement, decide, is_reset, refuse_future
@@ -80,9 +81,12 @@ class Offload:
         """
         started = time.monotonic()
         report = Report(self.table.name, self.table.layer)
-        with hold_lease(
-            self.ledger, self.table, request.holder, wait=request.wait, seconds=request.lease_seconds, log=self.log
-        ) as lease:
+        with (
+            about(self.table.name, "offload"),
+            hold_lease(
+                self.ledger, self.table, request.holder, wait=request.wait, seconds=request.lease_seconds, log=self.log
+            ) as lease,
+        ):
             failpoint("after_lease")
             is_time = self._run(request, lease, report)
         report.seconds = round(time.monotonic() - started, 3)
@@ -252,6 +256,8 @@ class _Run:
         except LeaseLostError:
             raise
         except BaseException as error:
+            if isinstance(error, K2Error):
+                error.at(table=self.table.name, window=window.describe(self.is_time), step="move")
             self._note_failure(window_id, error)
             raise
 

@@ -10,7 +10,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, redact
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, redact
+
+from airflow_provider_k2.exceptions import K2Error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +40,20 @@ class NotAskedError(AirflowSkipException):
     """A table skips itself because the run is about others."""
 
 
+class PermanentError(AirflowFailException):
+    """Fails a task without a retry: a person has to decide.
+
+    :param error: what happened, with its fields.
+    """
+
+    def __init__(self, error: K2Error) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.error,)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of one table.
@@ -62,11 +78,20 @@ def tell(context: Context, table: str, error: BaseException) -> None:
         "state": SKIPPED if skipped else FAILED,
         "reason": _words(error),
         "asked": not isinstance(error, NotAskedError),
+        "error": _fields(error),
     }
     try:
         context["ti"].xcom_push(key=PROBLEM, value=problem)
     except Exception as failure:  # noqa: BLE001 - the error itself is what counts, and it is raised next
         log.warning("The run's report will not know why %s ended: %s", table, failure)
+
+
+def _fields(error: BaseException) -> dict[str, Any] | None:
+    """The fields of an error of ours, without secrets."""
+    known = error if isinstance(error, K2Error) else getattr(error, "error", None)
+    if not isinstance(known, K2Error):
+        return None
+    return {name: str(redact(value)) if value is not None else None for name, value in known.as_dict().items()}
 
 
 def _words(error: BaseException) -> str:

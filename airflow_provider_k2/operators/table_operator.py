@@ -8,6 +8,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_k2.exceptions import (
+    SPARK,
     DifferenceError,
     IdentityError,
     ReplacedByLessError,
@@ -132,7 +133,8 @@ class TableOperator(TableTask, SparkSubmitOperator):
         except AirflowNotFoundException as error:
             raise ServiceError(
                 f"The Spark connection {self._conn_id!r} is missing. {self.untouched}; add it with `airflow connections add "
-                f"{self._conn_id}`, or {self.without_spark}."
+                f"{self._conn_id}`, or {self.without_spark}.",
+                service=SPARK,
             ) from error
         on_cluster = (self._deploy_mode or connection.extra_dejson.get("deploy-mode")) == "cluster"
         if on_cluster and submission.answers_here:
@@ -140,6 +142,7 @@ class TableOperator(TableTask, SparkSubmitOperator):
                 "the Spark job leaves its answer on the worker's disk, but its driver would run on "
                 f'the cluster. {self.untouched}; give this task `deploy_mode="client"`, or '
                 f"{self.without_spark}",
+                service=SPARK,
                 table=self.table_name,
             )
         own = {name: getattr(self, name) for name in _SUBMITTED}

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
 
-from airflow_provider_k2.exceptions import RunConfError
+from airflow_provider_k2.exceptions import K2Error, RunConfError
 from airflow_provider_k2.offload.data_interval import RunFacts, asked_interval, describe_past, is_past
-from airflow_provider_k2.operators.outcomes import NotAskedError, tell
+from airflow_provider_k2.operators.outcomes import NotAskedError, PermanentError, tell
 from airflow_provider_k2.tables.model import TableConfig
 from airflow_provider_k2.tables.reader import read_entry
 
@@ -41,7 +41,7 @@ class TableTask:
     """Names of the bounds in the run conf."""
     untouched = "Nothing was changed"
     """What a message says of the state that an error leaves."""
-    permanent: tuple[type[Exception], ...] = ()
+    permanent: tuple[type[K2Error], ...] = ()
     """What no retry fixes: a person has to decide. The task fails at once."""
 
     @property
@@ -70,14 +70,16 @@ class TableTask:
         except BaseException as error:
             final = self._final(error)
             tell(context, self.table_name, final or error)
-            if final is None:
+            if final is None and not isinstance(error, K2Error):
                 raise
-            raise final from error
+            # One traceback is enough for what was expected: what a library said is in the sentence.
+            self.log.debug("%s: what led to it:", self.table_name, exc_info=error)
+            raise final or error from None
 
     def _final(self, error: BaseException) -> AirflowFailException | None:
         """The error that ends the task for good, or None where a retry may help."""
         if isinstance(error, self.permanent):
-            return AirflowFailException(str(error))
+            return PermanentError(error)
         if isinstance(error, AirflowNotFoundException):
             return AirflowFailException(
                 f"{self.table_name}: a connection is missing: {error}. {self.untouched}; add it with `airflow connections add` or "

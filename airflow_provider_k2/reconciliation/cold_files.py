@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import column_bounds, decode_bound
-from airflow_provider_k2.exceptions import ServiceError
+from airflow_provider_k2.exceptions import STORE, ServiceError
 from airflow_provider_k2.reconciliation.buckets import BadFile
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def find_dead(
         raise ServiceError(
             f"{path} is {why}, but the cold table does not need it any more: it was rewritten, and "
             "snapshots were expired, while it was read",
+            service=STORE,
             table=table.name,
             untouched="Nothing was changed",
             fix="run it again",
@@ -67,6 +68,7 @@ def find_dead(
 def _silent_store(table: TableConfig, path: str, failure: OSError) -> ServiceError:
     return ServiceError(
         f"the store of the cold table does not answer for {path}: {_first_line(failure)}",
+        service=STORE,
         table=table.name,
         untouched="Nothing was changed",
         fix="check the object store and its credentials, then run it again",
@@ -131,6 +133,7 @@ def explain_planning(table: TableConfig, cold: Table, error: BaseException) -> S
         return None
     return ServiceError(
         f"{lost}: {_first_line(error)}",
+        service=STORE,
         table=table.name,
         untouched="Nothing was changed",
         fix=(

@@ -17,7 +17,7 @@ from airflow_provider_k2.checksum.cold import row_hashes, words
 from airflow_provider_k2.commit._pyiceberg import read_batches as read_task
 from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import bound_literal
-from airflow_provider_k2.exceptions import ServiceError
+from airflow_provider_k2.exceptions import STORE, ServiceError
 from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BadFile, BucketKey, Facts, Scope
 from airflow_provider_k2.reconciliation.cold_files import FileCheck, describe, explain_planning, find_dead
 from airflow_provider_k2.windows import Window
@@ -126,6 +126,7 @@ def readable(table: TableConfig, cold: Table, file: str | None = None) -> Iterat
         raise ServiceError(
             f"{(f'{file}, a file of the cold table,' if file else 'a file of the cold table')} of "
             f"snapshot {cold.metadata.current_snapshot_id} cannot be read: {what}",
+            service=STORE,
             table=table.name,
             untouched="Nothing was changed",
             fix=(

@@ -16,7 +16,7 @@ from airflow_provider_k2.clickhouse.arrow import read_counted
 from airflow_provider_k2.clickhouse.sql import cursor_condition, cursor_expression, quote_identifier, quote_qualified
 from airflow_provider_k2.commit._pyiceberg import arrow_filters, read_batches
 from airflow_provider_k2.commit.bounds import range_filter
-from airflow_provider_k2.exceptions import ServiceError
+from airflow_provider_k2.exceptions import CLICKHOUSE, ServiceError
 from airflow_provider_k2.reconciliation.cold_side import readable
 from airflow_provider_k2.schema.cold_table import held_types
 from airflow_provider_k2.schema.type_plan import TypePlan
@@ -78,6 +78,7 @@ def find_missing(
         # The verdict speaks of other columns than these rows would be compared by.
         raise ServiceError(
             f"the columns of {table.source} or {table.target} changed while they were compared",
+            service=CLICKHOUSE,
             table=table.name,
             untouched="Nothing was changed",
             fix="run it again",

@@ -18,7 +18,7 @@ from airflow_provider_k2.engines.spark.catalog import spark_catalog
 from airflow_provider_k2.engines.spark.columns import spark_type
 from airflow_provider_k2.engines.spark.engine import bound_sql
 from airflow_provider_k2.engines.spark.job import SparkSubmission, Words, run_job, written_job
-from airflow_provider_k2.exceptions import ServiceError
+from airflow_provider_k2.exceptions import SPARK, ServiceError
 from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, SPARK_ROWS, BadFile, BucketKey, Facts, Scope
 from airflow_provider_k2.reconciliation.cold_side import span
 
@@ -95,6 +95,7 @@ class SparkSide:
                 f"the Spark job for {words.purpose} ended without an error but left no answer on "
                 f'this machine. {words.untouched}; let its driver run here (`deploy_mode="client"`), '
                 f"or {words.otherwise}",
+                service=SPARK,
                 table=words.table,
             )
         return {

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.exceptions import TableListError
+from airflow_provider_k2.exceptions import TableListError, about
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
 from airflow_provider_k2.ledger.leases import hold_lease
 from airflow_provider_k2.reconciliation.reconciler import Reconciler
@@ -86,11 +86,12 @@ class DeletionGate:
                 untouched="Nothing was dropped",
                 fix="add `retention: 7d`, say",
             )
-        if dry_run:
-            return self._go(GateRun(self.reconciler, table, policy, run_id, holder, None, self.log, self.known))
-        ledger = self.reconciler.ledger
-        with hold_lease(ledger, table, holder, wait=wait, seconds=lease_seconds, log=self.log) as lease:
-            return self._go(GateRun(self.reconciler, table, policy, run_id, holder, lease, self.log, self.known))
+        with about(table.name, "drop"):
+            if dry_run:
+                return self._go(GateRun(self.reconciler, table, policy, run_id, holder, None, self.log, self.known))
+            ledger = self.reconciler.ledger
+            with hold_lease(ledger, table, holder, wait=wait, seconds=lease_seconds, log=self.log) as lease:
+                return self._go(GateRun(self.reconciler, table, policy, run_id, holder, lease, self.log, self.known))
 
     def _go(self, run: GateRun) -> GateReport:
         others = OtherUsers(run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from airflow_provider_k2.exceptions import ServiceError
+from airflow_provider_k2.exceptions import SPARK, ServiceError
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -47,7 +47,8 @@ def spark_catalog(catalog: Catalog) -> tuple[str, dict[str, str]]:
         case _:
             raise ServiceError(
                 f"The Spark engine does not know the catalog of connection {catalog.name!r} (its kind is {kind}; "
-                "use REST, SQL, Glue or Hive). Nothing was moved; use `engine: direct`."
+                "use REST, SQL, Glue or Hive). Nothing was moved; use `engine: direct`.",
+                service=SPARK,
             )
     if any(key.startswith("s3.") for key in given) or given.get("warehouse", "").startswith(("s3://", "s3a://")):
         properties.setdefault("io-impl", "org.apache.iceberg.aws.s3.S3FileIO")

@@ -28,7 +28,7 @@ from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.engines.spark.catalog import spark_catalog
 from airflow_provider_k2.engines.spark.columns import received, sent
 from airflow_provider_k2.engines.spark.job import SparkSubmission, Words, run_job, written_job
-from airflow_provider_k2.exceptions import CommitConflictError, ServiceError
+from airflow_provider_k2.exceptions import SPARK, CommitConflictError, ServiceError
 from airflow_provider_k2.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -193,7 +193,8 @@ def _read_staged(job: WindowJob, branch: str, parent: int | None, timings: dict[
         raise ServiceError(
             f"{job.table.name}: the Spark job for window {job.window.describe(job.warm.is_time)} ended without an error but "
             f"left no proven snapshot on branch {branch}. Nothing was committed and the watermark stands; where the driver runs "
-            "on a cluster, let spark-submit wait for it (see docs/spark.md)."
+            "on a cluster, let spark-submit wait for it (see docs/spark.md).",
+            service=SPARK,
         )
     added, held = [], 0
     current: Snapshot | None = snapshot

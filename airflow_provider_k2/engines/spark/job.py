@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_k2.exceptions import ProofError, ServiceError
+from airflow_provider_k2.exceptions import SPARK, ProofError, ServiceError
 from airflow_provider_k2.resources import spark_dir
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def written_job(
         except OSError as error:
             raise ServiceError(
                 f"{words.table}: the Spark job's description could not be written to {folder}: {error.strerror}. "
-                f"{words.untouched}; make room on the worker's disk and run the task again."
+                f"{words.untouched}; make room on the worker's disk and run the task again.",
+                service=SPARK,
             ) from error
         submission = SparkSubmission(
             application=str(spark_dir() / script),
@@ -106,7 +107,8 @@ def run_job(
     except FileNotFoundError as error:
         raise ServiceError(
             f"{words.table}: spark-submit is not there ({error}). {words.untouched}; install Spark on the worker and put "
-            f"spark-submit on its PATH, or {words.otherwise}."
+            f"spark-submit on its PATH, or {words.otherwise}.",
+            service=SPARK,
         ) from error
     except ServiceError:
         raise
@@ -120,7 +122,8 @@ def run_job(
         what = message or (f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}")
         raise ServiceError(
             f"{words.table}: the Spark job for {words.purpose} failed: {what} {words.untouched}; its output is above in this "
-            f"task's log. Mend it and run the task again, or {words.otherwise}."
+            f"task's log. Mend it and run the task again, or {words.otherwise}.",
+            service=SPARK,
         ) from failure
     return said
 
