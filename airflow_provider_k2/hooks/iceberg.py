@@ -226,6 +226,7 @@ def _explain(error: BaseException) -> tuple[str, str]:
         return "has a certificate that is not trusted", "correct `ssl` in the connection's extras, see {}"
     if isinstance(error, requests.exceptions.Timeout):
         return "does not answer in time", "look into the catalog's log, and run it again"
-    if isinstance(error, requests.exceptions.ConnectionError):
+    # SQLAlchemy's, of a catalog in a database.
+    if isinstance(error, requests.exceptions.ConnectionError) or type(error).__name__ == "OperationalError":
         return "cannot be reached", "check host and port with {}, and that the catalog runs"
     return "does not work", "check it with {}"

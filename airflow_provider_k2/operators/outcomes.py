@@ -78,8 +78,9 @@ def tell(context: Context, table: str, error: BaseException) -> None:
         "state": SKIPPED if skipped else FAILED,
         "reason": _words(error),
         "asked": not isinstance(error, NotAskedError),
-        "error": _fields(error),
     }
+    if fields := _fields(error):
+        problem["error"] = fields
     try:
         context["ti"].xcom_push(key=PROBLEM, value=problem)
     except Exception as failure:  # noqa: BLE001 - the error itself is what counts, and it is raised next

@@ -142,7 +142,7 @@ class Handle:
         if self.dead:
 
             def gone(*_: Any, **__: Any) -> None:
-                raise ServiceError("the process is dead")
+                raise ServiceError("the process is dead", service="ClickHouse")
 
             return gone
         return getattr(self.machine.ledger, name)

@@ -346,7 +346,7 @@ def half_dropped(make, monkeypatch):
 
     def drop_two(self, parts):
         drop(self, sorted(parts)[1:3])
-        raise ServiceError("the server was killed")
+        raise ServiceError("the server was killed", service="ClickHouse")
 
     with monkeypatch.context() as patched:
         patched.setattr(WarmPartitions, "drop", drop_two)
@@ -447,12 +447,12 @@ def test_a_drop_of_which_nobody_knows_the_outcome_keeps_its_record(make, monkeyp
     def unknown(self, dropped):
         def silent(self, names):
             monkeypatch.setattr(WarmPartitions, "parts", parts)
-            raise ServiceError("the server does not answer")
+            raise ServiceError("the server does not answer", service="ClickHouse")
 
         if what == "no answer":
-            raise ServiceError("the connection broke off") from TimeoutError()
+            raise ServiceError("the connection broke off", service="ClickHouse") from TimeoutError()
         monkeypatch.setattr(WarmPartitions, "parts", silent)
-        raise ServiceError("the connection broke off")
+        raise ServiceError("the connection broke off", service="ClickHouse")
 
     monkeypatch.setattr(WarmPartitions, "drop", unknown)
     monkeypatch.setattr("airflow_provider_k2.retention.drop.DROP_TRIES", 1)
@@ -597,7 +597,7 @@ def test_a_cold_tier_that_cannot_be_read_holds_the_ttl(expiring, monkeypatch):
     pair.offload()
 
     def broken(self, *args, **options):
-        raise ServiceError("the catalog does not answer.")
+        raise ServiceError("the catalog does not answer.", service="ClickHouse")
 
     monkeypatch.setattr(Reconciler, "verify", broken)
     report = pair.gate()

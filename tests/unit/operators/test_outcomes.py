@@ -10,7 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_provider_k2.dag_factory.offload import build_dag
-from airflow_provider_k2.exceptions import ServiceError, TypePlanError
+from airflow_provider_k2.exceptions import K2Error, ServiceError, TypePlanError
 from airflow_provider_k2.hooks.watermark import WatermarkHook
 from airflow_provider_k2.operators.outcomes import LONGEST, PROBLEM, NotAskedError, Outcome, read_outcomes
 from airflow_provider_k2.operators.run_report import (
@@ -109,7 +109,7 @@ def ended(error: BaseException) -> tuple[Any, BaseException]:
     ("error", "said"),
     [
         (TypePlanError("a: column x cannot be held."), problem("a", reason="a: column x cannot be held.")),
-        (ServiceError("a: no answer."), problem("a", reason="a: no answer.")),
+        (ServiceError("a: no answer.", service="ClickHouse"), problem("a", reason="a: no answer.")),
         (ValueError("odd"), problem("a", reason="ValueError: odd")),
         (AssertionError(), problem("a", reason="AssertionError: AssertionError")),
         (AirflowSkipException("another run holds it."), problem("a", "skipped", "another run holds it.")),
@@ -118,13 +118,39 @@ def ended(error: BaseException) -> tuple[Any, BaseException]:
     ],
 )
 def test_a_task_leaves_its_reason_whatever_ends_it(error, said):
-    assert ended(error)[0] == said
+    told = ended(error)[0]
+    fields = told.pop("error", None)
+    assert told == said
+    assert (fields is not None) == isinstance(error, K2Error)
+
+
+def test_an_error_s_fields_reach_xcom_and_callbacks():
+    error = TypePlanError(
+        "column x cannot be held", table="a", untouched="Nothing was moved", fix="add it to `exclude`"
+    )
+    told, raised = ended(error)
+    assert told["error"] == {
+        "error": "TypePlanError", "message": "a: column x cannot be held. Nothing was moved; add it to `exclude`.",
+        "what": "column x cannot be held", "table": "a", "window": None, "step": None, "untouched": "Nothing was moved",
+        "fix": "add it to `exclude`",
+    }  # fmt: skip
+    assert raised.error is error
+    assert raised.__cause__ is None
+    assert raised.__suppress_context__, "one traceback is enough"
+
+
+def test_an_expected_error_has_one_traceback():
+    error = ServiceError("no answer", service="ClickHouse")
+    error.__cause__ = OSError("connection reset")
+    raised = ended(error)[1]
+    assert raised is error
+    assert raised.__cause__ is None
 
 
 def test_what_cannot_be_told_does_not_hide_the_error():
     class Ending(ClickHouseToIcebergOperator):
         def _execute(self, context: Any) -> Any:
-            raise ServiceError("first")
+            raise ServiceError("first", service="ClickHouse")
 
     given = context({}, [])
     del given["ti"].xcom_push
@@ -136,7 +162,7 @@ def test_a_reason_is_short_and_has_no_secret(monkeypatch):
     from airflow.sdk.log import mask_secret
 
     mask_secret("hunter2-hunter2")
-    told, _ = ended(ServiceError("password hunter2-hunter2 " + "x" * 5000))
+    told, _ = ended(ServiceError("password hunter2-hunter2 " + "x" * 5000, service="ClickHouse"))
     assert "hunter2" not in told["reason"]
     assert len(told["reason"]) < LONGEST + 100
 
