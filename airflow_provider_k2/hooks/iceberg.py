@@ -208,6 +208,7 @@ def _explain(error: BaseException) -> tuple[str, str]:
         ForbiddenError,
         OAuthError,
         ServerError,
+        ServiceUnavailableError,
         UnauthorizedError,
     )
 
@@ -220,7 +221,7 @@ def _explain(error: BaseException) -> tuple[str, str]:
             "refuses the request",
             "correct what it names in the entry of the table list, or in the connection, see {}",
         )
-    if isinstance(error, ServerError):
+    if isinstance(error, (ServerError, ServiceUnavailableError)):
         return "fails", "look into the catalog's log, and run it again"
     if isinstance(error, requests.exceptions.SSLError):
         return "has a certificate that is not trusted", "correct `ssl` in the connection's extras, see {}"

@@ -43,7 +43,7 @@ def test_no_error_repeats_a_uri_s_password(where, uri, monkeypatch, caplog):
     monkeypatch.setenv("AIRFLOW_CONN_ICEBERG_LEAK", json.dumps(connection))
     with (
         caplog.at_level(logging.DEBUG),
-        pytest.raises(ServiceError, match="'iceberg_leak' (cannot be reached|does not work)") as caught,
+        pytest.raises(ServiceError, match=r"'iceberg_leak' (cannot be reached|does not work)") as caught,
     ):
         IcebergTableHook("iceberg_leak").load("a.b")
     assert WORD not in "".join(traceback.format_exception(caught.value))
