@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from tests.faults.cases.base import Case
 from tests.faults.cases.matrix import find
 from tests.faults.lab import Lab, Lane
 from tests.faults.mutations import MUTATIONS
@@ -22,10 +23,22 @@ def run_mutant(lane: Lane, name: str) -> Outcome:
     mutation = MUTATIONS[name]
     # Without a run before: the fault's own runs make the table.
     case = replace(find(mutation.case, mutation.step), fresh=True)
-    outcome = run_case(ready_subject(lane, case, [name], mutation.mode), case, until_wrong=True)
+    outcome = _run(lane, case, name, mutation.mode)
     if outcome.missed or _BROKEN.search(" ".join(outcome.wrong)):
         raise RuntimeError(f"the mutation {name} shows nothing: {outcome}")
     return outcome
+
+
+def _run(lane: Lane, case: Case, name: str, mode: str) -> Outcome:
+    if not case.odd:
+        return run_case(ready_subject(lane, case, [name], mode), case, until_wrong=True)
+    odd = lane.lab.odd
+    own = Lane(lane.lab, lane.random.randrange(10**9), odd)
+    try:
+        return run_case(ready_subject(own, case, [name], mode), case, until_wrong=True)
+    finally:
+        odd.be_normal()
+        own.close()
 
 
 def mutate(lab: Lab, seed: int, wanted: str = "") -> int:

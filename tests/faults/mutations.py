@@ -236,6 +236,79 @@ def no_proof() -> None:
     patch(DirectEngine, "_write", write)
 
 
+def no_last_look() -> None:
+    """Drop what was proven, without looking at both tiers once more."""
+    from airflow_provider_k2.retention import drop
+
+    patch(drop, "has_changed", lambda *_: None)
+
+
+def no_other_users() -> None:
+    """Drop rows without asking who else reads the table."""
+    from airflow_provider_k2.retention.others import OtherUsers
+
+    patch(OtherUsers, "claims", lambda self, where: [])
+
+
+def no_column_check() -> None:
+    """Drop rows of which a column is not cold."""
+    from airflow_provider_k2.retention.columns import ColumnCheck
+
+    patch(ColumnCheck, "find_loss", lambda self, seen, columns: None)
+
+
+def no_hidden_check() -> None:
+    """Drop parts of which the user sees some rows only."""
+    from airflow_provider_k2.retention.drop import Dropper
+
+    patch(Dropper, "_hidden", lambda self, seen: None)
+
+
+def no_pinned_settings() -> None:
+    """Ask ClickHouse with whatever the user's settings profile says."""
+    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+
+    real = ClickHouseHook.pins.func
+
+    def pins(self: Any) -> Any:
+        return replace(real(self), send={})
+
+    patch(ClickHouseHook, "pins", property(pins))
+
+
+def no_second_count() -> None:
+    """Take an answer for whole without another count, and without its end of stream."""
+    from airflow_provider_k2.clickhouse import arrow
+    from airflow_provider_k2.reconciliation import missing, warm_side
+
+    for module in (warm_side, missing):
+        if hasattr(module, "read_counted"):
+            patch(module, "read_counted", lambda count, read, rows, what: (count(), read())[1])
+    patch(arrow, "END", _Whatever())
+
+
+class _Whatever(bytes):
+    """Equal to every end of a stream."""
+
+    def __new__(cls) -> _Whatever:
+        return super().__new__(cls, b"\xff\xff\xff\xff\x00\x00\x00\x00")
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = bytes.__hash__
+
+
+def no_open_days() -> None:
+    """End windows at a day as soon as it has ended in UTC."""
+    from airflow_provider_k2.warm import arrival
+
+    patch(arrival, "BEHIND_UTC", 0)
+
+
 MUTATIONS: dict[str, Mutation] = {
     "no-parent-assertion": Mutation(
         without_requirement("AssertRefSnapshotId"), "foreign append in a table's first run", "before_commit"
@@ -260,4 +333,15 @@ MUTATIONS: dict[str, Mutation] = {
     "no-identity": Mutation(no_identity, "source dropped and created again", "between runs"),
     "no-other-source": Mutation(no_other_source, "another pipeline in the same table", "between runs"),
     "no-proof": Mutation(no_proof, "a row of ClickHouse's answer is missing", "in the stream"),
+    "no-last-look": Mutation(no_last_look, "gate: cold rows deleted before the drop", "before_drop_check"),
+    "no-other-users": Mutation(
+        no_other_users, "gate: a second table on the source, known by the ledger", "between runs"
+    ),
+    "no-column-check": Mutation(no_column_check, "gate: a column stays warm", "between runs"),
+    "no-hidden-check": Mutation(no_hidden_check, "gate: a filter hides rows", "between runs"),
+    "no-pinned-settings": Mutation(
+        no_pinned_settings, "answers cut by the profile: read_overflow_mode", "between runs"
+    ),
+    "no-second-count": Mutation(no_second_count, "gate: a stream cut at a message's end", "between runs"),
+    "no-open-days": Mutation(no_open_days, "a Date cursor west of UTC", "between runs"),
 }

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from tests.faults.cases.base import Case
 from tests.faults.cases.matrix import matrix, random_case, spark_matrix, spark_matrix_alone
-from tests.faults.cases.points import PENDING
 from tests.faults.lab import Lab, Lane, laboratory
 from tests.faults.mutants import mutate
 from tests.faults.outcome import Outcome, Table, ready_subject, run_case
@@ -125,18 +124,6 @@ def run_spark(lab: Lab, seed: int, modes: Sequence[str], minutes: float, tell: T
     run_matrix(lab, seed, modes, tell, alone)
 
 
-def run_pending(lab: Lab, seed: int, tell: Tell, wanted: str = "") -> None:
-    """The cases of :data:`PENDING`, each once."""
-    lane = Lane(lab, seed)
-    try:
-        for pending in PENDING:
-            if wanted in f"{pending.point} {pending.case.name}":
-                for mode in pending.case.modes:
-                    tell(run_alone(lab, lane, pending.case, mode))
-    finally:
-        lane.close()
-
-
 def _side_by_side(work: Callable[[int], None], lanes: int) -> None:
     failures: list[BaseException] = []
 
@@ -167,7 +154,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--engine", choices=["direct", "spark"], default="direct")
     parser.add_argument("--minutes", type=float, default=30, help="with --engine spark: how long")
     parser.add_argument("--mutate", action="store_true", help="only take each guard out, and show that its fault fails")
-    parser.add_argument("--pending", action="store_true", help="only the cases that are not part of the matrix yet")
     return parser.parse_args()
 
 
@@ -178,9 +164,7 @@ def main() -> int:
     with laboratory(engine=options.engine) as lab:
         if options.mutate:
             return mutate(lab, options.seed, options.only)
-        if options.pending:
-            run_pending(lab, options.seed, fixed.add, options.only)
-        elif options.engine == "spark":
+        if options.engine == "spark":
             run_spark(lab, options.seed, options.modes, options.minutes, fixed.add, options.lanes, options.only)
         else:
             if not options.no_matrix:

@@ -141,7 +141,7 @@ def _gate() -> list[Case]:
 
 def matrix() -> list[Case]:
     """Every fault at every step where it can strike."""
-    parts = (_crashes, _answers, _networks, _restarts, _concurrent, _ledger, _tiers, _layouts, _gate, points.closed)
+    parts = (_crashes, _answers, _networks, _restarts, _concurrent, _ledger, _tiers, _layouts, _gate, points.cases)
     return [case for part in parts for case in part()]
 
 

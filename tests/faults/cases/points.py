@@ -1,9 +1,4 @@
-"""The rows of points 1 to 13 of issue 7: what happens around the offload.
-
-A case whose point is in :data:`CLOSED` is part of the matrix. The others are pending: each strikes, and something is lost or
-wrong on the code as it is; ``python -m tests.faults.run --pending`` runs them. Once a point is closed, its number goes into
-:data:`CLOSED`, and its guard into ``MUTATIONS``.
-"""
+"""The rows of points 1 to 13 of issue 7: what happens around the offload."""
 
 from __future__ import annotations
 
@@ -40,9 +35,6 @@ def _dates(name: str, fault: Fault, **options: bool) -> Case:
 def _fresh(name: str, step: str, fault: Fault, mode: str = "append") -> Case:
     return Case(name, step, fault, (mode,), fresh=True)
 
-
-CLOSED = frozenset({1, 2, 3, 4, 6, 7, 8})
-"""Points that are closed."""
 
 CASES: tuple[OfPoint, ...] = (
     OfPoint(1, _append("warm rows gone, new rows, then a backfill", history.new_rows_hide)),
@@ -112,10 +104,7 @@ CASES: tuple[OfPoint, ...] = (
     OfPoint(13, _gate("a stream cut at a message's end", gate.stream_cut)),
 )
 
-PENDING = tuple(one for one in CASES if one.point not in CLOSED)
-"""Cases of points that are not closed yet."""
 
-
-def closed() -> list[Case]:
-    """Cases of points that are."""
-    return [one.case for one in CASES if one.point in CLOSED]
+def cases() -> list[Case]:
+    """All of them, as rows of the matrix."""
+    return [one.case for one in CASES]
