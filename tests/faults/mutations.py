@@ -85,9 +85,9 @@ def no_ledger_lease() -> None:
 
 def no_gate_lease() -> None:
     """Drop what was proven, whoever holds the lease by now."""
-    from airflow_provider_k2.retention import gate
+    from airflow_provider_k2.retention.run import GateRun
 
-    patch(gate._Run, "_check_lease", lambda self: None)
+    patch(GateRun, "check_lease", lambda self: None)
     _without_lease("note")
 
 
@@ -146,7 +146,10 @@ def no_foreign_refusal() -> None:
 
 
 def tokens_repeat() -> None:
-    """Count fencing tokens from 1 on, in every ledger anew."""
+    """Count fencing tokens from 1 on, in every ledger anew.
+
+    Together with the guard behind it: a table that proves more than was agreed on.
+    """
     from airflow_provider_k2.hooks.watermark import WatermarkHook
 
     real = WatermarkHook.transaction
@@ -157,6 +160,7 @@ def tokens_repeat() -> None:
             yield _Counting(cursor)
 
     patch(WatermarkHook, "transaction", transaction)
+    jump_over_rollbacks()
 
 
 class _Counting:
@@ -185,10 +189,14 @@ def no_look_up() -> None:
 
 
 def no_second_look() -> None:
-    """Try a commit that was refused again without looking whether it has landed."""
+    """Try a commit that was refused again without looking whether it has landed.
+
+    Together with the guard behind it: a table that proves more than was agreed on.
+    """
     from airflow_provider_k2.commit import attempt
 
     patch(attempt, "find_commit", lambda metadata, commit_id: None)
+    jump_over_rollbacks()
 
 
 def replace_by_less() -> None:
@@ -215,10 +223,14 @@ def no_identity() -> None:
 
 
 def no_other_source() -> None:
-    """Write into a table into which another pipeline moves another source."""
+    """Write into a table into which another pipeline moves another source.
+
+    Together with the guard before it: a first run into rows of others.
+    """
     from airflow_provider_k2.commit import attempt
 
     patch(attempt, "_refuse_other_source", lambda job: None)
+    no_foreign_refusal()
 
 
 def no_proof() -> None:

@@ -175,6 +175,7 @@ class Warm(WarmTable):
     machine: ProtocolMachine
     columns = {"id": "Int64", "value": "Int64", "cur": "Int64"}  # type: ignore[assignment]  # noqa: RUF012
     emptied_columns = ()  # type: ignore[assignment]
+    lineage = ()  # type: ignore[assignment]
 
     def uuid(self) -> str:
         return "source"
@@ -477,6 +478,9 @@ class UpsertMachine(ProtocolMachine):
 def _unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the machine replaces is put back."""
     monkeypatch.setattr(preparation, "WarmTable", preparation.WarmTable)
+    # What ClickHouse hides, and what the deletion gate of others asks for, is not part of the model.
+    monkeypatch.setattr(preparation, "describe_hidden", lambda *_: ())
+    monkeypatch.setattr(preparation, "store_entry", lambda *_: None)
     monkeypatch.setattr(preparation.Prepared, "intact", preparation.Prepared.intact)
     for module in (offload, commit_module, direct):
         monkeypatch.setattr(module, "failpoint", module.failpoint)

@@ -252,7 +252,7 @@ def _commit(snapshot: dict[str, Any]) -> Commit | None:
         int(said["k2.lower"]),
         int(said["k2.upper"]),
         int(said["k2.rows"]),
-        None if mark in (None, "", "None", "0") else int(mark),
+        None if mark in (None, "none") else int(mark),
         int(said["k2.token"]),
         said["k2.target-uuid"],
     )
