@@ -225,12 +225,13 @@ def no_identity() -> None:
 def no_other_source() -> None:
     """Write into a table into which another pipeline moves another source.
 
-    Together with the guard before it: a first run into rows of others.
+    Together with those that back it: a first run into rows of others, and rows that the window has none for.
     """
     from airflow_provider_k2.commit import attempt
 
     patch(attempt, "_refuse_other_source", lambda job: None)
     no_foreign_refusal()
+    replace_by_less()
 
 
 def no_proof() -> None:

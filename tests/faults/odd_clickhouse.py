@@ -38,7 +38,7 @@ class OddClickHouse:
         folder.mkdir()
         self._control = folder / "control.json"
         self.password = "odd"
-        self.port, self.http_port = _free_port(), _free_port()
+        self.port, self.http_port = _free_ports()
         self.be_normal()
         self.warm = Warm(self.port, "default", self.password)
         self._log = (folder / "log").open("w")
@@ -80,9 +80,10 @@ class OddClickHouse:
         self._log.close()
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+def _free_ports() -> tuple[int, int]:
+    """Two ports that nobody has; asked for one after the other, they may be the same."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        return int(one.getsockname()[1]), int(other.getsockname()[1])
 
 
 def _answers(port: int) -> bool:
