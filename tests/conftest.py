@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ROOM = 6 * 2**30
 """Bytes that the systems of a run in parallel may take, with what the object store leaves free of a large disk."""
 MEMORY = Path("/dev/shm")
+SPARK = Path(os.environ.get("K2_TEST_SPARK", Path(__file__).parents[1] / ".k2" / "spark"))
+"""Spark's environment, made once for all tests."""
 
 
 def pytest_configure() -> None:
@@ -76,7 +78,7 @@ def system() -> Iterator[LocalSystem]:
     # Not below pytest's own directory: it closes that to all other accounts, PostgreSQL's among them.
     with (
         tempfile.TemporaryDirectory(prefix="k2-test-") as home,
-        LocalSystem(Path(home), default_ports=False) as started,
+        LocalSystem(Path(home), default_ports=False, spark=SPARK) as started,
         environment_of("system", started.env()),
     ):
         yield started

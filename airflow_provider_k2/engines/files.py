@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
     from pyiceberg.table.metadata import TableMetadata
 
+    from airflow_provider_k2.engines.progress import Progress
     from airflow_provider_k2.tables.model import PartitionField
 
     Stream = Callable[[str, str, dict[str, Any]], AbstractContextManager[BinaryIO]]
@@ -95,11 +96,14 @@ class WrittenFile:
     proof_seconds: float
 
 
-def write_file(target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO) -> WrittenFile | None:
+def write_file(
+    target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO, progress: Progress | None = None
+) -> WrittenFile | None:
     """Write one file, read it back, sum it and describe it.
 
     :param stream: gives ClickHouse's answer.
     :param io: the cold table's storage.
+    :param progress: counts what is sent and proven.
     :returns: None when the SELECT yields no row; nothing is left then.
     :raises EngineError: when ClickHouse or the storage fails.
     :raises ProofError: for a value that its cold type does not allow.
@@ -112,12 +116,12 @@ def write_file(target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO)
             stream(piece.select, "Parquet", PARQUET_SETTINGS) as source,
             io.new_output(piece.path).create(overwrite=True) as sink,
         ):
-            shutil.copyfileobj(source, sink, 1 << 20)
+            shutil.copyfileobj(_Counted(source, progress) if progress else source, sink, 1 << 20)
             failpoint("in_write")
         uploaded = time.monotonic()
         failpoint("after_write")
         batches = read_back(io, piece.path, dictionaries=list(target.dictionaries))
-        rows, total = checksum(_valid(target, batches))
+        rows, total = checksum(_valid(target, _counted(batches, progress) if progress else batches))
         if rows == 0:
             with suppress(Exception):
                 io.delete(piece.path)
@@ -148,6 +152,24 @@ def read_back(
         file = pq.ParquetFile(stream, pre_buffer=True, read_dictionary=dictionaries)
         # Files are read side by side; threads of Arrow's own would only wait for each other.
         yield from file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
+
+
+class _Counted:
+    """A stream whose bytes count as sent when they are read."""
+
+    def __init__(self, source: BinaryIO, progress: Progress) -> None:
+        self.source, self.progress = source, progress
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self.source.read(size)
+        self.progress.add(sent=len(data))
+        return data
+
+
+def _counted(batches: Iterator[pa.RecordBatch], progress: Progress) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch
+        progress.add(proven=batch.num_rows)
 
 
 def _valid(target: FileTarget, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -186,6 +208,6 @@ def _describe(target: FileTarget, piece: FilePiece, io: FileIO) -> DataFile:
             raise TypePlanError(
                 f"{target.table}: the partition value {field} = {(value or 'null')[:64]} has no statistics in a Parquet file, "
                 "so the file cannot be put into its partition. Nothing was committed and the watermark stands; partition by "
-                "another column, or use `engine: spark` for this table."
+                "another column."
             )
     return data_file

@@ -30,8 +30,9 @@ def refuse_bytes(job: WindowJob) -> None:
     names = [column.name for column in job.warm.plan.columns if isinstance(column.target, BinaryType)]
     if names:
         raise TypePlanError(
-            f"{job.table.name}: column {', '.join(names)} is held as binary, which the direct engine cannot write. Nothing was "
-            "moved; use `engine: spark` (`auto` takes it where `types` says binary; a repair then runs in the DAG)."
+            f"{job.table.name}: column {', '.join(names)} is held as binary, which no engine writes yet. Nothing was moved and "
+            "the watermark stands; keep the bytes as text in a view (`hex(...)` or `base64Encode(...)`), or leave the column "
+            "out by `exclude`."
         )
 
 
@@ -52,15 +53,18 @@ def file_target(job: WindowJob) -> FileTarget:
     )
 
 
-def file_pieces(job: WindowJob) -> list[FilePiece]:
-    """Every file of a window."""
-    selects = [(part, select) for part in job.facts.parts for select in _selects(job, part)]
+def file_pieces(job: WindowJob, rows: int | None = None) -> list[FilePiece]:
+    """Every file of a window.
+
+    :param rows: rows of a file at most; see :data:`FILE_ROWS`.
+    """
+    selects = [(part, select) for part in job.facts.parts for select in _selects(job, part, rows or FILE_ROWS)]
     return [FilePiece(_path(job, number, part), select, part.values) for number, (part, select) in enumerate(selects)]
 
 
-def _selects(job: WindowJob, part: WarmPart) -> Iterator[str]:
+def _selects(job: WindowJob, part: WarmPart, rows: int) -> Iterator[str]:
     """The SELECT of each file of a part."""
-    files = -(-part.rows // FILE_ROWS)
+    files = -(-part.rows // rows)
     if job.table.mode == "append":
         for piece in job.warm.split(part.span, files):
             yield job.warm.select(piece, job.partition, part)

@@ -139,7 +139,7 @@ def require_names(table: TableConfig, cold: Table) -> None:
         raise TypePlanError(
             f"{table.name}: the property {NAME_MAPPING} of the cold table {table.target} does not know column "
             f"{', '.join(wrong)}, so readers would not find it in files that ClickHouse writes. Nothing was moved; remove the "
-            "property (the next commit sets it right), or use `engine: spark` for this table."
+            "property (the next commit sets it right)."
         )
 
 

@@ -59,8 +59,7 @@ def _of(column: ColumnPlan) -> list[tuple[str, str, str]]:
             (
                 f"countIf(NOT isValidUTF8(toString({name})))",
                 f"text in column {column.name} that is not UTF-8",
-                f"make it text in a view (`toValidUTF8({column.name})`), or begin a new cold table that keeps its bytes "
-                f"(`types: {{{column.name}: binary}}`)",
+                f"make it text in a view (`toValidUTF8({column.name})`, or `hex({column.name})` to keep its bytes)",
             )
         )
     if isinstance(column.target, DecimalType) and _lets_digits_in(column, column.target):

@@ -29,7 +29,7 @@ from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from airflow_provider_k2.checksum.cold import checksum
 from airflow_provider_k2.commit import replace as commit_module
 from airflow_provider_k2.commit.cold_state import find_commit, records
-from airflow_provider_k2.engines import direct
+from airflow_provider_k2.engines import base, direct
 from airflow_provider_k2.exceptions import EngineError, K2Error, LeaseHeldError, LeaseLostError
 from airflow_provider_k2.hooks.watermark import Lease, StoredWatermark, WindowRecord
 from airflow_provider_k2.offload import run as offload
@@ -212,7 +212,7 @@ def _batch(rows: list[Row]) -> pa.RecordBatch:
 class Engine(direct.DirectEngine):
     """The direct engine, whose rows come from the list."""
 
-    def _write(self, job: Any) -> list[Any]:
+    def _write(self, job: Any, timings: dict[str, float]) -> list[Any]:
         from pyiceberg.io.pyarrow import parquet_file_to_data_file
 
         rows = job.warm.taken(job.window)
@@ -276,7 +276,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         self.table = parse_tables({"tables": [entry]}, "model").tables[0]
         Warm.machine = self
         offload.WarmTable = Warm  # type: ignore[misc]
-        for module in (offload, commit_module, direct):
+        for module in (offload, commit_module, base):
             module.failpoint = self._failpoint  # type: ignore[attr-defined]
 
     def _failpoint(self, name: str) -> None:
@@ -466,7 +466,7 @@ class UpsertMachine(ProtocolMachine):
 def _unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the machine replaces is put back."""
     monkeypatch.setattr(offload, "WarmTable", offload.WarmTable)
-    for module in (offload, commit_module, direct):
+    for module in (offload, commit_module, base):
         monkeypatch.setattr(module, "failpoint", module.failpoint)
 
 

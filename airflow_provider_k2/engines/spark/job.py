@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import secrets
 import tempfile
-from contextlib import contextmanager
+import zipfile
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_k2.exceptions import EngineError, ProofError
+import airflow_provider_k2
+from airflow_provider_k2 import exceptions
+from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.resources import spark_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pyiceberg.io import FileIO
+
+_NOT_SHIPPED = ("cli", "dag_factory", "feed", "hooks", "include", "local", "operators", "plugins", "transfers")
+"""Folders of the package that no driver and no executor needs."""
 
 
 @dataclass(frozen=True)
@@ -24,105 +34,210 @@ class SparkSubmission:
     :param application: path of the job.
     :param application_args: its arguments.
     :param name: name of the Spark application.
-    :param env: environment variables for client mode; the user's own go first.
-    :param files: files that a driver on another machine (cluster mode) needs beside it. They hold secrets.
-    :param py_files: modules that the job imports.
-    :param answers_here: whether the job writes its answer to the worker's disk, so that its driver has to run there.
+    :param py_files: the package, for driver and executors.
+    :param env: environment variables of a driver on this machine; the user's own go first.
+    :param files: what a driver on another machine needs beside it.
     """
 
     application: str
     application_args: tuple[str, ...]
     name: str
+    py_files: tuple[str, ...]
     env: dict[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
-    py_files: tuple[str, ...] = ()
-    answers_here: bool = False
 
 
 @dataclass(frozen=True)
-class Words:
-    """What a job's errors say besides what happened.
+class Spark:
+    """How jobs are run.
+
+    :param submit: runs spark-submit to the job's end and raises when it fails; it must print neither files nor environment.
+    :param remote_driver: whether the driver runs on another machine (cluster mode).
+    :param secrets_file: file with the credentials on the driver's machine; by default they go with the job's description.
+    """
+
+    submit: Callable[[SparkSubmission], None]
+    remote_driver: bool = False
+    secrets_file: str | None = None
+
+
+@dataclass(frozen=True)
+class JobDescription:
+    """What a job is about.
 
     :param table: short name of the table.
-    :param purpose: what the job is for, such as ``window [...)``.
-    :param untouched: what a failure leaves.
-    :param otherwise: how to do without Spark.
+    :param purpose: what the job is for, such as ``window [...)``; for messages.
+    :param untouched: what a failure leaves; for messages.
+    :param otherwise: how to do without Spark; for messages.
+    :param work: what its tasks do; see :mod:`.tasks`.
+    :param rows: how many rows they do it to.
+    :param shared: what the tasks have in common, as JSON.
+    :param tasks: what each is about, as JSON.
+    :param access: what they need to reach storage and source. Holds secrets.
     """
 
     table: str
     purpose: str
     untouched: str
     otherwise: str
+    work: str
+    rows: int
+    shared: dict[str, Any]
+    tasks: list[dict[str, Any]]
+    access: dict[str, Any] = field(repr=False)
+
+
+def run_job(spark: Spark, job: JobDescription, io: FileIO, answer_name: Callable[[str], str]) -> dict[str, Any]:
+    """Run a job to its end.
+
+    :param io: the cold table's storage, over which the answer of a driver on another machine comes.
+    :param answer_name: gives the location of an object beside the table's files, for the end of its name.
+    :returns: the answer: ``done``, with what each task returned, and ``timings``.
+    :raises EngineError: when it could not be run, failed, or left no answer.
+    :raises ProofError: when a value does not fit its cold type.
+    :raises TypePlanError: when a file cannot be put into its partition.
+    """
+    # A name that nobody can guess: only the driver that was told it answers this submission.
+    token = secrets.token_hex(16)
+    with _folder(job) as folder:
+        answer_at = answer_name(f"{token}-answer.parquet") if spark.remote_driver else str(folder / "answer.json")
+        submission = _describe(spark, job, folder, token, answer_at)
+        failure: Exception | None = None
+        try:
+            spark.submit(submission)
+        except FileNotFoundError as error:
+            raise EngineError(
+                f"{job.table}: spark-submit is not there ({error}). {job.untouched}; install Spark on the worker and put "
+                f"spark-submit on its PATH, or {job.otherwise}."
+            ) from error
+        except EngineError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the caller's spark-submit raises becomes our one error below
+            failure = error
+        answer = _take_answer(io, answer_at) if spark.remote_driver else _read_answer(Path(answer_at))
+    return _judge(job, answer, failure)
+
+
+def _judge(job: JobDescription, answer: dict[str, Any] | None, failure: Exception | None) -> dict[str, Any]:
+    """The answer of a job that has done its work; what spark-submit says after that does not matter.
+
+    :raises K2Error: for any other.
+    """
+    if answer is not None and len(answer.get("done", ())) == len(job.tasks) and "error" not in answer:
+        return answer
+    if answer is not None and "refused" in answer:
+        kind: type[Exception] = getattr(exceptions, answer["refused"]["kind"])
+        raise kind(answer["refused"]["message"]) from failure
+    if answer is not None and "error" in answer:
+        what = str(answer["error"]).rstrip(".")
+    elif failure is not None:
+        what = f"{type(failure).__name__}: {next(iter(str(failure).splitlines()), '')}".rstrip(".")
+    else:
+        what = "it ended without an error but left no answer; let spark-submit wait for its driver (see docs/spark.md)"
+    raise EngineError(
+        f"{job.table}: the Spark job for {job.purpose} failed: {what}. {job.untouched}; its output is above in this task's log. "
+        f"Fix it and run the task again, or {job.otherwise}."
+    ) from failure
 
 
 @contextmanager
-def written_job(
-    script: str, spec: dict[str, Any], words: Words, *, answers_here: bool = False
-) -> Iterator[tuple[SparkSubmission, Path]]:
-    """Write a job's description to a folder that only this user can enter, gone afterwards.
+def _folder(job: JobDescription) -> Iterator[Path]:
+    """A folder that only this user can enter, gone afterwards. Its file ``alive`` is locked as long as this process lives."""
+    with tempfile.TemporaryDirectory(prefix="k2-spark-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        try:
+            lock = (folder / "alive").open("wb")
+        except OSError as error:
+            raise _no_room(job, folder, error) from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
 
-    :param script: file name of the job.
-    :param spec: what the job has to know.
-    :returns: what to submit, and where the job's answer will be.
+
+def _describe(spark: Spark, job: JobDescription, folder: Path, token: str, answer_at: str) -> SparkSubmission:
+    """Write what the driver reads, and return what spark-submit is told.
+
     :raises EngineError: when the disk is full.
     """
-    with tempfile.TemporaryDirectory(prefix="k2-spark-") as name:
-        folder = Path(name)
-        path = folder / "job.json"
-        try:
-            _write_private(path, json.dumps(spec))
-        except OSError as error:
-            raise EngineError(
-                f"{words.table}: the Spark job's description could not be written to {folder}: {error.strerror}. "
-                f"{words.untouched}; make room on the worker's disk and run the task again."
-            ) from error
-        submission = SparkSubmission(
-            application=str(spark_dir() / script),
-            application_args=(str(path),),
-            name=f"k2 {words.table}",
-            # Read by log4j itself: no -D option, which would take the place of the user's own.
-            env={"LOG4J_CONFIGURATION_FILE": str(spark_dir() / "log4j2.properties")},
-            files=(str(path),),
-            py_files=(str(spark_dir() / "k2_job.py"),),
-            answers_here=answers_here,
-        )
-        yield submission, folder / "result.json"
-
-
-def run_job(
-    submit: Callable[[SparkSubmission], None], submission: SparkSubmission, result: Path, words: Words
-) -> dict[str, Any]:
-    """Run a job to its end.
-
-    :param submit: runs spark-submit and raises when it fails.
-    :param result: where the job's answer will be.
-    :returns: the answer; empty when the driver ran on another machine.
-    :raises EngineError: when it could not be run, or failed.
-    :raises ProofError: when it could not prove what it was told.
-    """
-    failure: Exception | None = None
+    path, package = (
+        folder / f"k2-{token[:16]}.json",
+        folder / f"airflow_provider_k2-{airflow_provider_k2.__version__}.zip",
+    )
+    access = _without_secrets(job.access) if spark.secrets_file else job.access
+    description = {
+        "name": job.table,
+        "work": job.work,
+        "rows": job.rows,
+        "shared": job.shared,
+        "tasks": job.tasks,
+        "access": access,
+        "secrets_file": spark.secrets_file,
+        "remote": spark.remote_driver,
+        "answer": answer_at,
+        "lock": None if spark.remote_driver else str(folder / "alive"),
+    }
     try:
-        submit(submission)
-    except FileNotFoundError as error:
-        raise EngineError(
-            f"{words.table}: spark-submit is not there ({error}). {words.untouched}; install Spark on the worker and put "
-            f"spark-submit on its PATH, or {words.otherwise}."
-        ) from error
-    except EngineError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever the caller's spark-submit raises becomes our one error below
-        failure = error
-    said: dict[str, Any] = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
-    message = said.get("error")
-    if said.get("kind") == "proof":
-        raise ProofError(f"{words.table}: {words.purpose}: {message} {words.untouched}.") from failure
-    if failure is not None or message:
-        what = message or (f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}")
-        raise EngineError(
-            f"{words.table}: the Spark job for {words.purpose} failed: {what} {words.untouched}; its output is above in this "
-            f"task's log. Mend it and run the task again, or {words.otherwise}."
-        ) from failure
-    return said
+        _write_private(path, json.dumps(description))
+        _zip_package(package)
+    except OSError as error:
+        raise _no_room(job, folder, error) from error
+    # Read by log4j itself: no -D option, which would take the place of the user's own.
+    env = {} if spark.remote_driver else {"LOG4J_CONFIGURATION_FILE": str(spark_dir() / "log4j2.properties")}
+    return SparkSubmission(
+        application=str(spark_dir() / "k2_job.py"),
+        application_args=(str(path),),
+        name=f"k2 {job.table}",
+        py_files=(str(package),),
+        env=env,
+        files=(str(path),) if spark.remote_driver else (),
+    )
+
+
+def _without_secrets(access: dict[str, Any]) -> dict[str, Any]:
+    from airflow_provider_k2.engines.spark.access import secrets_of
+
+    known = set(secrets_of(access))
+    endpoints = {"endpoints": {**access["endpoints"], "password": ""}} if "endpoints" in access else {}
+    return {**access, "io": {name: value for name, value in access["io"].items() if value not in known}, **endpoints}
+
+
+def _zip_package(path: Path) -> None:
+    """Put the package's code into an archive for ``--py-files``."""
+    root = Path(airflow_provider_k2.__file__).parent
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for file in sorted(root.rglob("*.py")):
+            inside = file.relative_to(root)
+            if inside.parts[0] not in _NOT_SHIPPED:
+                archive.write(file, Path(root.name, inside))
+
+
+def _read_answer(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    answer: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return answer
+
+
+def _take_answer(io: FileIO, location: str) -> dict[str, Any] | None:
+    """Read the answer from the object store, and delete it there."""
+    from airflow_provider_k2.engines.spark.wire import read_answer
+
+    try:
+        answer = read_answer(io, location)
+    except OSError:
+        # A store in which nobody may list says "denied" of an object that is not there.
+        return None
+    with suppress(Exception):
+        # What stays is an orphan whose name tells whose it was.
+        io.delete(location)
+    return answer
+
+
+def _no_room(job: JobDescription, folder: Path, error: OSError) -> EngineError:
+    return EngineError(
+        f"{job.table}: the Spark job's description could not be written to {folder}: {error.strerror}. {job.untouched}; make "
+        "room on the worker's disk and run the task again."
+    )
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_k2.engines.base import Engine
-from airflow_provider_k2.engines.spark.engine import SparkEngine, SparkSubmission
+from airflow_provider_k2.engines.spark.engine import SparkEngine
+from airflow_provider_k2.engines.spark.job import Spark, SparkSubmission
 from airflow_provider_k2.local import LocalSystem, ensure_spark
 from airflow_provider_k2.offload.request import Report, Request
 from airflow_provider_k2.offload.run import Offload
@@ -23,16 +24,17 @@ class Submit:
     """Runs spark-submit as SparkSubmitOperator does, and keeps what it was given and what it printed."""
 
     binary: Path
+    options: tuple[str, ...] = ("--master", "local[2]")
     submissions: list[SparkSubmission] = field(default_factory=list)
     output: list[str] = field(default_factory=list)
-    specs: list[str] = field(default_factory=list)
+    descriptions: list[str] = field(default_factory=list)
 
     def __call__(self, submission: SparkSubmission) -> None:
         self.submissions.append(submission)
-        self.specs.append(Path(submission.application_args[0]).read_text())
+        self.descriptions.append(Path(submission.application_args[0]).read_text())
         done = subprocess.run(
-            [self.binary, "--master", "local[2]", "--name", submission.name, submission.application,
-             *submission.application_args],
+            [self.binary, *self.options, "--name", submission.name, "--py-files", ",".join(submission.py_files),
+             submission.application, *submission.application_args],
             env={**os.environ, **submission.env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
         self.output.append(done.stdout)
@@ -58,7 +60,7 @@ class World:
         return parse_tables({"defaults": {"safety_lag": 0}, "tables": [{"layer": "bronze", **entry}]}, "test").tables[0]
 
     def run(self, table: TableConfig, engine: Engine | None = None, **request: object) -> Report:
-        chosen = engine or SparkEngine(self.submit)
+        chosen = engine or SparkEngine(Spark(self.submit))
         offload = Offload(table, self.clickhouse, self.iceberg, self.ledger, lambda rows: chosen)
         return offload.run(Request(run_id="test", holder="test", **request))
 
