@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.environments import environment_of, switch_to
+from tests.environments import SPARK, environment_of, switch_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 ROOM = 6 * 2**30
 """Bytes that the systems of a run in parallel may take, with what the object store leaves free of a large disk."""
 MEMORY = Path("/dev/shm")
-SPARK = Path(os.environ.get("K2_TEST_SPARK", Path(__file__).parents[1] / ".k2" / "spark"))
-"""Spark's environment, made once for all tests."""
 
 
 def pytest_configure() -> None:

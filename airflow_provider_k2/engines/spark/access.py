@@ -1,7 +1,9 @@
 """The credentials that a Spark job needs, and what keeps them out of sight. Pure.
 
-They travel in the job's description, a file that only its user can read and that the driver deletes, and from there as the data
-of tasks: Spark shows and logs the name, code and configuration of a task, never its data, and an executor keeps it in memory.
+To a driver on the worker's machine they go in the job's description, a file that only its user can read and that the driver
+deletes; a driver elsewhere reads them from a file of its own, as whatever spark-submit sends stays in caches of the cluster.
+From the driver they go on as the data of tasks: Spark shows and logs the name, code and configuration of a task, never its data,
+and an executor keeps it in memory.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ Access = dict[str, Any]
 
 _STORAGE = ("s3.", "client.", "gcs.", "adls.", "hdfs.", "hf.", "oss.")
 """How properties of a storage begin; a catalog's own (its URI, token, credential, headers) stay with the worker."""
+
+PASSWORD = "clickhouse.password"  # noqa: S105 - a name
+"""Name of ClickHouse's password among the secrets; the others have their properties' names."""
 
 _OPEN = re.compile(
     r"region|endpoint|style|addressing|timeout|anonymous|\.access$|host|port$|scheme|authority|signer|retry|py-io-impl",
@@ -58,17 +63,35 @@ def open_source(access: Access) -> HttpClient:
     return HttpClient(Endpoints(**access["endpoints"]), access["connection"], access["timeout"])
 
 
-def secrets_of(access: Mapping[str, Any]) -> list[str]:
-    """Every secret in it, the longest first, also in the forms in which libraries write them."""
-    values = [value for name, value in access.get("io", {}).items() if not _OPEN.search(name)]
-    endpoints = access.get("endpoints", {})
-    if password := endpoints.get("password"):
-        login = f"{endpoints['user']}:{password}".encode()
-        values += [password, base64.b64encode(login).decode()]
-    return sorted({value for value in values if len(value) > 3}, key=len, reverse=True)
+def split_secrets(access: Access) -> tuple[Access, dict[str, str]]:
+    """What may be seen of it, and the secrets by name; :func:`fill_in` puts them together again."""
+    secrets = {name: value for name, value in access.get("io", {}).items() if not _OPEN.search(name)}
+    seen: Access = {**access, "io": {name: value for name, value in access["io"].items() if name not in secrets}}
+    if access.get("endpoints", {}).get("password"):
+        secrets[PASSWORD] = access["endpoints"]["password"]
+        seen["endpoints"] = {**access["endpoints"], "password": ""}
+    return seen, secrets
 
 
-def redact(text: str, access: Mapping[str, Any]) -> str:
+def fill_in(access: Access, secrets: Mapping[str, str]) -> Access:
+    """Access with its secrets; others that were not asked for are left out."""
+    filled: Access = {**access, "io": {**access["io"], **{name: v for name, v in secrets.items() if name != PASSWORD}}}
+    if PASSWORD in secrets and "endpoints" in access:
+        filled["endpoints"] = {**access["endpoints"], "password": secrets[PASSWORD]}
+    return filled
+
+
+def secrets_of(access: Access) -> list[str]:
+    """Every secret in it, the longest first, also in the form in which HTTP writes them."""
+    _, secrets = split_secrets(access)
+    values = set(secrets.values())
+    if PASSWORD in secrets:
+        login = f"{access['endpoints']['user']}:{secrets[PASSWORD]}".encode()
+        values.add(base64.b64encode(login).decode())
+    return sorted((value for value in values if len(value) > 3), key=len, reverse=True)
+
+
+def redact(text: str, access: Access) -> str:
     """Text in which no secret is left."""
     for secret in secrets_of(access):
         text = text.replace(secret, "***")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_k2.engines.progress import Progress
-from airflow_provider_k2.engines.spark.access import redact
+from airflow_provider_k2.engines.spark.access import fill_in, redact
 from airflow_provider_k2.engines.spark.tasks import MARK, run_task
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ def main() -> NoReturn:
     """Run the job whose description's path is the first argument, and end with its exit code."""
     description = read_description(Path(sys.argv[1]))
     answer = run(description)
-    deliver(description, answer)
     if "error" in answer:
         say(answer["error"])
+    deliver(description, answer)
     sys.stdout.flush()
     sys.stderr.flush()
     # Not through the interpreter's end: stopping Spark is the JVM's own business, and takes a second that nobody needs.
@@ -52,18 +52,7 @@ def read_description(path: Path) -> dict[str, Any]:
     description: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
     with suppress(OSError):
         found.unlink()
-    if secrets := description["secrets_file"]:
-        _fill_in(description["access"], json.loads(Path(secrets).read_text(encoding="utf-8")))
     return description
-
-
-def _fill_in(access: dict[str, Any], secrets: dict[str, str]) -> None:
-    """Put the credentials of a file on the driver's machine into their places."""
-    for name, value in secrets.items():
-        if name == "clickhouse.password":
-            access.get("endpoints", {})["password"] = value
-        else:
-            access["io"][name] = value
 
 
 def run(description: dict[str, Any]) -> dict[str, Any]:
@@ -71,6 +60,8 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
     try:
         spark = start_spark()
+        if description["secrets_file"]:
+            description["access"] = with_secrets(spark, description)
         timings = {"start": round(time.monotonic() - started, 3)}
         answer = run_tasks(spark, description)
         return {**answer, "timings": {**timings, "tasks": round(time.monotonic() - started - timings["start"], 3)}}
@@ -86,6 +77,25 @@ def start_spark() -> SparkContext:
     for name, value in DEFAULTS.items():
         conf.setIfMissing(name, value)
     return SparkContext.getOrCreate(conf)
+
+
+def with_secrets(spark: SparkContext, description: dict[str, Any]) -> dict[str, Any]:
+    """Read the credentials from their file, by Hadoop, so that it may lie on this machine, in HDFS or in another store.
+
+    :raises ValueError: when the file lacks some.
+    """
+    place = description["secrets_file"]
+    assert spark._jvm is not None
+    path = spark._jvm.org.apache.hadoop.fs.Path(place if "://" in place else f"file://{place}")
+    stream = path.getFileSystem(spark._jsc.hadoopConfiguration()).open(path)
+    try:
+        secrets = json.loads(spark._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+    finally:
+        stream.close()
+    wanted = description["secrets"]
+    if missing := [name for name in wanted if name not in secrets]:
+        raise ValueError(f"the file {place} with the credentials lacks {', '.join(missing)}")
+    return fill_in(description["access"], {name: str(secrets[name]) for name in wanted})
 
 
 def run_tasks(spark: SparkContext, description: dict[str, Any]) -> dict[str, Any]:

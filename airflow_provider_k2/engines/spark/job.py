@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import airflow_provider_k2
 from airflow_provider_k2 import exceptions
+from airflow_provider_k2.engines.spark.access import split_secrets
 from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.resources import spark_dir
 
@@ -53,7 +54,8 @@ class Spark:
 
     :param submit: runs spark-submit to the job's end and raises when it fails; it must print neither files nor environment.
     :param remote_driver: whether the driver runs on another machine (cluster mode).
-    :param secrets_file: file with the credentials on the driver's machine; by default they go with the job's description.
+    :param secrets_file: file with the credentials that the driver reads, on its machine or, as a URL, anywhere Hadoop reads; by
+        default they go with the job's description, which a remote driver gets none in.
     """
 
     submit: Callable[[SparkSubmission], None]
@@ -115,10 +117,12 @@ def run_job(spark: Spark, job: JobDescription, io: FileIO, answer_name: Callable
         except Exception as error:  # noqa: BLE001 - whatever the caller's spark-submit raises becomes our one error below
             failure = error
         answer = _take_answer(io, answer_at) if spark.remote_driver else _read_answer(Path(answer_at))
-    return _judge(job, answer, failure)
+    return _judge(job, answer, failure, remote=spark.remote_driver)
 
 
-def _judge(job: JobDescription, answer: dict[str, Any] | None, failure: Exception | None) -> dict[str, Any]:
+def _judge(
+    job: JobDescription, answer: dict[str, Any] | None, failure: Exception | None, *, remote: bool
+) -> dict[str, Any]:
     """The answer of a job that has done its work; what spark-submit says after that does not matter.
 
     :raises K2Error: for any other.
@@ -133,7 +137,11 @@ def _judge(job: JobDescription, answer: dict[str, Any] | None, failure: Exceptio
     elif failure is not None:
         what = f"{type(failure).__name__}: {next(iter(str(failure).splitlines()), '')}".rstrip(".")
     else:
-        what = "it ended without an error but left no answer; let spark-submit wait for its driver (see docs/spark.md)"
+        what = "it ended without an error but left no answer" + (
+            "; its driver's log on the cluster says why, unless spark-submit did not wait for it (see docs/spark.md)"
+            if remote
+            else ""
+        )
     raise EngineError(
         f"{job.table}: the Spark job for {job.purpose} failed: {what}. {job.untouched}; its output is above in this task's log. "
         f"Fix it and run the task again, or {job.otherwise}."
@@ -163,7 +171,14 @@ def _describe(spark: Spark, job: JobDescription, folder: Path, token: str, answe
         folder / f"k2-{token[:16]}.json",
         folder / f"airflow_provider_k2-{airflow_provider_k2.__version__}.zip",
     )
-    access = _without_secrets(job.access) if spark.secrets_file else job.access
+    access, secret = split_secrets(job.access) if spark.remote_driver or spark.secrets_file else (job.access, {})
+    if secret and not spark.secrets_file:
+        raise EngineError(
+            f"{job.table}: the Spark job for {job.purpose} needs secrets, and its driver would run on the cluster (deploy mode "
+            f"cluster), where whatever spark-submit sends stays in caches. {job.untouched}; put {', '.join(sorted(secret))} as "
+            'JSON into a file that only the job can read there, and name it as `"secrets-file"` in the extras of the Spark '
+            f'connection (see docs/spark.md), use `"deploy-mode": "client"`, or {job.otherwise}.'
+        )
     description = {
         "name": job.table,
         "work": job.work,
@@ -171,7 +186,8 @@ def _describe(spark: Spark, job: JobDescription, folder: Path, token: str, answe
         "shared": job.shared,
         "tasks": job.tasks,
         "access": access,
-        "secrets_file": spark.secrets_file,
+        "secrets_file": spark.secrets_file if secret else None,
+        "secrets": sorted(secret),
         "remote": spark.remote_driver,
         "answer": answer_at,
         "lock": None if spark.remote_driver else str(folder / "alive"),
@@ -191,14 +207,6 @@ def _describe(spark: Spark, job: JobDescription, folder: Path, token: str, answe
         env=env,
         files=(str(path),) if spark.remote_driver else (),
     )
-
-
-def _without_secrets(access: dict[str, Any]) -> dict[str, Any]:
-    from airflow_provider_k2.engines.spark.access import secrets_of
-
-    known = set(secrets_of(access))
-    endpoints = {"endpoints": {**access["endpoints"], "password": ""}} if "endpoints" in access else {}
-    return {**access, "io": {name: value for name, value in access["io"].items() if value not in known}, **endpoints}
 
 
 def _zip_package(path: Path) -> None:

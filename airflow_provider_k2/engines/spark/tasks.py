@@ -22,7 +22,7 @@ PACKAGES = {"numpy": "1.26", "pyarrow": "17.0", "pyiceberg": "0.12", "requests":
 """What executors need besides Spark, and the oldest release of each."""
 
 SETTINGS = {"max_threads": 1}
-"""ClickHouse settings of a task's query: a job takes as many of ClickHouse's cores as it has of Spark's, not that many times all."""
+"""ClickHouse settings of a task's query: a job takes as many cores of ClickHouse as it has of Spark, not all of them each time."""
 
 MARK = "k2-failure: "
 """Begins the line of a failed task's error that the driver looks for; the rest is JSON."""

@@ -127,7 +127,8 @@ def pack_file(data_file: DataFile, partition: StructType) -> Json:
         **{name: getattr(data_file, name) for name in _PLAIN},
         "content": int(data_file.content),
         "partition": values,
-        **{name: getattr(data_file, name) for name in _MAPS},
+        # Manifests are read lazily.
+        **{name: None if (given := getattr(data_file, name)) is None else dict(given) for name in _MAPS},
         **{name: _hexed(getattr(data_file, name)) for name in _BOUNDS},
     }
 
@@ -184,7 +185,7 @@ def _numbered(given: dict[str, int] | None) -> dict[int, int] | None:
 
 
 def _hexed(bounds: dict[int, bytes] | None) -> dict[int, str] | None:
-    return None if bounds is None else {key: value.hex() for key, value in bounds.items()}
+    return None if bounds is None else {key: value.hex() for key, value in dict(bounds).items()}
 
 
 def _unhexed(bounds: dict[str, str] | None) -> dict[int, bytes] | None:

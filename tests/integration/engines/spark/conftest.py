@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from airflow_provider_k2.offload.request import Report, Request
 from airflow_provider_k2.offload.run import Offload
 from airflow_provider_k2.tables.model import TableConfig
 from airflow_provider_k2.tables.reader import parse_tables
-from tests.environments import environment_of
+from tests.environments import SPARK, environment_of
 
 
 @dataclass
@@ -47,6 +48,7 @@ class Submit:
 class World:
     """The services, as the operator would see them."""
 
+    system: LocalSystem
     submit: Submit
 
     def __post_init__(self) -> None:
@@ -66,13 +68,14 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    shared = Path(os.environ.get("K2_TEST_SPARK", Path(__file__).parents[4] / ".k2" / "spark"))
-    submit = ensure_spark(shared)
+def world() -> Iterator[World]:
+    submit = ensure_spark(SPARK)
+    # Not below pytest's own directory: it closes that to all other accounts, PostgreSQL's among them.
     with (
-        LocalSystem(tmp_path_factory.mktemp("k2"), default_ports=False) as system,
+        tempfile.TemporaryDirectory(prefix="k2-world-") as home,
+        LocalSystem(Path(home), default_ports=False, spark=SPARK) as system,
         environment_of("world", system.env()),
     ):
-        world = World(Submit(submit))
+        world = World(system, Submit(submit))
         world.clickhouse.execute("CREATE DATABASE t")
         yield world

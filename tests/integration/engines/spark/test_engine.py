@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -158,7 +159,8 @@ def test_spark_sql_reads_both_engines_files_and_sums_the_same(world, tmp_path):
     entry = world.table(source="t.read", target="cold.read", cursor="seen", partition=["day(seen)", "side"])
     world.run(entry, DirectEngine())
     world.clickhouse.execute("INSERT INTO t.read SELECT * REPLACE (seen + INTERVAL 1 DAY AS seen) FROM t.read")
-    world.run(entry, SparkEngine(Spark(inline())))
+    day = Window(START + 86_400_000_000, START + 2 * 86_400_000_000)
+    world.run(entry, SparkEngine(Spark(inline())), window=day, kind="backfill")
     table = cold(world, "read")
     expected = checksum(table.scan().to_arrow_batch_reader())
     assert expected[0] == 80
@@ -270,7 +272,8 @@ def test_a_driver_elsewhere_answers_through_the_object_store(world, tmp_path):
         "client.access-key-id": access["client.access-key-id"],
         "client.secret-access-key": access["client.secret-access-key"],
     }
-    (tmp_path / "secrets.json").write_text(json.dumps(secrets))
+    secret_file = tmp_path / "secrets.json"
+    secret_file.write_text(json.dumps({"s3.access-key-id": "x"}))
     seen = []
 
     def submit(submission):
@@ -287,10 +290,18 @@ def test_a_driver_elsewhere_answers_through_the_object_store(world, tmp_path):
              *submission.application_args],
             cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, done.stdout
+        if done.returncode:
+            raise RuntimeError(next(line for line in done.stdout.splitlines() if line.startswith("k2: ")))
         assert list(folder.iterdir()) == [], "the description is left"
 
-    spark = Spark(submit, remote_driver=True, secrets_file=str(tmp_path / "secrets.json"))
+    spark = Spark(submit, remote_driver=True, secrets_file=str(secret_file))
+    with pytest.raises(EngineError, match=r"the file .* with the credentials lacks clickhouse.password, client.access-key-id"):
+        world.run(entry, SparkEngine(spark))
+    with pytest.raises(
+        EngineError, match=r"stays in caches.*put clickhouse.password, .*\"secrets-file\" in the extras"
+    ):
+        world.run(entry, SparkEngine(replace(spark, secrets_file=None)))
+    secret_file.write_text(json.dumps(secrets))
     assert world.run(entry, SparkEngine(spark)).rows == 30
     assert cold(world, "remote").scan().count() == 30
     assert seen[0].env == {}
@@ -368,7 +379,7 @@ def test_failures_say_what_and_leave_everything(world, monkeypatch):
     with pytest.raises(EngineError, match="left no answer"):
         world.run(entry, SparkEngine(Spark(lambda submission: None)))
     with pytest.raises(EngineError, match="left no answer"):
-        world.run(entry, SparkEngine(Spark(lambda submission: None, remote_driver=True)))
+        world.run(entry, SparkEngine(Spark(lambda submission: None, remote_driver=True, secrets_file="/x")))
     with pytest.raises(EngineError, match="left no answer"):
         world.run(entry, SparkEngine(Spark(inline(answered=lambda answer: answer["done"].clear()))))
     # Files on the disks of other machines.

@@ -34,7 +34,14 @@ from pyiceberg.types import (
 from airflow_provider_k2.engines.files import FilePiece, FileTarget, WrittenFile
 from airflow_provider_k2.engines.progress import EVERY, Progress
 from airflow_provider_k2.engines.spark import driver, job, tasks, wire
-from airflow_provider_k2.engines.spark.access import redact, secrets_of, source_access, storage_access
+from airflow_provider_k2.engines.spark.access import (
+    fill_in,
+    redact,
+    secrets_of,
+    source_access,
+    split_secrets,
+    storage_access,
+)
 from airflow_provider_k2.tables.model import PartitionField
 from airflow_provider_k2.warm.http import Endpoints, HttpClient
 
@@ -181,12 +188,12 @@ def test_secrets_that_are_on_the_drivers_machine_do_not_travel(tmp_path):
         **storage(**{"s3.secret-access-key": "s3cret-long", "s3.endpoint": "http://s"}),
         **source_access(HttpClient(endpoints, "c")),
     }
-    kept = job._without_secrets(access)
+    kept, secrets = split_secrets(access)
     assert "pa55word" not in json.dumps(kept)
     assert "s3cret" not in json.dumps(kept)
     assert kept["io"] == {"s3.endpoint": "http://s"}
-    driver._fill_in(kept, {"clickhouse.password": "pa55word", "s3.secret-access-key": "s3cret-long"})
-    assert kept == access
+    assert secrets == {"clickhouse.password": "pa55word", "s3.secret-access-key": "s3cret-long"}
+    assert fill_in(kept, secrets) == access
 
 
 # The driver -------------------------------------------------------------------------------------------------------------
