@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_k2.engines.spark import driver
+from airflow_provider_k2.engines.spark.access import fill_in
 from airflow_provider_k2.engines.spark.job import SparkSubmission
 from airflow_provider_k2.engines.spark.tasks import run_task
 
@@ -24,6 +25,9 @@ def inline(
 
     def submit(submission: SparkSubmission) -> None:
         description = driver.read_description(Path(submission.application_args[0]))
+        if description["secrets_file"]:
+            secrets = json.loads(Path(description["secrets_file"]).read_text())
+            description["access"] = fill_in(description["access"], secrets)
         twist(description)
         shared, access = json.dumps(description["shared"]), description["access"]
         answers = [

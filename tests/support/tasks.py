@@ -17,6 +17,7 @@ class TaskRun:
     run_type: str = "manual"
     interval: tuple[int, int] | None = None
     xcom: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
 
     def of(self, operator: Any, params: dict[str, Any] | None = None, **conf: Any) -> Any:
         start, end = (from_micros(bound) for bound in self.interval) if self.interval else (None, None)
@@ -31,6 +32,8 @@ class TaskRun:
                 xcom_push=self._push,
             ),
             "params": params or {},
+            # Airflow 3.3's store of task states: set() and get(), as of a dictionary.
+            "task_state_store": SimpleNamespace(get=self.state.get, set=self.state.__setitem__),
         }
         return operator.execute(context)
 

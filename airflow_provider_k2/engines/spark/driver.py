@@ -73,6 +73,8 @@ def start_spark() -> SparkContext:
     """Start Spark, or take the one that is there."""
     from pyspark import SparkConf, SparkContext
 
+    # Before it the configuration is an empty one of Python's own, and would hide the user's.
+    SparkContext._ensure_initialized()
     conf = SparkConf()
     for name, value in DEFAULTS.items():
         conf.setIfMissing(name, value)

@@ -21,6 +21,7 @@ from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.engines.spark import engine as spark_engine
 from airflow_provider_k2.engines.spark.engine import SparkEngine
 from airflow_provider_k2.engines.spark.job import Spark
+from airflow_provider_k2.engines.spark.tasks import run_task
 from airflow_provider_k2.exceptions import EngineError, ProofError, TypePlanError
 from airflow_provider_k2.local import ensure_spark
 from airflow_provider_k2.warm.source import WarmTable
@@ -295,11 +296,11 @@ def test_a_driver_elsewhere_answers_through_the_object_store(world, tmp_path):
         assert list(folder.iterdir()) == [], "the description is left"
 
     spark = Spark(submit, remote_driver=True, secrets_file=str(secret_file))
-    with pytest.raises(EngineError, match=r"the file .* with the credentials lacks clickhouse.password, client.access-key-id"):
-        world.run(entry, SparkEngine(spark))
     with pytest.raises(
-        EngineError, match=r"stays in caches.*put clickhouse.password, .*\"secrets-file\" in the extras"
+        EngineError, match=r"the file .* with the credentials lacks clickhouse.password, client.access-key-id"
     ):
+        world.run(entry, SparkEngine(spark))
+    with pytest.raises(EngineError, match=r"stays in caches.*put clickhouse.password, .*secrets-file.* in the extras"):
         world.run(entry, SparkEngine(replace(spark, secrets_file=None)))
     secret_file.write_text(json.dumps(secrets))
     assert world.run(entry, SparkEngine(spark)).rows == 30
@@ -307,6 +308,35 @@ def test_a_driver_elsewhere_answers_through_the_object_store(world, tmp_path):
     assert seen[0].env == {}
     # The answer has been taken away.
     assert sorted(paths(world, "remote")) == sorted(committed(world, "remote"))
+
+
+def test_a_job_whose_worker_died_commits_nothing_whenever_it_ends(world):
+    """The worker is gone in the middle of a job; its retry submits another; then the first one comes to its end."""
+    some_rows(world, "zombie", 20)
+    entry = world.table(source="t.zombie", target="cold.zombie", cursor="seen")
+    first = []
+
+    class WorkerKilledError(BaseException):
+        pass
+
+    def die(submission):
+        first.append(Path(submission.application_args[0]).read_text())
+        raise WorkerKilledError
+
+    with pytest.raises(WorkerKilledError):
+        world.run(entry, SparkEngine(Spark(die)))
+    assert world.run(entry, SparkEngine(Spark(inline()))).rows == 20
+    head = cold(world, "zombie").metadata.current_snapshot_id
+    description = json.loads(first[0])
+    for number, task in enumerate(description["tasks"]):
+        item = json.dumps({**task, "access": description["access"]})
+        assert "done" in run_task("write", json.dumps(description["shared"]), item, number)
+    table = cold(world, "zombie")
+    assert (table.metadata.current_snapshot_id, table.scan().count()) == (head, 20)
+    (orphan,) = set(paths(world, "zombie")) - set(committed(world, "zombie"))
+    names = [re.match(WINDOW_ID, path.rpartition("/")[2])[0] for path in (orphan, *committed(world, "zombie"))]
+    assert len(set(names)) == 2, "the retry's files are those of a window of its own"
+    assert world.run(entry, SparkEngine(Spark(inline()))).rows == 0
 
 
 # What the worker makes of answers ---------------------------------------------------------------------------------------
