@@ -110,7 +110,7 @@ def kill_driver(subject: Subject, step: str) -> dict[str, Any]:
 
 
 def orphan_driver(subject: Subject, step: str) -> dict[str, Any]:
-    """kill -9 of the worker while its Spark job runs: the job lives on and stages its window beside the next run."""
+    """kill -9 of the worker while its Spark job runs: the job ends when it finds that out, or goes on beside the next run."""
     worker = subject.start()
     driver = worker.driver_pid()
     time.sleep(subject.lane.random.random() * 6)
@@ -487,7 +487,6 @@ def spark_matrix() -> list[Case]:
         Case(f"commit answered {kind}", "commit", answer_at_commit(kind))
         for kind in ("before:503", "after:500", "lost", "twice", "late:0.4")
     ]
-    cases += [Case("a commit of the Spark job answered lost", "in the job", answer("lost"))]
     cases += [
         Case(f"network interruption: {service} cut", "before_write", network(service, "cut")) for service in SERVICES
     ]

@@ -555,8 +555,7 @@ class Subject:
         if tokens != sorted(tokens, reverse=True):
             wrong.append(f"a commit with an older fencing token follows a newer one: {tokens[::-1]}")
         orphans = self._orphans(table)
-        # Spark names its files by ids of its own.
-        windows = None if self.ledger_lost or self.lab.engine == "spark" else self.windows()
+        windows = None if self.ledger_lost else self.windows()
         wrong += [f"nobody can tell whose file this is: {path}" for path in orphans if not _is_ours(path, windows)]
         return Verdict(
             sum(expected.values()),
