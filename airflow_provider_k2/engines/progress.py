@@ -19,10 +19,12 @@ class Progress:
     :param what: what it is about, such as the table's name.
     :param rows: how many rows there are.
     :param say: takes a line.
+    :param every: seconds between two lines, at least; :data:`EVERY` by default.
     """
 
-    def __init__(self, what: str, rows: int, say: Callable[[str], None]) -> None:
+    def __init__(self, what: str, rows: int, say: Callable[[str], None], every: float | None = None) -> None:
         self.what, self.rows, self.say = what, rows, say
+        self.every = EVERY if every is None else every
         self.sent = self.proven = 0
         self._started = self._said = time.monotonic()
         self._lock = threading.Lock()
@@ -37,7 +39,7 @@ class Progress:
             self.sent += sent
             self.proven += proven
             now = time.monotonic()
-            due = now - self._said >= EVERY
+            due = now - self._said >= self.every
             if due:
                 self._said = now
         if due:

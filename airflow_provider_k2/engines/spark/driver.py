@@ -119,7 +119,14 @@ def run_tasks(spark: SparkContext, description: dict[str, Any]) -> dict[str, Any
         proven.add(_rows(work, answer))
         return answer
 
-    progress = Progress(description["name"], description["rows"], say)
+    def tell(line: str) -> None:
+        say(line)
+        if description["remote"]:
+            with suppress(Exception):
+                # Nobody misses a line; the answer's own failure is said.
+                _put(description, {"progress": line})
+
+    progress = Progress(description["name"], description["rows"], tell, description["every"])
     with watched(spark, description, lambda: progress.add(proven=proven.value - progress.proven)):
         answers = [json.loads(answer) for answer in spark.parallelize(items, max(len(items), 1)).map(task).collect()]
     refused = next((answer["refused"] for answer in answers if "refused" in answer), None)
@@ -184,13 +191,17 @@ def deliver(description: dict[str, Any], answer: dict[str, Any]) -> None:
             unfinished.replace(path)
         return
     try:
-        from airflow_provider_k2.engines.spark.access import open_storage
-        from airflow_provider_k2.engines.spark.wire import write_answer
-
-        write_answer(open_storage(description["access"]), path, answer)
+        _put(description, answer)
     except Exception as error:  # noqa: BLE001 - the driver's log is all that is left to say it in
         say(redact(f"the answer could not be written to {path}: {one_line(error)}", description["access"]))
         os._exit(1)
+
+
+def _put(description: dict[str, Any], answer: dict[str, Any]) -> None:
+    from airflow_provider_k2.engines.spark.access import open_storage
+    from airflow_provider_k2.engines.spark.answer import write_object
+
+    write_object(open_storage(description["access"]), description["answer"], answer)
 
 
 def say(line: str) -> None:

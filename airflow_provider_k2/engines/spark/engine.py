@@ -90,6 +90,7 @@ def _description(job: WindowJob, pieces: list[FilePiece]) -> JobDescription:
             **storage_access(job.cold.io, job.cold.location()),
             **source_access(job.warm.hook.http_client),
         },
+        log=job.log,
     )
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import secrets
 import tempfile
 import zipfile
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import airflow_provider_k2
 from airflow_provider_k2 import exceptions
+from airflow_provider_k2.engines import progress
 from airflow_provider_k2.engines.spark.access import split_secrets
+from airflow_provider_k2.engines.spark.answer import AnswerPlace
 from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.resources import spark_dir
 
@@ -76,6 +79,7 @@ class JobDescription:
     :param shared: what the tasks have in common, as JSON.
     :param tasks: what each is about, as JSON.
     :param access: what they need to reach storage and source. Holds secrets.
+    :param log: takes lines that say how far a driver on another machine is.
     """
 
     table: str
@@ -87,6 +91,7 @@ class JobDescription:
     shared: dict[str, Any]
     tasks: list[dict[str, Any]]
     access: dict[str, Any] = field(repr=False)
+    log: logging.Logger = field(default=logging.getLogger(__name__), repr=False)
 
 
 def run_job(spark: Spark, job: JobDescription, io: FileIO, answer_name: Callable[[str], str]) -> dict[str, Any]:
@@ -102,11 +107,16 @@ def run_job(spark: Spark, job: JobDescription, io: FileIO, answer_name: Callable
     # A name that nobody can guess: only the driver that was told it answers this submission.
     token = secrets.token_hex(16)
     with _folder(job) as folder:
-        answer_at = answer_name(f"{token}-answer.parquet") if spark.remote_driver else str(folder / "answer.json")
-        submission = _describe(spark, job, folder, token, answer_at)
+        place = (
+            AnswerPlace(answer_name(f"{token}-answer.parquet"), io)
+            if spark.remote_driver
+            else AnswerPlace(str(folder / "answer.json"))
+        )
+        submission = _describe(spark, job, folder, token, place.path)
         failure: Exception | None = None
         try:
-            spark.submit(submission)
+            with place.followed(job.log.info):
+                spark.submit(submission)
         except FileNotFoundError as error:
             raise EngineError(
                 f"{job.table}: spark-submit is not there ({error}). {job.untouched}; install Spark on the worker and put "
@@ -116,7 +126,7 @@ def run_job(spark: Spark, job: JobDescription, io: FileIO, answer_name: Callable
             raise
         except Exception as error:  # noqa: BLE001 - whatever the caller's spark-submit raises becomes our one error below
             failure = error
-        answer = _take_answer(io, answer_at) if spark.remote_driver else _read_answer(Path(answer_at))
+        answer = place.take()
     return _judge(job, answer, failure, remote=spark.remote_driver)
 
 
@@ -183,6 +193,7 @@ def _describe(spark: Spark, job: JobDescription, folder: Path, token: str, answe
         "name": job.table,
         "work": job.work,
         "rows": job.rows,
+        "every": progress.EVERY,
         "shared": job.shared,
         "tasks": job.tasks,
         "access": access,
@@ -217,28 +228,6 @@ def _zip_package(path: Path) -> None:
             inside = file.relative_to(root)
             if inside.parts[0] not in _NOT_SHIPPED:
                 archive.write(file, Path(root.name, inside))
-
-
-def _read_answer(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    answer: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return answer
-
-
-def _take_answer(io: FileIO, location: str) -> dict[str, Any] | None:
-    """Read the answer from the object store, and delete it there."""
-    from airflow_provider_k2.engines.spark.wire import read_answer
-
-    try:
-        answer = read_answer(io, location)
-    except OSError:
-        # A store in which nobody may list says "denied" of an object that is not there.
-        return None
-    with suppress(Exception):
-        # What stays is an orphan whose name tells whose it was.
-        io.delete(location)
-    return answer
 
 
 def _no_room(job: JobDescription, folder: Path, error: OSError) -> EngineError:

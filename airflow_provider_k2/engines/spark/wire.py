@@ -6,7 +6,6 @@ read, not executed.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,7 +13,6 @@ from airflow_provider_k2.engines.files import FilePiece, FileTarget, WrittenFile
 from airflow_provider_k2.tables.model import PartitionField
 
 if TYPE_CHECKING:
-    from pyiceberg.io import FileIO
     from pyiceberg.manifest import DataFile
     from pyiceberg.table.metadata import TableMetadata
     from pyiceberg.types import PrimitiveType, StructType
@@ -152,31 +150,6 @@ def unpack_file(packed: Json, partition: StructType) -> DataFile:
         **{name: _unhexed(packed[name]) for name in _BOUNDS},
     }
     return DataFile.from_args(**given)
-
-
-def write_answer(io: FileIO, location: str, answer: Json) -> None:
-    """Write a job's answer as an object, for a worker on another machine.
-
-    It is a Parquet file with one value: a table bucket takes no other kind of file beside a table's own.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with io.new_output(location).create(overwrite=True) as stream:
-        pq.write_table(pa.table({"answer": [json.dumps(answer)]}), stream)
-
-
-def read_answer(io: FileIO, location: str) -> Json:
-    """Read what :func:`write_answer` wrote.
-
-    :raises OSError: when it is not there.
-    """
-    import pyarrow.parquet as pq
-
-    with io.new_input(location).open() as stream:
-        (text,) = pq.read_table(stream)["answer"].to_pylist()
-    answer: Json = json.loads(text)
-    return answer
 
 
 def _numbered(given: dict[str, int] | None) -> dict[int, int] | None:

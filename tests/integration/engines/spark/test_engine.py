@@ -199,6 +199,7 @@ def test_upsert_replaces_by_key_and_tells_how_far_it_is(world, monkeypatch):
     world.clickhouse.execute(insert.format("number + 1", 1000, 50))
     world.clickhouse.execute(insert.format("number + 2", 1000, 50))
     assert world.run(entry, SparkEngine(Spark(world.submit), piece_rows=20)).rows == 50
+    assert re.search(r"k2: candles: \d+ of 50 rows are written and proven \(\d+ %", world.submit.output[-1])
     table = cold(world, "candles")
     assert table.scan().count() == 2000
     assert [table.scan(row_filter=EqualTo("close", close)).count() for close in (1000, 1002, 1050)] == [0, 1, 2]
@@ -261,7 +262,7 @@ def test_a_machine_without_the_packages_is_named(world):
     assert paths(world, "bare") == []
 
 
-def test_a_driver_elsewhere_answers_through_the_object_store(world, tmp_path):
+def test_a_driver_elsewhere_answers_through_the_object_store(world, monkeypatch, tmp_path, caplog):
     """The driver sees neither the worker's folder nor its credentials: those lie in a file on its own machine."""
     some_rows(world, "remote", 30)
     entry = world.table(source="t.remote", target="cold.remote", cursor="seen")
@@ -295,6 +296,7 @@ def test_a_driver_elsewhere_answers_through_the_object_store(world, tmp_path):
             raise RuntimeError(next(line for line in done.stdout.splitlines() if line.startswith("k2: ")))
         assert list(folder.iterdir()) == [], "the description is left"
 
+    monkeypatch.setattr(progress, "EVERY", 0.0)
     spark = Spark(submit, remote_driver=True, secrets_file=str(secret_file))
     with pytest.raises(
         EngineError, match=r"the file .* with the credentials lacks clickhouse.password, client.access-key-id"
@@ -303,7 +305,9 @@ def test_a_driver_elsewhere_answers_through_the_object_store(world, tmp_path):
     with pytest.raises(EngineError, match=r"stays in caches.*put clickhouse.password, .*secrets-file.* in the extras"):
         world.run(entry, SparkEngine(replace(spark, secrets_file=None)))
     secret_file.write_text(json.dumps(secrets))
-    assert world.run(entry, SparkEngine(spark)).rows == 30
+    with caplog.at_level("INFO"):
+        assert world.run(entry, SparkEngine(spark)).rows == 30
+    assert [line for line in caplog.messages if re.match(r"remote: \d+ of 30 rows are written and proven", line)]
     assert cold(world, "remote").scan().count() == 30
     assert seen[0].env == {}
     # The answer has been taken away.
