@@ -6,29 +6,36 @@ is the Spark engine's own tests.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.cpu import cpu_of
 from tests.benchmarks.spark_submit import JAVA
 from tests.benchmarks.test_offload_rate import ROWS, entry, feed, wait_for_merges, warm_side
 from tests.support.spark_catalog import spark_catalog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.local import LocalSystem
+    from airflow_provider_k2.local.process import Process
 
+SIZES = tuple(int(rows) for rows in os.environ.get("K2_BENCH_SIZES", f"{ROWS // 9} {ROWS}").split())
 TURNS = int(os.environ.get("K2_BENCH_TURNS", "3"))
 """How often each way is measured."""
 
@@ -39,11 +46,13 @@ class Run:
 
     :param seconds: the whole run; a JVM's start included.
     :param tasks: of these, the seconds of Spark's tasks.
+    :param cpu: CPU seconds of all processes, ClickHouse's and the object store's among them.
     """
 
     rows: int
     seconds: float
     tasks: float | None = None
+    cpu: float = 0.0
 
 
 def offload(engine: str, master: str = "local[2]", cores: str = "") -> Run:
@@ -85,18 +94,34 @@ def predecessor(clickhouse: ClickHouseHook, iceberg: IcebergTableHook, jars: Pat
     return Run(int(json.loads(done.stdout.splitlines()[-1])["rows"]), time.monotonic() - started)
 
 
+def measured(run: Callable[[], Run], servers: list[psutil.Process]) -> Run:
+    with cpu_of(servers) as cpu:
+        found = run()
+    return replace(found, cpu=cpu.total)
+
+
+def processes(*services: Process) -> list[psutil.Process]:
+    return [found for service in services if (found := service.find()) is not None]
+
+
 def show(title: str, found: dict[str, list[Run]], against: str) -> None:
     """Print medians, and the medians of the ratios within a turn."""
-    table = Table("way", "rows", "seconds", "from, to", "of these tasks", "rows/s", f"times {against}", title=title)
+    times = [f"times {against}", "by tasks", "by CPU"]
+    table = Table("way", "rows", "seconds", "from, to", "of these tasks", "CPU s", "rows/s", *times, title=title)
     for way, runs in found.items():
         seconds = [run.seconds for run in runs]
-        ratio = median(other.seconds / run.seconds for other, run in zip(found[against], runs, strict=True))
+        pairs = list(zip(found[against], runs, strict=True))
+        ratio = median(other.seconds / run.seconds for other, run in pairs)
+        by_tasks = [other.tasks / run.tasks for other, run in pairs if other.tasks and run.tasks]
+        by_cpu = median(other.cpu / run.cpu for other, run in pairs)
         tasks = [run.tasks for run in runs if run.tasks is not None]
         table.add_row(
             way, f"{runs[0].rows:,}", f"{median(seconds):.1f}", f"{min(seconds):.1f}, {max(seconds):.1f}",
-            f"{median(tasks):.1f}" if tasks else "-", f"{runs[0].rows / median(seconds):,.0f}", f"{ratio:.2f}",
+            f"{median(tasks):.1f}" if tasks else "-", f"{median(run.cpu for run in runs):.1f}",
+            f"{runs[0].rows / median(seconds):,.0f}", f"{ratio:.2f}",
+            f"{median(by_tasks):.2f}" if by_tasks else "-", f"{by_cpu:.2f}",
         )  # fmt: skip
-    Console(width=140).print(table)
+    Console(width=160).print(table)
 
 
 @pytest.mark.slow
@@ -108,8 +133,8 @@ def test_in_full(system: LocalSystem, clickhouse: ClickHouseHook, iceberg: Icebe
     os.environ.update(system.env())
     apply_warm_tier(clickhouse.execute)
     clickhouse.execute("TRUNCATE TABLE k2.bronze_trades_binance")
-    there = 0
-    for rows in (ROWS // 9, ROWS):
+    there, servers = 0, processes(system.clickhouse.process, system.seaweedfs.process)
+    for rows in SIZES:
         feed(rows - there)
         there = rows
         wait_for_merges(clickhouse)
@@ -121,16 +146,18 @@ def test_in_full(system: LocalSystem, clickhouse: ClickHouseHook, iceberg: Icebe
         found: dict[str, list[Run]] = {way: [] for way in ways}
         for _ in range(TURNS):
             for way, run in ways.items():
-                found[way].append(run())
+                found[way].append(measured(run, servers))
         show("Spark engine and the predecessor's way, local[2]", found, "predecessor")
         assert {run.rows for runs in found.values() for run in runs} == {rows}
     system.cluster.start()
     try:
+        servers += processes(system.cluster.process, *system.cluster.workers)
         found = {"one worker": [], "two workers": []}
         for _ in range(TURNS):
             for number, way in enumerate(found, 1):
-                found[way].append(offload("spark", system.cluster.master, str(number)))
+                run = functools.partial(offload, "spark", system.cluster.master, str(number))
+                found[way].append(measured(run, servers))
     finally:
         system.cluster.stop()
     show("Spark engine on a cluster, one core a worker", found, "one worker")
-    assert {run.rows for runs in found.values() for run in runs} == {ROWS}
+    assert {run.rows for runs in found.values() for run in runs} == {SIZES[-1]}

@@ -31,6 +31,10 @@ _NOT_SHIPPED = ("cli", "dag_factory", "feed", "hooks", "include", "local", "oper
 """Folders of the package that no driver and no executor needs."""
 
 
+_JAVA = "SPARK_SUBMIT_OPTS"
+"""Variable with options for spark-submit's JVM, besides those of the configuration."""
+
+
 @dataclass(frozen=True)
 class SparkSubmission:
     """What spark-submit has to run. Holds no secret: those are in the file that the job is given the path of.
@@ -208,16 +212,21 @@ def _describe(spark: Spark, job: JobDescription, folder: Path, token: str, answe
         _zip_package(package)
     except OSError as error:
         raise _no_room(job, folder, error) from error
-    # Read by log4j itself: no -D option, which would take the place of the user's own.
-    env = {} if spark.remote_driver else {"LOG4J_CONFIGURATION_FILE": str(spark_dir() / "log4j2.properties")}
     return SparkSubmission(
         application=str(spark_dir() / "k2_job.py"),
         application_args=(str(path),),
         name=f"k2 {job.table}",
         py_files=(str(package),),
-        env=env,
+        env={} if spark.remote_driver else _driver_environment(),
         files=(str(path),) if spark.remote_driver else (),
     )
+
+
+def _driver_environment() -> dict[str, str]:
+    """Variables of a driver on this machine: options of its own would take the place of the user's."""
+    env = {"LOG4J_CONFIGURATION_FILE": str(spark_dir() / "log4j2.properties")}
+    # The driver lives for seconds and computes nothing: the optimising compiler would cost it more than all its work.
+    return env if os.environ.get(_JAVA) else {**env, _JAVA: "-XX:TieredStopAtLevel=1"}
 
 
 def _zip_package(path: Path) -> None:

@@ -133,6 +133,13 @@ def test_the_package_travels_without_what_needs_airflow(tmp_path):
     assert done.stdout.strip().startswith(str(tmp_path))
 
 
+def test_a_users_options_for_java_stay(monkeypatch):
+    monkeypatch.delenv("SPARK_SUBMIT_OPTS", raising=False)
+    assert job._driver_environment()["SPARK_SUBMIT_OPTS"] == "-XX:TieredStopAtLevel=1"
+    monkeypatch.setenv("SPARK_SUBMIT_OPTS", "-Djavax.net.ssl.trustStorePassword=x")
+    assert "SPARK_SUBMIT_OPTS" not in job._driver_environment()
+
+
 def test_executors_need_what_the_package_needs_and_no_more():
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     oldest = dict(text.split(">=")[:2] for text in wanted if ">=" in text)
