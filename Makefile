@@ -11,8 +11,10 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 # The tests run Airflow 2.11 with this interpreter.
 export K2_AIRFLOW_211 := $(CURDIR)/$(VENV_211)/bin/python
 
-# A folder stands for the recordings in it.
-DATA_FILES = $(foreach item,$(DATA),$(if $(wildcard $(item)/.),$(wildcard $(item)/*.jsonl $(item)/*.jsonl.gz),$(or $(wildcard $(item)),$(item))))
+# Names reach k2 as they are, through the environment: put into a command, a shell would run what is in them.
+export K2_DEMO_DATA := $(value DATA)
+export K2_DEMO_ENGINE := $(value ENGINE)
+unexport DATA ENGINE
 PYTEST_ARGS ?=
 WORKERS ?= 2
 
@@ -32,8 +34,8 @@ $(VENV_211)/ready: requirements/airflow-2.11.txt pyproject.toml .ci/make-venv | 
 	@.ci/make-venv --optional $(VENV_211) requirements/airflow-2.11.txt 3.11 3.12
 	@touch $@
 
-demo: $(VENV)/ready ## The whole system and the main job: make demo [DATA="FILE..."] [ENGINE=direct|spark|auto]
-	@k2 demo $(foreach file,$(DATA_FILES),--data '$(file)') $(if $(ENGINE),--engine $(ENGINE))
+demo: $(VENV)/ready ## The whole system and the main job: make demo [DATA=FOLDER|"FILE..."] [ENGINE=direct|spark|auto]
+	@k2 demo
 
 down: ## Stop the local system; its data stays in .k2
 	@if [ -x $(VENV)/bin/k2 ]; then k2 local down; else echo "nothing to stop: run 'make demo' first"; fi

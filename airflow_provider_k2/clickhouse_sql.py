@@ -10,15 +10,24 @@ from airflow_provider_k2.schema.clickhouse_types import parse_type, unwrap
 from airflow_provider_k2.windows import BEGINNING, SECOND
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_provider_k2.tables.model import PartitionField
     from airflow_provider_k2.windows import Window
 
 RESERVED = "_k2_"
 """How names begin that queries make besides the source's columns; the type plan refuses a source that has one."""
 
+SUM_TERMS = 32
+"""Terms of a sum that stand in one pair of parentheses."""
+
+LONG_QUERY = 60_000
+"""Characters of a query from which on it is a long one: about 12,000 elements."""
+
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _TIMES = frozenset({"Date", "Date32", "DateTime", "DateTime64"})
+_DATES = frozenset({"Date", "Date32"})
 _INTEGERS = frozenset(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
 """Names of the types that order rows: wider integers do not fit in the ledger."""
 
@@ -43,6 +52,16 @@ def quote_qualified(name: str) -> str:
     return ".".join(quote_identifier(part) for part in name.split("."))
 
 
+def quote_any(name: str) -> str:
+    """Quote one name of any form that ClickHouse itself returned."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def quote_object(name: str) -> str:
+    """Quote a ``database.table`` of any form that ClickHouse itself returned."""
+    return ".".join(map(quote_any, name.split(".", 1)))
+
+
 def travelling(column: str) -> str:
     """Quoted name of a column in its cold type, where its own name still means the source's value."""
     return quote_identifier(f"{RESERVED}c_{column}")
@@ -62,8 +81,17 @@ def cursor_expression(cursor: str, cursor_type: str) -> str:
 
 def is_time_type(clickhouse_type: str) -> bool:
     """Whether a column of this type holds time, whatever it is wrapped in; no type at all does not."""
+    return _is_among(clickhouse_type, _TIMES)
+
+
+def is_date_type(clickhouse_type: str) -> bool:
+    """Whether a column of this type holds days without a time, whatever it is wrapped in."""
+    return _is_among(clickhouse_type, _DATES)
+
+
+def _is_among(clickhouse_type: str, names: frozenset[str]) -> bool:
     try:
-        return unwrap(parse_type(clickhouse_type))[0].name in _TIMES
+        return unwrap(parse_type(clickhouse_type))[0].name in names
     except ValueError:
         return False
 
@@ -118,7 +146,30 @@ def cursor_literal(cursor_type: str, bound: int) -> str:
 
 def quote_string(value: str) -> str:
     """Quote a string literal; only values that ClickHouse itself returned come here."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("\0", "\\0") + "'"
+
+
+def long_query_settings(sql: str) -> dict[str, int]:
+    """Settings that a query about a thousand columns needs: by default ClickHouse reads 256 KiB of one, and 50,000 elements.
+
+    None for any other query: a user with `readonly = 1` may set nothing.
+    """
+    if len(sql) < LONG_QUERY:
+        return {}
+    return {
+        "max_query_size": 2 * len(sql.encode()),
+        "max_ast_elements": len(sql),
+        "max_expanded_ast_elements": 50 * len(sql),
+    }
+
+
+def balanced_sum(terms: Sequence[str]) -> str:
+    """Sum of some terms, in parentheses by groups: parsers go as deep as a flat sum is long, and refuse a long one."""
+    parts = list(terms)
+    while len(parts) > SUM_TERMS:
+        groups = (parts[begin : begin + SUM_TERMS] for begin in range(0, len(parts), SUM_TERMS))
+        parts = [f"({' + '.join(group)})" for group in groups]
+    return " + ".join(parts)
 
 
 def partition_expression(part: PartitionField, value: str) -> str:

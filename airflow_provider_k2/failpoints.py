@@ -2,8 +2,9 @@
 
 ``K2_FAILPOINTS`` lists what happens where, with commas: ``before_commit=kill``, ``after_write@2=raise`` (the second
 time), ``after_claim=sleep:5`` (seconds), ``before_commit=hold:DIR`` (says so in ``DIR/before_commit.reached``, goes on once
-``DIR/before_commit.go`` exists). Without the variable a failpoint costs one look into the environment. Which names there
-are, and what a crash at each leaves behind: docs/protocol.md.
+``DIR/before_commit.go`` exists). ``journal:FILE`` writes a line to a file for every point that is passed, before anything
+is done there: a test learns how far a process came. Without the variable a failpoint costs one look into the environment.
+Which names there are, and what a crash at each leaves behind: docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ NAMES = (
     "after_commit",
     "before_record",
     "after_record",
+    "before_drop_check",
+    "before_drop",
 )
-"""Every failpoint, in the order in which a window passes them."""
+"""Every failpoint, in the order in which a window passes them; the last two are the deletion gate's."""
 
 _passed: dict[str, int] = {}
 _lock = threading.Lock()
@@ -51,11 +54,24 @@ def failpoint(name: str) -> None:
         return
     with _lock:
         _passed[name] = count = _passed.get(name, 0) + 1
-    for item in asked.split(","):
+    items = asked.split(",")
+    for item in items:
+        if item.startswith("journal:"):
+            _note(item.removeprefix("journal:"), f"{time.time():.6f} {os.getpid()} {name} {count}\n")
+    for item in items:
         where, _, action = item.partition("=")
         place, _, nth = where.partition("@")
         if place == name and count == int(nth or 1):
             _act(name, action)
+
+
+def _note(path: str, line: str) -> None:
+    """Append one line; a process that dies right after has written it."""
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(file, line.encode())
+    finally:
+        os.close(file)
 
 
 def _act(name: str, action: str) -> None:

@@ -70,7 +70,9 @@ def to_micros(moment: datetime) -> int:
     """
     if moment.tzinfo is None:
         raise ValueError(f"{moment!r} has no time zone; give it in UTC, like 2026-11-24T00:00:00+00:00")
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    # Airflow's datetimes are pendulum's, whose difference is no timedelta.
+    plain = datetime.combine(moment.date(), moment.timetz())
+    return (plain - _EPOCH) // timedelta(microseconds=1)
 
 
 def from_micros(micros: int) -> datetime:

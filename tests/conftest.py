@@ -73,7 +73,7 @@ def system() -> Iterator[LocalSystem]:
     """ClickHouse, PostgreSQL and SeaweedFS; its connections are in ``os.environ`` meanwhile."""
     from airflow_provider_k2.local import LocalSystem
 
-    # Not below pytest's own directory: it closes that to all other accounts, PostgreSQL's among them.
+    # A short path: sockets lie below it.
     with (
         tempfile.TemporaryDirectory(prefix="k2-test-") as home,
         LocalSystem(Path(home), default_ports=False, spark=SPARK) as started,

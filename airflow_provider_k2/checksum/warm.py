@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.checksum import HIGH_MULTIPLIER, NAN_WORD, NULL_WORD, POSITION_MULTIPLIER, salt
-from airflow_provider_k2.clickhouse_sql import quote_identifier
+from airflow_provider_k2.clickhouse_sql import balanced_sum, quote_identifier
 
 if TYPE_CHECKING:
     from airflow_provider_k2.schema.clickhouse_types import ClickHouseType
@@ -19,8 +19,8 @@ def checksum_expression(plan: TypePlan) -> str:
 
 def row_expression(plan: TypePlan) -> str:
     """Expression over the source's own columns that yields one row's hash as UInt64."""
-    columns = " + ".join(f"intHash64(bitXor({_column_word(column)}, {salt(column.name)}))" for column in plan.columns)
-    return f"intHash64({columns})"
+    words = [f"intHash64(bitXor({_column_word(column)}, {salt(column.name)}))" for column in plan.columns]
+    return f"intHash64({balanced_sum(words)})"
 
 
 def _column_word(column: ColumnPlan) -> str:
@@ -34,7 +34,7 @@ def _column_word(column: ColumnPlan) -> str:
         return f"({name} + bitShiftRight({name}, 63) * {HIGH_MULTIPLIER})" if cast.number() > 18 else name
     if cast.name == "Decimal" and source.name == "Decimal" and cast.number(1) == source.number(1, 0):
         return _word(name, source)
-    return _word(column.expression, cast)
+    return _word(column.bits, cast)
 
 
 def _word(value: str, cast: ClickHouseType, depth: int = 0) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -17,14 +18,18 @@ if TYPE_CHECKING:
     from airflow_provider_k2.local.demo import TableResult
 
 
+ENGINES = ("auto", "direct", "spark")
+
+
 def demo(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="A recording to replay instead of generated trades; its name tells the exchange. Repeatable."
+            help="A recording, or a folder of them, to replay instead of generated trades; its name tells the exchange. "
+            "Repeatable; else what $K2_DEMO_DATA names."
         ),
     ] = None,
-    engine: Annotated[str, typer.Option(help="auto, direct or spark.")] = "auto",
+    engine: Annotated[str, typer.Option(envvar="K2_DEMO_ENGINE", help="auto, direct or spark.")] = "auto",
     home: Annotated[Path, typer.Option(envvar="K2_HOME", help="Directory of the local system.")] = Path(".k2"),
     dags: Annotated[Path, typer.Option(help="Airflow's folder of DAGs.")] = Path("dags"),
 ) -> None:
@@ -32,12 +37,17 @@ def demo(
     console = Console(highlight=False, soft_wrap=True)
     # Without a terminal (make, CI) rich would squeeze the table into 80 columns.
     console = console if console.is_terminal else Console(highlight=False, width=160)
+    from airflow_provider_k2.feed.messages import recordings_in, split_names
     from airflow_provider_k2.local.demo import run_demo
     from airflow_provider_k2.local.home import LocalSystemError
     from airflow_provider_k2.local.system import ALL_SERVICES, LocalSystem
 
+    if engine not in ENGINES:
+        console.print(f"demo: the engine {engine!r} is not known; use {', '.join(ENGINES)}", style="red", markup=False)
+        raise typer.Exit(2)
     try:
-        results = run_demo(home, engine, data or [], console.print, dags)
+        files = recordings_in(data or split_names(os.environ.get("K2_DEMO_DATA", "")))
+        results = run_demo(home, engine, files, console.print, dags)
     except (K2Error, LocalSystemError) as error:
         console.print(f"demo: {error}", style="red", markup=False)
         raise typer.Exit(1) from error

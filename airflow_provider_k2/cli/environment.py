@@ -7,11 +7,15 @@ import shlex
 import sys
 from pathlib import Path
 
+from airflow_provider_k2.local.ownership import why_not_trusted
+from airflow_provider_k2.local.variables import WRITTEN
+
 
 def load_environment() -> Path | None:
     """Read ``.k2/env`` (or ``$K2_HOME/env``) when the environment names neither connections nor an Airflow.
 
-    To be called before Airflow is imported, which reads its configuration then. Variables that are set already stay.
+    To be called before Airflow is imported, which reads its configuration then. Variables that are set already stay. A file
+    that somebody else could have written is not used, nor is a variable that the local system does not write.
 
     :returns: the file that was read, or None.
     """
@@ -21,14 +25,40 @@ def load_environment() -> Path | None:
         return None
     file = Path(os.environ.get("K2_HOME") or ".k2") / "env"
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+        for path in (file.parent, file):
+            reason = why_not_trusted(path)
+            if reason:
+                _say(f"the local system of {file} is not used, because {reason} ({path})")
+                return None
+        text = file.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    for line in lines:
-        words = shlex.split(line, comments=True)
-        for word in words[1:] if words[:1] == ["export"] else []:
-            name, _, value = word.partition("=")
-            if name != "AIRFLOW__LOGGING__LOGGING_LEVEL":
-                os.environ.setdefault(name, value)
-    print(f"k2: using the local system of {file}", file=sys.stderr)
+    except PermissionError:
+        _say(f"the local system of {file} is not used, because it cannot be read")
+        return None
+    try:
+        variables = _variables(text)
+    except ValueError as error:
+        _say(f"the local system of {file} is not used, because the file is damaged ({error}); run `k2 local up`")
+        return None
+    for name, value in variables.items():
+        if name in WRITTEN:
+            os.environ.setdefault(name, value)
+        elif name not in os.environ:
+            _say(f"{name} of {file} is ignored: it is none of the variables that the local system writes")
+    _say(f"using the local system of {file}")
     return file
+
+
+def _variables(text: str) -> dict[str, str]:
+    """The variables that a file exports, one a line.
+
+    :raises ValueError: when a quote is not closed.
+    """
+    words = (shlex.split(line, comments=True) for line in text.splitlines())
+    found = (word.partition("=") for line in words if line[:1] == ["export"] for word in line[1:])
+    return {name: value for name, _, value in found}
+
+
+def _say(text: str) -> None:
+    print(f"k2: {text}", file=sys.stderr)

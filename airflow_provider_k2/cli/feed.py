@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
-from contextlib import contextmanager
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,12 +27,12 @@ _DEFAULT_DAYS = 3.0
 _FIXED_END = "2026-01-01T00:00:00Z"
 
 Exchange = Annotated[str, typer.Option(help="The exchange whose messages they are: binance or kraken.")]
-Batch = Annotated[int, typer.Option(min=1, max=1_000_000, help="Messages an insert.")]
+Batch = Annotated[int, typer.Option(min=1, max=1_000_000, help="Messages an insert at most.")]
 
 _errors = Console(stderr=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _plain_errors() -> Iterator[None]:
     """Turn what a user can mend into one sentence and exit code 2, or 1 when the feed failed."""
     try:
@@ -58,13 +59,19 @@ def replay(
         for name in files:
             if name != "-" and not Path(name).is_file():
                 raise ValueError(f"{name} is not a file; nothing was sent")
-        messages: Iterable[str] = read_messages(files)
-        if shift_to_time is not None:
-            # Times are looked at twice, and standard input can be read only once.
-            kept = list(messages) if "-" in files else None
-            delta = find_shift(kept if kept is not None else messages, exchange, parse_time(shift_to_time))
-            messages = shift_to(kept if kept is not None else read_messages(files), exchange, delta)
-        _send(exchange, messages, batch, total=None)
+        with contextlib.ExitStack() as stack:
+            messages: Iterable[str] = read_messages(files)
+            if shift_to_time is not None:
+                # Times are looked at twice, and standard input can be read only once.
+                again = files
+                if "-" in files:
+                    spool = stack.enter_context(tempfile.NamedTemporaryFile())
+                    spool.writelines(message.encode("utf-8", "surrogateescape") + b"\n" for message in messages)
+                    spool.flush()
+                    messages, again = read_messages([spool.name]), [spool.name]
+                delta = find_shift(messages, exchange, parse_time(shift_to_time))
+                messages = shift_to(read_messages(again), exchange, delta)
+            _send(exchange, messages, batch, total=None)
 
 
 def generate(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
@@ -167,7 +174,7 @@ def _send(exchange: str, messages: Iterable[str], batch: int, total: int | None)
         raise typer.Exit(1)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _progress(exchange: str, total: int | None) -> Iterator[Callable[[int], None]]:
     messages = TextColumn("{task.completed:,} messages")
     columns = (TextColumn("{task.description}"), BarColumn(), messages, TimeElapsedColumn())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_provider_k2.local.system import LocalSystem
 
 app = typer.Typer(help="The whole system on one machine: ClickHouse, PostgreSQL, S3, catalog, Airflow, Spark.",
@@ -31,7 +34,20 @@ def _system(
     return LocalSystem(home or Path(".k2"), services, dags=dags)
 
 
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn what a user can fix into its sentence and exit code 1."""
+    from airflow_provider_k2.local.home import LocalSystemError
+
+    try:
+        yield
+    except LocalSystemError as error:
+        _errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
 @app.command()
+@_plain_errors()
 def up(
     home: Home = None,
     dags: Dags = Path("dags"),
@@ -42,17 +58,11 @@ def up(
     ] = False,
 ) -> None:
     """Start what does not run yet, and show where everything is."""
-    from airflow_provider_k2.local.home import LocalSystemError
-
     system = _system(home, airflow, dags, spark_cluster)
-    try:
-        with _console.status("starting ..."):
-            if spark:
-                system.ensure_spark()
-            system.up()
-    except LocalSystemError as error:
-        _errors.print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from None
+    with _console.status("starting ..."):
+        if spark:
+            system.ensure_spark()
+        system.up()
     _show(system)
     if airflow:
         _console.print(f"Airflow: user admin, password in {system.home.path / 'secrets.json'} (airflow.admin)")
@@ -60,6 +70,7 @@ def up(
 
 
 @app.command()
+@_plain_errors()
 def down(home: Home = None) -> None:
     """Stop everything; the data stays."""
     system = _system(home)
@@ -72,6 +83,7 @@ def down(home: Home = None) -> None:
 
 
 @app.command()
+@_plain_errors()
 def status(home: Home = None) -> None:
     """Show every service; the exit code is 1 when one that has been started does not run."""
     system = _system(home)
@@ -83,6 +95,7 @@ def status(home: Home = None) -> None:
 
 
 @app.command()
+@_plain_errors()
 def reset(
     home: Home = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -96,6 +109,7 @@ def reset(
 
 
 @app.command()
+@_plain_errors()
 def env(
     home: Home = None,
     exports: Annotated[
@@ -103,7 +117,9 @@ def env(
     ] = False,
 ) -> None:
     """Print the path of the file to source in a shell."""
-    file = _system(home).home.env_file
+    system = _system(home)
+    system.home.check()
+    file = system.home.env_file
     if not file.exists():
         _errors.print("there is no local system yet: run 'k2 local up'", style="red")
         raise typer.Exit(1)
@@ -111,6 +127,7 @@ def env(
 
 
 @app.command()
+@_plain_errors()
 def logs(
     service: Annotated[str, typer.Argument(help="As 'k2 local status' names it.")],
     home: Home = None,

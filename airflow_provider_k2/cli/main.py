@@ -22,6 +22,11 @@ _COMMANDS = {
     "replay": ("airflow_provider_k2.cli.feed", "replay", "Send raw messages through the warm tier."),
     "generate": ("airflow_provider_k2.cli.feed", "generate", "Make raw messages."),
     "verify": ("airflow_provider_k2.cli.verify", "verify", "Compare warm and cold."),
+    "repartition": (
+        "airflow_provider_k2.cli.repartition",
+        "repartition",
+        "Give a cold table the partition spec of the table list.",
+    ),
     "retention": (
         "airflow_provider_k2.cli.retention",
         "retention",

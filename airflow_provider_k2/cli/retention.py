@@ -60,11 +60,12 @@ def retention(
     with command() as out:
         from airflow_provider_k2.retention.gate import DeletionGate
 
-        chosen = read_tables(tables_file).select(tables)
+        table_list = read_tables(tables_file)
+        chosen = table_list.select(tables)
         if not tables:
             chosen = tuple(table for table in chosen if table.retention is not None)
         hooks = connect(clickhouse_conn_id, iceberg_conn_id, watermark_conn_id)
-        gate = DeletionGate(hooks.clickhouse, hooks.iceberg, hooks.ledger)
+        gate = DeletionGate(hooks.clickhouse, hooks.iceberg, hooks.ledger, known=table_list.tables)
         run_id = f"k2 retention {uuid.uuid4().hex[:8]}"
         results = [_one(_Result(table), gate, run_id, dry_run) for table in chosen]
         if as_json:

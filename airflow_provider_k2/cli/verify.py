@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TextIO
 
 import typer
 
@@ -44,6 +44,16 @@ class _Result:
         self.error: str | None = None
         self.repaired_rows: int | None = None
         self.refused: list[str] = []
+        self.planned: list[str] = []
+
+
+class _Fix(NamedTuple):
+    """How differences are to be repaired."""
+
+    run_id: str
+    dry_run: bool
+    keep: bool
+    force: bool
 
 
 def verify(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
@@ -61,7 +71,15 @@ def verify(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Only rows before TIME.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Replace buckets that differ, then compare again.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="With --repair: replace even by fewer warm rows.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --repair: change nothing, show which cold rows it would take out.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="With --repair: leave cold rows that the warm tier does not have.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --repair: take cold rows out that the warm tier does not have.")
+    ] = False,
     record: Annotated[
         bool, typer.Option("--record", help="Keep the result in the ledger (k2.reconciliations).")
     ] = False,
@@ -81,8 +99,11 @@ def verify(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
         if bucket not in WIDTHS:
             print(f"--bucket {bucket!r} is not known: use {' or '.join(WIDTHS)}.", file=sys.stderr)
             raise typer.Exit(FAILED)
-        if force and not repair:
-            print("--force belongs to --repair.", file=sys.stderr)
+        if (force or keep or dry_run) and not repair:
+            print("--force, --keep and --dry-run belong to --repair.", file=sys.stderr)
+            raise typer.Exit(FAILED)
+        if force and keep:
+            print("--force takes out what --keep keeps: give one of them.", file=sys.stderr)
             raise typer.Exit(FAILED)
         bounds = {
             name: None if text is None else read_bound(text) for name, text in (("since", since), ("until", until))
@@ -92,10 +113,8 @@ def verify(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
         hooks = connect(clickhouse_conn_id, iceberg_conn_id, watermark_conn_id)
         reconciler = Reconciler(hooks.clickhouse, hooks.iceberg, hooks.ledger, threads)
         run_id = f"k2 verify {uuid.uuid4().hex[:8]}"
-        results = [
-            _one(_Result(table), reconciler, hooks, {**bounds, "bucket": bucket}, run_id if repair else None, force)
-            for table in chosen
-        ]
+        fix = _Fix(run_id, dry_run, keep, force) if repair else None
+        results = [_one(_Result(table), reconciler, hooks, {**bounds, "bucket": bucket}, fix) for table in chosen]
         if record:
             _record(results, hooks, run_id)
         if as_json:
@@ -108,15 +127,18 @@ def verify(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
         raise typer.Exit(code)
 
 
-def _one(
-    result: _Result, reconciler: Reconciler, hooks: Hooks, options: dict[str, Any], repair_as: str | None, force: bool
-) -> _Result:
+def _one(result: _Result, reconciler: Reconciler, hooks: Hooks, options: dict[str, Any], fix: _Fix | None) -> _Result:
     """Compare one table; one table's failure is its own."""
+    from airflow_provider_k2.offload.run_conf import refuse_future
+
     try:
-        result.verdict = reconciler.verify(result.table, **options)
-        if repair_as is not None and result.verdict.divergent:
-            _repair(result, result.verdict, hooks, repair_as, force)
-            result.verdict = reconciler.verify(result.table, **options)
+        verdict = reconciler.verify(result.table, **options)
+        refuse_future(verdict, options["since"], reconciler.clickhouse.now)
+        result.verdict = verdict
+        if fix is not None and result.verdict.divergent:
+            _repair(result, result.verdict, hooks, fix)
+            if not fix.dry_run:
+                result.verdict = reconciler.verify(result.table, **options)
     except Exception as error:
         result.error = explain(error)
         if result.error is None:
@@ -124,13 +146,19 @@ def _one(
     return result
 
 
-def _repair(result: _Result, verdict: TableVerdict, hooks: Hooks, run_id: str, force: bool) -> None:
+def _repair(result: _Result, verdict: TableVerdict, hooks: Hooks, fix: _Fix) -> None:
     from airflow_provider_k2.engines.direct import DirectEngine
     from airflow_provider_k2.offload.run import Offload
-    from airflow_provider_k2.reconciliation.repair import repair
+    from airflow_provider_k2.reconciliation.repair import preview_repair, repair
+    from airflow_provider_k2.reconciliation.sentences import describe_plan
 
     offload = Offload(result.table, hooks.clickhouse, hooks.iceberg, hooks.ledger, lambda rows: DirectEngine())
-    outcome = repair(offload, verdict, run_id=run_id, holder=f"{run_id} by {who()}", force=force)
+    if fix.dry_run:
+        planned, result.refused = preview_repair(offload, verdict)
+        result.planned = [describe_plan(one, verdict, keep=fix.keep, force=fix.force) for one in planned]
+        return
+    holder = f"{fix.run_id} by {who()}"
+    outcome = repair(offload, verdict, run_id=fix.run_id, holder=holder, force=fix.force, keep=fix.keep)
     result.repaired_rows = sum(report.rows for report in outcome.reports)
     result.refused = outcome.refused
 
@@ -186,6 +214,7 @@ def _remarks(result: _Result) -> list[str]:
     lines = [result.error] if result.error else []
     if result.repaired_rows is not None:
         lines.append(f"{name}: repaired, {result.repaired_rows:,} rows were replaced.")
+    lines += [f"Dry run: {line}" for line in result.planned]
     lines += [f"Not repaired: {reason}" for reason in result.refused]
     if verdict is not None:
         lines += [f"{name}: {note}." for note in verdict.notes]
@@ -197,7 +226,11 @@ def _remarks(result: _Result) -> list[str]:
                 f"{name}: the oldest {len(verdict.partly_expired)} bucket(s) have partly expired in the warm tier "
                 f"({warm:,} of {cold:,} rows are left there) and are not counted above."
             )
-        if any(not bucket.missing for bucket in verdict.divergent) and result.repaired_rows is None:
+        if (
+            any(not bucket.missing for bucket in verdict.divergent)
+            and result.repaired_rows is None
+            and not result.planned
+        ):
             lines.append(f"{name}: to replace what differs, run `k2 verify {name} --repair`.")
     return lines
 
@@ -253,6 +286,7 @@ def _entry(result: _Result) -> dict[str, Any]:
         "notes": list(verdict.notes),
         "repaired_rows": result.repaired_rows,
         "not_repaired": result.refused,
+        "planned": result.planned,
         "buckets": [_bucket(bucket, time) for bucket in verdict.buckets],
     }
 

@@ -193,6 +193,39 @@ def rebuild(
     )  # fmt: skip
 
 
+@app.command()
+def forget(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Cold table of the entry, as `cold.orders`.")],
+    pipeline: Annotated[str, typer.Option(help="Name of the pipeline that it belongs to.")] = "k2",
+    dry_run: DryRun = False,
+    reason: Reason = "no reason given",
+    as_json: AsJson = False,
+    watermark_conn_id: WatermarkConn = "postgres_default",
+) -> None:
+    """Forget an entry that was given up, of any table list: the deletion gate asks it no more.
+
+    Its windows and events stay. An entry that is offloaded again is known again, and goes on where the cold tier stands.
+    """
+    with command() as out:
+        from airflow_provider_k2.exceptions import WatermarkError
+        from airflow_provider_k2.ledger.tools import forget_entry
+
+        hooks = connect("clickhouse_default", "iceberg_default", watermark_conn_id)
+        known = forget_entry(hooks.ledger, pipeline, target, who=who(), reason=reason, dry_run=dry_run)
+        if known is None:
+            raise WatermarkError(
+                f"The ledger knows no entry for the cold table {target} of pipeline {pipeline!r}. Nothing was forgotten; `k2 "
+                "watermarks` shows the tables of a list, and the deletion gate names the ones that it asks."
+            )
+        if as_json:
+            print_json({"version": 1, "target": target, "pipeline": pipeline, "forgotten": not dry_run}, out)
+        else:
+            print(
+                f"{target} of pipeline {pipeline}: {'would be ' if dry_run else ''}forgotten (source {known.source}).",
+                file=out,
+            )
+
+
 # How ------------------------------------------------------------------------------------------------------------------
 
 
@@ -259,10 +292,12 @@ def _complain(errors: Iterable[str]) -> None:
 
 
 def _sentence(change: Change) -> str:
-    verb = "was" if change.made else "would be"
+    verb = "" if change.made else "would be "
     before, after = (show_cursor(value) if value is not None else "none" for value in (change.before, change.after))
     moved = f"stays {after}" if change.before == change.after else f"{before} -> {after}"
-    windows = f"; {change.windows} windows {verb} written to the ledger from the cold tier" if change.windows else ""
+    counts = ((change.windows, "windows"), (change.deletions, "ranges that the deletion gate dropped"))
+    found = " and ".join(f"{count:,} {what}" for count, what in counts if count)
+    windows = f"; {found} {verb}written to the ledger from the cold tier" if found else ""
     note = f". Note: {change.note}" if change.note else ""
     dry = "" if change.made else " (dry run, nothing was changed)"
     return f"{change.table}: {change.action}: {moved}{windows}{dry}{note}."
@@ -277,6 +312,7 @@ def _changed(change: Change) -> dict[str, Any]:
         "proven": json_cursor(change.proven),
         "made": change.made,
         "windows": change.windows,
+        "deletions": change.deletions,
         "note": change.note,
     }
 

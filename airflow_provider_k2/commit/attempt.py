@@ -18,7 +18,7 @@ from airflow_provider_k2.exceptions import (
     LeaseLostError,
     TableChangedError,
 )
-from airflow_provider_k2.schema.cold_table import check_format, require_names
+from airflow_provider_k2.schema.cold_table import check_format
 from airflow_provider_k2.windows import describe_cursor
 
 if TYPE_CHECKING:
@@ -85,7 +85,6 @@ def _refuse_changed(job: WindowJob, state: ColdState) -> None:
             f"while window {window} was written (it was {job.expected.layout}, it is {layout}). Nothing was committed: the "
             "files written do not fit."
         )
-    require_names(job.table, job.cold)
 
 
 def _refuse_other_source(job: WindowJob) -> None:
@@ -97,9 +96,9 @@ def _refuse_other_source(job: WindowJob) -> None:
         if record.pipeline != job.record.pipeline and record.source_uuid != job.record.source_uuid:
             raise IdentityError(
                 f"{job.table.name}: the cold table {record.target} also holds rows of pipeline {record.pipeline!r}, which moves "
-                f"another source ({record.source}). Nothing was committed and the watermark stands: each window would take "
-                f"out the other's rows of its cursor range. Give each source a target of its own; if that pipeline is given "
-                f"up and its rows may be replaced, drop its tag: ALTER TABLE {record.target} DROP TAG `{tag}`."
+                f"another source ({record.source}). Nothing was committed and the watermark stands: each window would "
+                f"be about the other's rows of its cursor range. Give each source a target of its own; if that pipeline is given "
+                f"up, drop its tag: ALTER TABLE {record.target} DROP TAG `{tag}`."
             )
 
 

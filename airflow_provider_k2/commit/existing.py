@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyiceberg.expressions import BooleanExpression, Or
 
 from airflow_provider_k2.commit._pyiceberg import read_batches, write_rows
+from airflow_provider_k2.commit.keys import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -105,11 +106,11 @@ def take_out_keys(
 
 
 def _read(table: Table, task: FileScanTask, columns: list[str]) -> pa.Table:
-    """Some columns of all rows of one file that are not deleted."""
+    """Some columns of all rows of one file that are not deleted, long texts as :func:`shorten` makes them."""
     import pyarrow as pa
 
     schema = table.schema().select(*columns)
-    batches = list(read_batches(table, task, schema))
+    batches = [shorten(batch) for batch in read_batches(table, task, schema)]
     return pa.Table.from_batches(batches).select(columns) if batches else schema.as_arrow().empty_table()
 
 

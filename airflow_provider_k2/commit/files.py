@@ -6,8 +6,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_k2.commit.attempt import commit_window
+from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import box_filter, range_filter
 from airflow_provider_k2.commit.existing import Existing, take_out_keys, take_out_range
+from airflow_provider_k2.commit.keys import Span, shorten
 from airflow_provider_k2.commit.refusal import keep_unreplaced, refuse_shrunk
 from airflow_provider_k2.commit.replace import Replacement, commit_replacement
 from airflow_provider_k2.exceptions import ReplacedByLessError, TableChangedError
@@ -96,33 +98,31 @@ def _existing(job: WindowJob, written: Sequence[WrittenFile], state: ColdState) 
 
 def _existing_keys(job: WindowJob, written: Sequence[WrittenFile]) -> Existing:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     names, grows = list(job.table.key), job.table.grows
-    rows, boxes = [], []
+    rows: list[pa.RecordBatch] = []
+    boxes = []
     for file in written:
-        held = pa.Table.from_batches(list(_read(job, file.path, [*names, *([grows] if grows else [])])))
-        rows.append(held)
-        bounds = []
-        for name in names:
-            if isinstance(held[name].type, pa.BaseExtensionType):
-                # A UUID: Arrow does not order it, and random ones rule no file out.
-                continue
-            span = pc.min_max(held[name])
-            bounds.append((name, _as_literal(span["min"]), _as_literal(span["max"])))
-        boxes.append(box_filter(bounds))
-    return take_out_keys(job.cold, boxes, pa.concat_tables(rows), job.record.commit_id, grows)
+        spans = {name: Span() for name in names}
+        for batch in _read(job, file.path, [*names, *([grows] if grows else [])]):
+            for name in names:
+                # Not a UUID: Arrow does not order it, and random ones rule no file out.
+                if not isinstance(batch[name].type, pa.BaseExtensionType):
+                    spans[name].add(batch[name])
+            rows.append(shorten(batch))
+        known = {name: span for name, span in spans.items() if span.low is not None}
+        boxes.append(
+            box_filter([(name, _as_literal(span.low), _as_literal(span.high)) for name, span in known.items()])
+        )
+    return take_out_keys(job.cold, boxes, pa.Table.from_batches(rows), job.record.commit_id, grows)
 
 
 def _read(job: WindowJob, path: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Read a file of the window; all columns by default."""
-    import pyarrow.parquet as pq
-
     with job.cold.io.new_input(path).open() as stream:
-        yield from pq.ParquetFile(stream, pre_buffer=True).iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
+        yield from read_batches(open_parquet(stream), columns)
 
 
-def _as_literal(scalar: pa.Scalar) -> Any:
-    """Value of an Arrow scalar in a form that Iceberg's literals take."""
-    value = scalar.as_py()
+def _as_literal(value: Any) -> Any:
+    """A value in a form that Iceberg's literals take."""
     return value.isoformat() if hasattr(value, "isoformat") else value

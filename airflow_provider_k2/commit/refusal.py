@@ -57,7 +57,9 @@ def keep_unreplaced(job: WindowJob, unreplaced: Unreplaced) -> bool:
 
 
 def _keeping(job: WindowJob) -> dict[str, object]:
-    bounds = {name: iso_cursor(getattr(job.window, name), job.warm.is_time) for name in ("lower", "upper")}
+    # A range in the run conf makes a run a backfill, and a backfill moves no watermark.
+    again = job.record.kind != "scheduled"
+    bounds = {name: iso_cursor(getattr(job.window, name), job.warm.is_time) for name in ("lower", "upper") if again}
     return {"tables": [job.table.name], **bounds, "keep": True}
 
 

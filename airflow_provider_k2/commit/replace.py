@@ -28,10 +28,8 @@ from pyiceberg.table.update import (
 from airflow_provider_k2.commit.cold_state import tag_name
 from airflow_provider_k2.exceptions import CommitConflictError, CommitRefusedError, CommitUnknownError
 from airflow_provider_k2.failpoints import failpoint
-from airflow_provider_k2.schema.cold_table import names_of
 
 if TYPE_CHECKING:
-
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
@@ -59,8 +57,6 @@ def commit_replacement(table: Table, replacement: Replacement, record: CommitRec
     :raises CommitUnknownError: when the outcome is not known.
     """
     transaction = Transaction(table)
-    if names := names_of(table):
-        transaction.set_properties(names)
     update = transaction.update_snapshot(snapshot_properties=record.properties())
     # Overwriting reads the manifests of the partitions it touches; a fresh window's append reads none.
     producer: Any = update.overwrite(uuid.uuid4()) if replacement.removed else update.merge_append()

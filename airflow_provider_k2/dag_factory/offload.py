@@ -4,8 +4,8 @@ Parsing does no I/O but reading the YAML file, and yields the same DAG every tim
 
 How a failing table is kept alone: the tables of a layer are mapped tasks, which do not depend on each other; the tasks of
 the next layer have the trigger rule ``all_done``, so they start when the layer before has finished, failed or not; a table
-skips itself when one that it ``depends_on`` did not finish. ``report`` then logs what moved, and ``failed_tables`` turns
-the run red when a table failed.
+skips itself when one that it ``depends_on`` did not finish. ``report`` then logs what moved, what failed and what was skipped, and
+``failed_tables`` turns the run red when a table failed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,12 @@ DOCS = """
 Moves what is new in ClickHouse (the warm tier) into Iceberg (the cold tier): bronze, then silver, then gold.
 
 Each window is one atomic commit that replaces what the cold table holds for it; running it again changes nothing.
-A range again: trigger with `{"lower": "2026-11-01T00:00:00+00:00", "upper": "2026-11-02T00:00:00+00:00"}`, optionally with
-`"tables": ["silver_trades"]`; or a backfill of this DAG, whose data intervals become cursor ranges.
+To offload a range again: trigger with `{"lower": "2026-11-01T00:00:00+00:00", "upper": "2026-11-02T00:00:00+00:00"}`, optionally
+with `"tables": ["silver_trades"]`; or a backfill of this DAG, whose data intervals become cursor ranges.
+Clearing a scheduled run of last week does *not* offload last week again: it goes on from the watermark as it is now, like every
+scheduled run. Clearing a failed table's task is right: it goes on where the cold tier stands.
+
+`report` lists every window, and every table that failed or was skipped, with its reason; `failed_tables` turns the run red.
 """
 
 
@@ -68,6 +72,7 @@ def build_dag(
                 "tables": tables_param(table_list),
                 "lower": Param(None, type=["null", "string", "integer"], description="Lower bound (ISO time, UTC)."),
                 "upper": Param(None, type=["null", "string", "integer"], description="Upper bound, exclusive."),
+                "keep": Param(False, type="boolean", description="Leave cold rows that the warm tier does not have."),
                 "force": Param(False, type="boolean", description="Replace cold rows even by fewer warm ones."),
             },
             **dag_args,
@@ -79,7 +84,6 @@ def build_dag(
             for index, table in enumerate(table_list.layer(layer))
         }
         before: Any = None
-        every = []
         for layer in LAYERS:
             if not table_list.layer(layer):
                 continue
@@ -88,20 +92,18 @@ def build_dag(
             if before is not None:
                 before >> mapped
             before = mapped
-            every.append(mapped)
-        ledger = arguments.get("watermark_conn_id", "postgres_default")
         report = RunReportOperator(
             task_id="report",
-            watermark_conn_id=ledger,
+            watermark_conn_id=arguments.get("watermark_conn_id", "postgres_default"),
             pipeline=table_list.pipeline,
             targets=[table.target for table in table_list.tables],
+            tasks=places,
             trigger_rule="all_done",
             retries=0,
         )
-        failed = FailedTablesOperator(task_id="failed_tables", trigger_rule="one_failed", retries=0)
-        for mapped in every:
-            mapped >> failed
-        before >> report
+        # Skipped by the report when no table failed; `all_done`, so that a report that fails itself is seen, too.
+        failed = FailedTablesOperator(task_id="failed_tables", tasks=places, trigger_rule="all_done", retries=0)
+        before >> report >> failed
     return dag
 
 

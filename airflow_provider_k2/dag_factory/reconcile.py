@@ -22,8 +22,9 @@ Compares the warm tier with the cold tier, row for row by day, and replaces what
 fewer rows. What it finds is kept in `k2.reconciliations`. A red task names the buckets, both counts and what to do.
 
 A table whose cursor is its event time relies on this: rows that arrive late are found here only, as far back as `days`.
-A range: trigger with `{"since": "2026-11-01T00:00:00+00:00", "until": "2026-11-08T00:00:00+00:00"}`, optionally with
+For a range: trigger with `{"since": "2026-11-01T00:00:00+00:00", "until": "2026-11-08T00:00:00+00:00"}`, optionally with
 `"tables": ["silver_trades"]` or `"repair": false`; or a backfill of this DAG, whose data intervals are compared.
+Clearing a run of last week compares the last days as of now, not those before that run.
 """
 
 

@@ -72,6 +72,11 @@ def build_retention_dag(
         RetentionOperator.partial(
             task_id="retention",
             map_index_template="{{ task.table_name }}",
-            **{**({"pool": pool} if pool else {}), **(operator_args or {})},
+            **{
+                # Who else reads a table may not have been offloaded yet: the ledger does not know it then.
+                "others": [to_entry(table) for table in table_list.tables],
+                **({"pool": pool} if pool else {}),
+                **(operator_args or {}),
+            },
         ).expand(table=[to_entry(table) for table in table_list.tables if table.retention is not None])
     return dag

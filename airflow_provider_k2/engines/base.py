@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_k2.commit.files import commit_files, remove_files
-from airflow_provider_k2.engines.pieces import refuse_bytes
 from airflow_provider_k2.exceptions import ProofError
 from airflow_provider_k2.failpoints import failpoint
-from airflow_provider_k2.schema.cold_table import require_names
 
 if TYPE_CHECKING:
     from airflow_provider_k2.commit.job import WindowJob
@@ -62,8 +60,6 @@ class FileEngine(ABC):
     def move(self, job: WindowJob) -> Moved:
         """Write, prove and commit a window; see :meth:`Engine.move`."""
         started = time.monotonic()
-        refuse_bytes(job)
-        require_names(job.table, job.cold)
         timings: dict[str, float] = {}
         written = self._write(job, timings)
         rows, total = sum(file.rows for file in written), sum(file.checksum for file in written) % 2**64

@@ -7,14 +7,16 @@ be pickled and holds no secret; the connections are the caller's. Nothing of Air
 
 from __future__ import annotations
 
-import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.checksum.cold import checksum
-from airflow_provider_k2.exceptions import EngineError, K2Error, ProofError, TypePlanError
+from airflow_provider_k2.commit.batches import open_parquet, read_batches
+from airflow_provider_k2.engines.data_file import describe_file
+from airflow_provider_k2.engines.parquet_footer import TailTooShortError, copy_with_field_ids
+from airflow_provider_k2.exceptions import EngineError, K2Error, ProofError
 from airflow_provider_k2.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -27,14 +29,23 @@ if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
     from pyiceberg.table.metadata import TableMetadata
 
+    from airflow_provider_k2.engines.parquet_footer import Copied
     from airflow_provider_k2.engines.progress import Progress
     from airflow_provider_k2.tables.model import PartitionField
 
     Stream = Callable[[str, str, dict[str, Any]], AbstractContextManager[BinaryIO]]
     """Gives the answer to a query in a format, with settings; see :meth:`.HttpClient.stream`."""
 
-BATCH_ROWS = 32_768
-"""Rows that are decoded at a time for the proof: arrays of 256 KiB stay in the processor's cache."""
+GROUP_BYTES = 64 << 20
+"""Bytes of a row group's values: encoder, worker and readers hold one in memory."""
+FAT_ROW = 1024
+"""Bytes of a row from which on nothing is encoded by a dictionary: it saves little beside the compression, and a file whose
+values are as long as they look can be read in bounded memory."""
+BLOCK_ROWS = 65_536
+"""Rows that ClickHouse hands to its encoder at once."""
+HOLD_BACK = 1 << 20
+"""Bytes of a stream's end that are held back for the footer, besides those for each column."""
+HOLD_BACK_COLUMN = 4096
 
 PARQUET_SETTINGS = {
     "output_format_parquet_compression_method": "zstd",
@@ -77,11 +88,15 @@ class FilePiece:
     :param path: its location; the name holds the window's id.
     :param select: the SELECT of its rows, all of one partition.
     :param values: values of that partition as text, None for null.
+    :param row_bytes: bytes of its average row, decoded.
+    :param widest: bytes of its largest row.
     """
 
     path: str
     select: str
     values: tuple[str | None, ...]
+    row_bytes: float = 0
+    widest: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,27 +121,23 @@ def write_file(
     :param progress: counts what is sent and proven.
     :returns: None when the SELECT yields no row; nothing is left then.
     :raises EngineError: when ClickHouse or the storage fails.
-    :raises ProofError: for a value that its cold type does not allow.
-    :raises TypePlanError: when the file cannot be put into its partition.
+    :raises ProofError: for a value that its cold type does not allow, or that does not belong into the file's partition.
     """
     started = time.monotonic()
     failpoint("before_write")
     try:
-        with (
-            stream(piece.select, "Parquet", PARQUET_SETTINGS) as source,
-            io.new_output(piece.path).create(overwrite=True) as sink,
-        ):
-            shutil.copyfileobj(_Counted(source, progress) if progress else source, sink, 1 << 20)
-            failpoint("in_write")
+        copied = _upload(target, piece, stream, io, progress)
         uploaded = time.monotonic()
         failpoint("after_write")
-        batches = read_back(io, piece.path, dictionaries=list(target.dictionaries))
-        rows, total = checksum(_valid(target, _counted(batches, progress) if progress else batches))
-        if rows == 0:
+        batches = _read_back(target, piece, io)
+        rows, total = (
+            checksum(_valid(target, _counted(batches, progress) if progress else batches)) if copied else (0, 0)
+        )
+        if copied is None or rows == 0:
             with suppress(Exception):
                 io.delete(piece.path)
             return None
-        data_file = _describe(target, piece, io)
+        data_file = describe_file(target, piece, copied)
     except K2Error:
         raise
     except Exception as error:
@@ -138,20 +149,46 @@ def write_file(
     return WrittenFile(piece.path, data_file, rows, total, uploaded - started, time.monotonic() - uploaded)
 
 
-def read_back(
-    io: FileIO, path: str, columns: list[str] | None = None, dictionaries: list[str] | None = None
-) -> Iterator[pa.RecordBatch]:
-    """Read a file in batches.
+def parquet_settings(row_bytes: float, widest: int) -> dict[str, Any]:
+    """ClickHouse's settings for a file: its row groups have :data:`GROUP_BYTES`, whatever the size of values.
 
-    :param columns: all of them by default.
-    :param dictionaries: columns of text that stay encoded.
+    :param row_bytes: bytes of an average row, decoded.
+    :param widest: bytes of the largest row.
     """
-    import pyarrow.parquet as pq
+    settings: dict[str, Any] = {**PARQUET_SETTINGS, "output_format_parquet_row_group_size_bytes": GROUP_BYTES}
+    if row_bytes > FAT_ROW:
+        settings["output_format_parquet_max_dictionary_size"] = 0
+        settings["output_format_parquet_row_group_size"] = max(1, int(GROUP_BYTES / row_bytes))
+    if widest * BLOCK_ROWS > GROUP_BYTES:
+        # A block is never cut into several row groups: it must not be larger than one, wherever the large rows lie in it.
+        settings["max_block_size"] = max(1, GROUP_BYTES // widest)
+    return settings
 
-    with io.new_input(path).open() as stream:
-        file = pq.ParquetFile(stream, pre_buffer=True, read_dictionary=dictionaries)
-        # Files are read side by side; threads of Arrow's own would only wait for each other.
-        yield from file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
+
+def _upload(
+    target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO, progress: Progress | None
+) -> Copied | None:
+    """Stream a file to the table's storage; its columns get their field ids on the way."""
+    schema = target.metadata.schema()
+    hold = HOLD_BACK + HOLD_BACK_COLUMN * len(schema.field_ids)
+    while True:
+        try:
+            with (
+                stream(piece.select, "Parquet", parquet_settings(piece.row_bytes, piece.widest)) as source,
+                io.new_output(piece.path).create(overwrite=True) as sink,
+            ):
+                copied = copy_with_field_ids(_Counted(source, progress) if progress else source, sink, schema, hold)
+                failpoint("in_write")
+                return copied
+        except TailTooShortError as error:
+            # Statistics of long values: the file is written again, with as much held back as it turned out to need.
+            hold = error.needed + error.needed // 8
+
+
+def _read_back(target: FileTarget, piece: FilePiece, io: FileIO) -> Iterator[pa.RecordBatch]:
+    """Read what lies in the storage."""
+    with io.new_input(piece.path).open() as source:
+        yield from read_batches(open_parquet(source, target.dictionaries), row_bytes=piece.row_bytes)
 
 
 class _Counted:
@@ -189,25 +226,3 @@ def _valid(target: FileTarget, batches: Iterator[pa.RecordBatch]) -> Iterator[pa
                     f"allow: {error}. Nothing was committed and the watermark stands."
                 ) from error
         yield batch
-
-
-def _describe(target: FileTarget, piece: FilePiece, io: FileIO) -> DataFile:
-    """The manifest entry of a file: its statistics as the table's properties want them, its partition by the rows in it.
-
-    :raises TypePlanError: when the file's statistics do not tell the partition: readers would rule the file out by a wrong one.
-    """
-    from pyiceberg.io.pyarrow import parquet_file_to_data_file
-
-    # pyiceberg takes the partition from the statistics that it collects; a table may want none of that column.
-    needed = {f"write.metadata.metrics.column.{field.column}": "full" for field in target.partition}
-    metadata = target.metadata
-    metadata = metadata.model_copy(update={"properties": {**metadata.properties, **needed}})
-    data_file = parquet_file_to_data_file(io, metadata, piece.path)
-    for place, (field, value) in enumerate(zip(target.partition, piece.values, strict=True)):
-        if (value is None) != (data_file.partition[place] is None):
-            raise TypePlanError(
-                f"{target.table}: the partition value {field} = {(value or 'null')[:64]} has no statistics in a Parquet file, "
-                "so the file cannot be put into its partition. Nothing was committed and the watermark stands; partition by "
-                "another column."
-            )
-    return data_file

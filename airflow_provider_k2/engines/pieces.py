@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import quote
-
-from pyiceberg.types import BinaryType
 
 from airflow_provider_k2.engines.files import FilePiece, FileTarget
-from airflow_provider_k2.exceptions import TypePlanError
+from airflow_provider_k2.schema.partition_values import partition_folder
 from airflow_provider_k2.schema.unholdable import is_suspect
 from airflow_provider_k2.warm.source import Share
 
@@ -20,20 +17,8 @@ if TYPE_CHECKING:
 
 FILE_ROWS = 1_000_000
 """Rows of a file at most (unless more tie at one cursor); larger parts are cut and written side by side."""
-
-
-def refuse_bytes(job: WindowJob) -> None:
-    """Refuse columns that are held as bytes: ClickHouse marks all String columns of a Parquet file as text, or none.
-
-    :raises TypePlanError: naming them.
-    """
-    names = [column.name for column in job.warm.plan.columns if isinstance(column.target, BinaryType)]
-    if names:
-        raise TypePlanError(
-            f"{job.table.name}: column {', '.join(names)} is held as binary, which no engine writes yet. Nothing was moved and "
-            "the watermark stands; keep the bytes as text in a view (`hex(...)` or `base64Encode(...)`), or leave the column "
-            "out by `exclude`."
-        )
+FILE_BYTES = 512 << 20
+"""Bytes of a file's values at most, about, when they are decoded: a tenth of that, commonly, in the file."""
 
 
 def file_target(job: WindowJob) -> FileTarget:
@@ -53,18 +38,21 @@ def file_target(job: WindowJob) -> FileTarget:
     )
 
 
-def file_pieces(job: WindowJob, rows: int | None = None) -> list[FilePiece]:
+def file_pieces(job: WindowJob, rows: int = FILE_ROWS) -> list[FilePiece]:
     """Every file of a window.
 
     :param rows: rows of a file at most; see :data:`FILE_ROWS`.
     """
-    selects = [(part, select) for part in job.facts.parts for select in _selects(job, part, rows or FILE_ROWS)]
-    return [FilePiece(_path(job, number, part), select, part.values) for number, (part, select) in enumerate(selects)]
+    cut = [(part, select) for part in job.facts.parts for select in _selects(job, part, rows)]
+    return [
+        FilePiece(_path(job, number, part), select, part.values, part.size / max(part.rows, 1), part.widest)
+        for number, (part, select) in enumerate(cut)
+    ]
 
 
 def _selects(job: WindowJob, part: WarmPart, rows: int) -> Iterator[str]:
     """The SELECT of each file of a part."""
-    files = -(-part.rows // rows)
+    files = max(-(-part.rows // rows), -(-part.size // FILE_BYTES), 1)
     if job.table.mode == "append":
         for piece in job.warm.split(part.span, files):
             yield job.warm.select(piece, job.partition, part)
@@ -77,10 +65,5 @@ def _selects(job: WindowJob, part: WarmPart, rows: int) -> Iterator[str]:
 def _path(job: WindowJob, number: int, part: WarmPart) -> str:
     """Location of a data file, in a folder for its partition; the window's id makes it unique and tells whose it was."""
     name = f"{job.record.commit_id}-{number:05d}.parquet"
-    if job.partition:
-        values = zip(job.partition, part.values, strict=True)
-        # A folder without a name is refused by some object stores.
-        texts = [(field.name, "null" if value is None else value or '""') for field, value in values]
-        folders = [f"{field}={quote(text, safe='')}" for field, text in texts]
-        name = "/".join([*folders, name])
-    return job.cold.location_provider().new_data_location(name)
+    folder = partition_folder(job.partition, part.values)
+    return job.cold.location_provider().new_data_location(f"{folder}/{name}" if folder else name)

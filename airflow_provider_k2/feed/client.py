@@ -48,7 +48,7 @@ def connection_arguments(text: str) -> dict[str, Any]:
     except (ValueError, AttributeError, TypeError):
         raise FeedError(
             f"the connection in {VARIABLE} cannot be read; nothing was sent. Write it as JSON: "
-            '{"conn_type": "clickhouse", "host": "localhost", "port": 9000, "extra": {"http_port": 8123}}'
+            '{"conn_type": "k2_clickhouse", "host": "localhost", "port": 9000, "extra": {"http_port": 8123}}'
         ) from None
     if extra.get("ca_certs"):
         arguments["ca_cert"] = extra["ca_certs"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from airflow_provider_k2.feed.markets import MARKETS, UNIT, Market, find_market
+from airflow_provider_k2.feed.markets import MARKETS, UNIT, Market, find_market, known_assets
 from airflow_provider_k2.feed.messages import EXCHANGES
 from airflow_provider_k2.feed.times import TIMES
 
@@ -31,7 +31,7 @@ _CHUNK = 100_000
 _VOLATILITY = 1.1e-4  # of the logarithm of the price, by the square root of a second: 60 % a year
 _CLUSTER_STOP = 0.45  # chance that a sweep ends after a trade
 _DAY = 86_400_000_000
-_V1_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
+_V1_NAMES = {asset.name: asset.asset for asset in known_assets().values() if asset.name != asset.asset}
 
 _Ints = npt.NDArray[np.int64]
 

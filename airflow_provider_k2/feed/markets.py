@@ -1,11 +1,67 @@
-"""The markets that `k2 generate` knows: rough sizes of the real ones, so that generated trades look like theirs."""
+"""Markets: those that `k2 generate` makes, with rough sizes of the real ones, and what the warm tier splits symbols by.
+
+What splits a symbol is data of the warm tier: the tables ``k2.known_assets`` and ``k2.known_markets`` of
+``08_known_markets.sql``. It is read from there, so that there is one list.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
+
+from airflow_provider_k2.resources import sql_dir
 
 UNIT = 100_000_000
 """One in units of the eighth decimal, in which prices and quantities are computed."""
+
+
+_WORDS = re.compile(r"word -> \('([^']*)', word\), splitByWhitespace\('([^']*)'\)")
+_LIST = re.compile(r"\[((?:'[^']*'(?:, )?)+)\]")
+
+
+@dataclass(frozen=True)
+class KnownAsset:
+    """An asset that splits symbols.
+
+    :param asset: as exchanges write it, in capitals.
+    :param name: as ``canonical_symbol`` writes it.
+    :param role: ``base``, ``quote`` (of known bases) or ``sure quote`` (also of a base that is not known).
+    """
+
+    asset: str
+    name: str
+    role: str
+
+
+@cache
+def known_assets() -> dict[str, KnownAsset]:
+    """The assets that a new warm tier knows, by their name on the exchange."""
+    text = _statement("known_assets")
+    names = dict(zip(*(_words(listed) for listed in _LIST.findall(text)), strict=True))
+    listed = ((word, role) for role, words in _WORDS.findall(text) for word in words.split())
+    return {word: KnownAsset(word, names.get(word, word), role) for word, role in listed}
+
+
+@cache
+def known_markets() -> dict[tuple[str, str], tuple[str, ...]]:
+    """Base and quote of the markets that a new warm tier knows, by exchange and symbol."""
+    text = _statement("known_markets")
+    exchange = re.findall(r"SELECT '(\w+)' AS exchange", text)[0]
+    markets = [market for listed in _LIST.findall(text) for market in _words(listed)]
+    return {(exchange, market.replace("/", "")): tuple(market.split("/")) for market in markets}
+
+
+def _words(listed: str) -> list[str]:
+    return re.findall(r"'([^']*)'", listed)
+
+
+def _statement(table: str) -> str:
+    """The statement that makes and fills one of the look-up tables."""
+    from airflow_provider_k2.feed.warm_tier import split_statements
+
+    statements = split_statements((sql_dir("clickhouse") / "08_known_markets.sql").read_text(encoding="utf-8"))
+    return next(statement for statement in statements if f"CREATE TABLE IF NOT EXISTS k2.{table}" in statement)
 
 
 @dataclass(frozen=True)

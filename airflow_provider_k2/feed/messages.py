@@ -12,19 +12,24 @@ import re
 import sys
 import zlib
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_k2.feed.client import FeedError
 from airflow_provider_k2.windows import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 EXCHANGES = ("binance", "kraken")
 
+LONGEST_LINE = 4 * 2**20
+"""Bytes of a line at most: a thousand trades in one message, the most that become trades, are a tenth of it."""
+
 _GZIP = b"\x1f\x8b"
-_MILLISECONDS = re.compile(r'("(?P<name>[TE])"\s*:\s*)(?P<time>\d{12,14})(?!\d)')
+# Milliseconds, or microseconds (`timeUnit=MICROSECOND`): 13 and 16 digits from 2001 to 2286, so the length tells which.
+_BINANCE_TIME = re.compile(r'("(?P<name>[TE])"\s*:\s*)(?P<time>\d{16}|\d{12,14})(?!\d)')
+_MICROS_DIGITS = 16
 # The third of [price, volume, time, side, ...], and the predecessor's flattened `timestamp`, seconds with a fraction.
 _SECONDS = re.compile(
     r'(?P<time>\b\d{9,11}\.\d{1,6})(?="?\s*,\s*"[bs]")|(?<="timestamp":)(?P<flat>\s*"?)(?P<flat_time>\d{9,11}\.\d{1,6})\b'
@@ -34,8 +39,12 @@ _FLAT_INGESTION = re.compile(r'(?<="ingestion_timestamp":)(?P<lead>\s*"?)(?P<tim
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class _Stream(Protocol):
+    def readline(self, size: int, /) -> bytes: ...
+
+
 class RecordingError(FeedError):
-    """A compressed recording cannot be read to its end.
+    """A recording cannot be read to its end.
 
     :param what: the file, and where its readable lines end.
     :param mend: how to get a whole file.
@@ -53,28 +62,70 @@ class RecordingError(FeedError):
         return RecordingError(self._what, self._mend, taken)
 
 
+def split_names(text: str) -> list[str]:
+    """Read a list of files and folders: one path as it is, blanks and all, if it exists, else several between blanks.
+
+    :param text: as it stands in an environment variable.
+    """
+    return [text] if text and Path(text).exists() else text.split()
+
+
+def recordings_in(names: Iterable[str]) -> list[str]:
+    """Put the recordings of a folder (``*.jsonl``, ``*.jsonl.gz``, in the order of their names) in its place.
+
+    :param names: files and folders.
+    :returns: files.
+    :raises FeedError: when one does not exist, or a folder holds no recording.
+    """
+    found: list[str] = []
+    for name in names:
+        path = Path(name)
+        inside = sorted(str(file) for file in path.iterdir() if _is_recording(file)) if path.is_dir() else [name]
+        if not inside or not all(Path(file).is_file() for file in inside):
+            what = "holds no recording (*.jsonl, *.jsonl.gz)" if path.is_dir() else "is no file"
+            raise FeedError(f"{name!r} {what}; nothing was sent. Name a recording, or a folder of them")
+        found += inside
+    return found
+
+
+def _is_recording(file: Path) -> bool:
+    return file.is_file() and file.name.endswith((".jsonl", ".jsonl.gz"))
+
+
 def read_messages(paths: Iterable[Path | str]) -> Iterator[str]:
     """Yield the messages of files, one a line, plain or gzip; empty lines are left out.
 
+    Memory does not follow what is in them: a line that has no end is not read to it.
+
     :param paths: files, in this order; ``-`` is the standard input.
     :raises OSError: when a file cannot be read.
-    :raises RecordingError: when a file's gzip is cut off, as that of a recording still being written, or damaged.
+    :raises RecordingError: when a file's gzip is cut off, as that of a recording still being written, or damaged, or when a
+        line is longer than ``LONGEST_LINE``.
     """
     for path in paths:
         if str(path) == "-":
-            yield from _lines(sys.stdin.buffer)
+            yield from _messages("standard input", sys.stdin.buffer)
             continue
         with open(path, "rb") as file:
             packed = file.read(2) == _GZIP
-        with gzip.open(path, "rb") if packed else open(path, "rb") as lines:
-            yield from _lines(_unpacked(path, lines) if packed else lines)
+        with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
+            yield from _messages(path, stream)
 
 
-def _unpacked(path: Path | str, lines: Iterable[bytes]) -> Iterator[bytes]:
+def _messages(path: Path | str, stream: _Stream) -> Iterator[str]:
     count = 0
     try:
-        for count, line in enumerate(lines, start=1):  # noqa: B007
-            yield line
+        while line := stream.readline(LONGEST_LINE + 1):
+            if len(line) > LONGEST_LINE:
+                raise RecordingError(
+                    f"{path}: line {count + 1:,} is longer than {LONGEST_LINE // 2**20} MiB, which no message is",
+                    "Take the line out, or check that the file is a recording of one message a line",
+                )
+            count += 1
+            # Bytes that are not UTF-8 survive: the warm tier is to see (and dead-letter) what was recorded.
+            text = line.strip().decode("utf-8", "surrogateescape")
+            if text:
+                yield text
     # The command line would take an EOFError for the user's Ctrl-D, and say `Aborted.` only.
     except EOFError as error:
         raise RecordingError(
@@ -87,14 +138,6 @@ def _unpacked(path: Path | str, lines: Iterable[bytes]) -> Iterator[bytes]:
         ) from error
 
 
-def _lines(lines: Iterable[bytes]) -> Iterator[str]:
-    for line in lines:
-        # Bytes that are not UTF-8 survive: the warm tier is to see (and dead-letter) what was recorded.
-        text = line.strip().decode("utf-8", "surrogateescape")
-        if text:
-            yield text
-
-
 def trade_times(message: str, exchange: str) -> list[int]:
     """Find the times of the trades in a message.
 
@@ -103,7 +146,8 @@ def trade_times(message: str, exchange: str) -> list[int]:
     :returns: microseconds since 1970, UTC; empty when there is none.
     """
     if exchange == "binance":
-        return [int(match["time"]) * 1000 for match in _MILLISECONDS.finditer(message) if match["name"] == "T"]
+        found = (match["time"] for match in _BINANCE_TIME.finditer(message) if match["name"] == "T")
+        return [int(time) * _micros_in_unit(time) for time in found]
     seconds = [_seconds_to_micros(match["time"] or match["flat_time"]) for match in _SECONDS.finditer(message)]
     return seconds + [_rfc3339_to_micros(match["time"]) for match in _RFC3339.finditer(message)]
 
@@ -113,11 +157,13 @@ def shift_message(message: str, exchange: str, delta: int) -> str:
 
     :param message: raw message of any form.
     :param exchange: ``binance`` or ``kraken``.
-    :param delta: microseconds to add; a multiple of 1,000, because Binance's times are milliseconds.
+    :param delta: microseconds to add; a multiple of 1,000, because most of Binance's times are milliseconds.
     :returns: the message, unchanged but for its times.
     """
     if exchange == "binance":
-        return _MILLISECONDS.sub(lambda match: f"{match[1]}{int(match['time']) + delta // 1000}", message)
+        return _BINANCE_TIME.sub(
+            lambda match: f"{match[1]}{int(match['time']) + delta // _micros_in_unit(match['time'])}", message
+        )
     message = _SECONDS.sub(lambda match: _shift_seconds(match, delta), message)
     message = _RFC3339.sub(lambda match: match["lead"] + _shift_rfc3339(match["time"], delta), message)
     return _FLAT_INGESTION.sub(lambda match: f"{match['lead']}{int(match['time']) + delta}", message)
@@ -141,6 +187,11 @@ def find_shift(messages: Iterable[str], exchange: str, last: int) -> int:
     if latest is None:
         raise ValueError(f"no {exchange} trade with a time was found, nothing was shifted; is --exchange right?")
     return (last - latest) // 1000 * 1000
+
+
+def _micros_in_unit(time: str) -> int:
+    """Microseconds that the last digit of one of Binance's times stands for."""
+    return 1 if len(time) == _MICROS_DIGITS else 1000
 
 
 def _seconds_to_micros(text: str) -> int:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 BATCH = 100_000
 """Messages an insert: large enough to be fast, small enough to be visible long before the safety lag (30 s) is over."""
 
+BATCH_BYTES = 64 * 2**20
+"""Characters of an insert's messages at most, so that memory does not follow their size."""
+
 PARTITIONS = 3
 """Partitions of each topic."""
 
@@ -32,6 +35,7 @@ FROM
     SELECT kafka_partition, kafka_offset FROM k2.raw_trades_{0}
     UNION ALL SELECT kafka_partition, kafka_offset FROM k2.bronze_trades_{0}
     UNION ALL SELECT kafka_partition, kafka_offset FROM k2.dead_letter_trades WHERE exchange = '{0}'
+    UNION ALL SELECT kafka_partition, kafka_offset FROM k2.deliveries WHERE kafka_topic = 'market.crypto.trades.{0}.raw'
 )
 GROUP BY kafka_partition
 """
@@ -83,7 +87,7 @@ class Feeder:
         """Create what is missing of the warm tier, and send all messages.
 
         :param messages: raw messages, one JSON each.
-        :param batch: messages an insert.
+        :param batch: messages an insert at most; fewer where they are large.
         :param progress: called after every insert with the number of messages sent so far.
         :raises FeedError: when an insert fails, or a recording cannot be read on; it says how many messages were taken before.
         """
@@ -92,12 +96,12 @@ class Feeder:
         started = time.monotonic()
         sent = Sent(self.exchange)
         try:
-            apply_warm_tier(self._client.command)
+            self._bring_up_to_date()
             since = self._client.query("SELECT toUnixTimestamp64Micro(now64(6))").result_rows[0][0]
             first_offset = dict(self._client.query(_OFFSETS.format(self.exchange)).result_rows)
             next_offset = defaultdict(int, first_offset)
             source = iter(messages)
-            while block := list(islice(source, batch)):
+            while block := _take(source, batch):
                 self._insert(self._rows(block, next_offset))
                 sent.messages += len(block)
                 progress(sent.messages)
@@ -111,6 +115,18 @@ class Feeder:
             ) from error
         sent.seconds = time.monotonic() - started
         return sent
+
+    def _bring_up_to_date(self) -> None:
+        from clickhouse_connect.driver.exceptions import ClickHouseError
+
+        try:
+            apply_warm_tier(self._client.command)
+        except ClickHouseError as error:
+            raise FeedError(
+                "The warm tier k2 cannot be brought up to date; nothing was sent. If release 0.1 has made it, stop all feeds and "
+                "run include/sql/clickhouse/upgrade/0.1.sql once (docs/warm-tier.md, Changing it), then send again. "
+                f"ClickHouse says: {error}"
+            ) from error
 
     def _rows(self, block: list[str], next_offset: dict[int, int]) -> Iterator[str]:
         for message in block:
@@ -147,6 +163,18 @@ class Feeder:
             "GROUP BY kind ORDER BY count() DESC, kind LIMIT 10"
         )
         sent.dead_letters = dict(self._client.query(dead, parameters=parameters).result_rows)
+
+
+def _take(source: Iterator[str], batch: int) -> list[str]:
+    """The messages of the next insert."""
+    block: list[str] = []
+    size = 0
+    for message in islice(source, batch):
+        block.append(message)
+        size += len(message)
+        if size >= BATCH_BYTES:
+            break
+    return block
 
 
 def _is_plain(message: str) -> bool:

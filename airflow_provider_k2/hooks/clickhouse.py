@@ -1,8 +1,7 @@
 """Hook that serves one Airflow connection to both of ClickHouse's protocols.
 
-Control queries travel on the native protocol, by a subclass of airflow-clickhouse-plugin's hook, which lends its type of
-connection and its way to clickhouse-driver (this is the only module that imports it, because it caps Airflow below 3.4). Bulk
-streams travel over HTTP, through :mod:`airflow_provider_k2.warm.http`.
+Control queries travel on the native protocol, by :mod:`airflow_provider_k2.hooks.native`. Bulk streams travel over HTTP,
+through :mod:`airflow_provider_k2.warm.http`.
 
 The plugin and Airflow's official ``clickhousedb`` provider share the connection id ``clickhouse_default`` but read its
 port differently; this hook reads both forms: port 8123 or 8443 is HTTP's, any other is the native one. The extras
@@ -11,46 +10,70 @@ port differently; this hook reads both forms: port 8123 or 8443 is HTTP's, any o
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_k2.clickhouse_sql import long_query_settings
 from airflow_provider_k2.exceptions import EngineError, SourceMissingError
-from airflow_provider_k2.warm.http import TIMEOUT, Endpoints, HttpClient
+from airflow_provider_k2.hooks.native import native_hook
+from airflow_provider_k2.warm.arrow import read_arrow
+from airflow_provider_k2.warm.http import LIMIT_CODES, LIMIT_HINT, TIMEOUT, Endpoints, HttpClient
+from airflow_provider_k2.warm.pinned import FIXED_CODES, GUARDS, QUESTION, Pins, decide
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    import pyarrow as pa
+
+    from airflow_provider_k2.hooks.native import NativeHook
+
+_LOG = logging.getLogger(__name__)
+
 HTTP_PORTS = (8123, 8443)
+SECURE_PORTS = (8443, 9440)
 
 _UNKNOWN_TABLE_CODES = (60, 81)
 """UNKNOWN_TABLE and UNKNOWN_DATABASE in ClickHouse's ErrorCodes.cpp."""
 
 
 def read_endpoints(connection: Any) -> Endpoints:
-    """Read an Airflow connection of either form.
+    """Read an Airflow connection of either form; an extra that is null or empty counts as not given.
 
-    :param connection: an Airflow ``Connection``.
+    :param connection: an Airflow ``Connection``, of any type.
+    :raises EngineError: when a port is no number.
     """
-    extra = connection.extra_dejson
-    port = connection.port
-    on_http = port in HTTP_PORTS
-    secure = extra.get("secure", port in (8443, 9440))
-    secure = str(secure).lower() in ("1", "true", "yes")
-    native = extra.get("native_port") or (port if port and not on_http else (9440 if secure else 9000))
-    http = extra.get("http_port") or (port if on_http else (8443 if secure else 8123))
+    extra = {name: value for name, value in connection.extra_dejson.items() if value not in (None, "")}
+    port, native, http = connection.port, _port(connection, extra, "native_port"), _port(connection, extra, "http_port")
+    # The extras name the port that `port` is not.
+    on_http = port in HTTP_PORTS or (native is not None and http is None and port not in (None, native))
+    secure = str(extra.get("secure", port in SECURE_PORTS)).strip().lower() in ("1", "true", "yes")
     return Endpoints(
         host=connection.host or "localhost",
-        native_port=int(native),
-        http_port=int(http),
+        native_port=native or (port if port and not on_http else (9440 if secure else 9000)),
+        http_port=http or (port if port and on_http else (8443 if secure else 8123)),
         user=connection.login or "default",
         password=connection.password or "",
         database=connection.schema or "default",
         secure=secure,
-        verify=str(extra.get("verify", True)).lower() not in ("0", "false", "no"),
+        verify=str(extra.get("verify", True)).strip().lower() not in ("0", "false", "no"),
         ca_certs=extra.get("ca_certs"),
     )
+
+
+def _port(connection: Any, extra: dict[str, Any], name: str) -> int | None:
+    text = str(extra.get(name, "")).strip()
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) not in range(1, 65536):
+        raise EngineError(
+            f"The extra `{name}: {extra[name]!r}` of connection {connection.conn_id!r} is no port. Nothing was moved; write a "
+            f"number from 1 to 65535, or leave it out."
+        )
+    return int(text)
 
 
 class ClickHouseHook(BaseHook):
@@ -61,7 +84,9 @@ class ClickHouseHook(BaseHook):
 
     conn_name_attr = "clickhouse_conn_id"
     default_conn_name = "clickhouse_default"
-    conn_type = "clickhouse"
+    # Not `clickhouse`: that is the official provider's, whose SQL operators look their hook up by it. A connection of any type
+    # serves this hook.
+    conn_type = "k2_clickhouse"
     hook_name = "ClickHouse (K2)"
 
     def __init__(self, clickhouse_conn_id: str = default_conn_name, **kwargs: Any) -> None:
@@ -70,12 +95,36 @@ class ClickHouseHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return what the connection form shows."""
-        return {
-            "hidden_fields": [],
-            "relabeling": {"schema": "Database", "port": "Port (native, or HTTP)"},
-            "placeholders": {"port": "9000", "extra": '{"http_port": 8123, "secure": false}'},
-        }
+        """Return what the connection form shows before Airflow 3.2, which reads the provider info instead."""
+        from airflow_provider_k2.get_provider_info import CONNECTION_FORM
+
+        return {name.replace("-", "_"): value for name, value in CONNECTION_FORM["ui-field-behaviour"].items()}
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the connection form's own fields before Airflow 3.2.
+
+        What may be true by default is text: the form would save an unticked box as false.
+        """
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from wtforms import IntegerField, StringField
+        from wtforms.validators import NumberRange, Optional, Regexp
+
+        from airflow_provider_k2.get_provider_info import CONNECTION_FORM
+
+        fields = {}
+        for name, field in CONNECTION_FORM["conn-fields"].items():
+            kind = StringField
+            checks: list[Any] = [Optional()]
+            if "integer" in field["schema"]["type"]:
+                kind = IntegerField
+                checks.append(NumberRange(1, 65535))
+            elif "boolean" in field["schema"]["type"]:
+                checks.append(Regexp("(?i)^(true|false)$", message="Write true or false, or leave it empty."))
+            fields[name] = kind(
+                field["label"], widget=BS3TextFieldWidget(), validators=checks, description=field["description"]
+            )
+        return fields
 
     @cached_property
     def endpoints(self) -> Endpoints:
@@ -83,48 +132,66 @@ class ClickHouseHook(BaseHook):
         return read_endpoints(self.get_connection(self.clickhouse_conn_id))
 
     @cached_property
-    def _native(self) -> Any:
-        import clickhouse_driver
-        from airflow_clickhouse_plugin.hooks.clickhouse import ClickHouseHook as PluginHook
+    def _native(self) -> NativeHook:
+        return native_hook(self.clickhouse_conn_id, self.endpoints, TIMEOUT)
 
-        endpoints = self.endpoints
+    @cached_property
+    def pins(self) -> Pins:
+        """Settings that go with every query, so that the user's profile cannot cut, limit or change an answer.
 
-        class NativeHook(PluginHook):
-            """The plugin's hook, given only the arguments that clickhouse-driver knows."""
+        :raises EngineError: when the profile does, and lets nobody change that.
+        """
+        try:
+            answer = self._run(self._ask_quietly, QUESTION, GUARDS)
+        except EngineError as error:
+            if getattr(error.__cause__, "code", None) not in FIXED_CODES:
+                raise
+            # Something of that may not be changed: it is named below, and if it cuts this answer, too, by the error itself.
+            pins = decide(self._run(self._ask_quietly, QUESTION, None), guarded=False)
+            if not any(stuck.must for stuck in pins.stuck):
+                raise
+        else:
+            pins = decide(answer)
+        fatal = [stuck for stuck in pins.stuck if stuck.must]
+        if fatal:
+            raise EngineError(
+                f"The settings profile of ClickHouse's user {self.endpoints.user!r} (connection {self.clickhouse_conn_id!r}) does "
+                f"not let {' and '.join(map(str, fatal))} be changed: a short answer would pass for a whole one. Nothing was "
+                "moved or dropped; change the profile, lift its constraint (or `readonly = 1`), or use another user."
+            )
+        for stuck in pins.stuck:
+            _LOG.warning(
+                "The settings profile of user %r has %s, and does not let it be changed.", self.endpoints.user, stuck
+            )
+        return pins
 
-            def get_conn(self) -> clickhouse_driver.Client:
-                options: dict[str, Any] = {}
-                if endpoints.secure:
-                    options = {"secure": True, "verify": endpoints.verify, "ca_certs": endpoints.ca_certs}
-                return clickhouse_driver.Client(
-                    host=endpoints.host,
-                    port=endpoints.native_port,
-                    user=endpoints.user,
-                    password=endpoints.password,
-                    database=endpoints.database,
-                    send_receive_timeout=TIMEOUT,
-                    **options,
-                )
-
-        return NativeHook(clickhouse_conn_id=self.clickhouse_conn_id)
-
-    def execute(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    def execute(
+        self, sql: str, parameters: dict[str, Any] | None = None, settings: dict[str, str] | None = None
+    ) -> list[tuple[Any, ...]]:
         """Run a control query on the native protocol.
 
         :param sql: the query; ``%(name)s`` stands for a parameter, which the driver escapes.
         :param parameters: values of the parameters.
+        :param settings: ClickHouse settings of the query, besides :attr:`pins`.
         :raises SourceMissingError: when a table or database does not exist.
         :raises EngineError: when the server cannot be reached, or refuses.
         """
+        wanted = {**self.pins.send, **long_query_settings(sql), **(settings or {})}
+        return self._run(self._native.execute, sql, parameters, settings=wanted or None)
+
+    def _ask_quietly(self, sql: str, settings: dict[str, str] | None) -> Any:
+        """Run a query that is too long for the log."""
+        client = self._native.get_conn()
+        try:
+            return client.execute(sql, settings=settings)
+        finally:
+            client.disconnect()
+
+    def _run(self, ask: Callable[..., Any], *arguments: Any, **options: Any) -> list[tuple[Any, ...]]:
         from clickhouse_driver.errors import Error, ServerException
 
         try:
-            # Not the plugin's own execute: it logs every query at level INFO, and ours are many and short.
-            client = self._native.get_conn()
-            try:
-                result: list[tuple[Any, ...]] = client.execute(sql, parameters)
-            finally:
-                client.disconnect()
+            result: list[tuple[Any, ...]] = ask(*arguments, **options)
         except ServerException as error:
             raise self._server_error(error) from error
         except (Error, OSError, EOFError) as error:
@@ -146,18 +213,25 @@ class ClickHouseHook(BaseHook):
                 f"ClickHouse refuses the user or password of connection {self.clickhouse_conn_id!r}. Nothing was moved; "
                 "correct login and password of the connection."
             )
+        if error.code in LIMIT_CODES:
+            message = f"{message.rstrip('.')}. {LIMIT_HINT.format(user=self.endpoints.user)}"
         return EngineError(f"ClickHouse (connection {self.clickhouse_conn_id!r}) refuses a query: {message}")
 
     @property
     def http_client(self) -> HttpClient:
         """The server's streams: they need no Airflow, and go to other machines."""
-        return HttpClient(self.endpoints, self.clickhouse_conn_id, TIMEOUT)
+        return HttpClient(self.endpoints, self.clickhouse_conn_id, TIMEOUT, tuple(self.pins.send.items()))
 
     def stream(
         self, sql: str, output_format: str, settings: dict[str, Any] | None = None
     ) -> AbstractContextManager[BinaryIO]:
         """Yield a query's answer as a stream of bytes; see :meth:`.HttpClient.stream`."""
         return self.http_client.stream(sql, output_format, settings)
+
+    def arrow(self, sql: str, settings: dict[str, Any] | None = None) -> pa.Table:
+        """Return a query's whole answer as an Arrow table; see :func:`.read_arrow`."""
+        with self.stream(sql, "ArrowStream", settings) as stream:
+            return read_arrow(stream, sql)
 
     def columns(self, source: str) -> list[tuple[str, str]]:
         """Names and types of a table's or view's columns, in order.

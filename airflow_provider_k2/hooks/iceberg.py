@@ -10,8 +10,9 @@ from airflow.providers.apache.iceberg.hooks.iceberg import IcebergHook
 from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from airflow_provider_k2.commit.cold_state import find_commit
+from airflow_provider_k2.commit.entry import entry_property
 from airflow_provider_k2.exceptions import CommitUnknownError, EngineError
-from airflow_provider_k2.schema.cold_table import NAME_MAPPING
+from airflow_provider_k2.hooks.redaction import hide, mask, secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,18 +60,33 @@ class IcebergTableHook(IcebergHook):
         :raises EngineError: when it cannot be reached.
         """
         try:
+            mask(self._secrets)
             catalog: Catalog = IcebergHook.catalog.func(self)
         except Exception as error:
             if _is_missing_connection(error):
                 raise
-            raise self._failure("cannot be reached", error) from error
+            raise self._failure("cannot be reached", error) from self._cause(error)
         session = getattr(catalog, "_session", None)
         if session is not None:
             session.request = functools.partial(session.request, timeout=CATALOG_TIMEOUT)
         return catalog
 
+    @cached_property
+    def _secrets(self) -> frozenset[str]:
+        connection = self.get_connection(self.conn_id)
+        return secrets_of(connection.host, connection.extra_dejson or {})
+
+    def _cause(self, error: BaseException) -> BaseException | None:
+        """The error, unless it or what led to it repeats a secret: a traceback would show it."""
+        chain: BaseException | None = error
+        while chain is not None:
+            if hide(f"{chain!s} {chain!r}", self._secrets) != f"{chain!s} {chain!r}":
+                return None
+            chain = chain.__cause__ or chain.__context__
+        return error
+
     def _failure(self, what: str, error: BaseException) -> EngineError:
-        said = str(error).rstrip(".")
+        said = hide(str(error).rstrip("."), self._secrets)
         return EngineError(
             f"The Iceberg catalog of connection {self.conn_id!r} {what}: {type(error).__name__}: {said}. Nothing was "
             f"committed and the watermark stands; check it with `airflow connections get {self.conn_id}`."
@@ -90,7 +106,7 @@ class IcebergTableHook(IcebergHook):
         except Exception as error:
             if _is_missing_connection(error):
                 raise
-            raise self._failure("does not answer", error) from error
+            raise self._failure("does not answer", error) from self._cause(error)
 
     def load(self, target: str) -> Table | None:
         """Load a cold table, or None when it does not exist.
@@ -129,8 +145,7 @@ class IcebergTableHook(IcebergHook):
         filtered = [table.cursor, *table.key, *(part.column for part in table.partition), table.event_time]
         properties = {
             **TABLE_PROPERTIES,
-            # ClickHouse's Parquet files carry names, not field ids; readers map them by this.
-            NAME_MAPPING: schema.name_mapping.model_dump_json(),
+            **entry_property(table),
             **{
                 f"write.metadata.metrics.column.{name}": "full"
                 for name in filtered

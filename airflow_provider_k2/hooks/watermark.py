@@ -34,6 +34,9 @@ holds the row of its table's lease, which nobody could take over."""
 LOCK_SECONDS = 2 * IDLE_SECONDS
 """How long a transaction waits for a row that another one holds."""
 
+READ_SECONDS = 10
+"""How long a query of a page may take."""
+
 _MIGRATION_LOCK = 0x6B32
 """Advisory lock that serialises schema migrations ("k2")."""
 
@@ -157,6 +160,17 @@ class WatermarkHook(PostgresHook):
                 f"{_first_line(error)}. What is in the cold tier stands, and the next run finds it there; check the database "
                 f"with `airflow connections get {self.watermark_conn_id}`."
             ) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[Any]:
+        """Yield a cursor that can only read, for pages: nothing is created or migrated, and no query takes long.
+
+        :raises EngineError: when PostgreSQL cannot be reached.
+        """
+        with closing(self._connect()) as connection, closing(connection.cursor()) as cursor:
+            cursor.execute("SET TRANSACTION READ ONLY")
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", (f"{READ_SECONDS}s",))
+            yield cursor
 
     def _connect(self) -> Any:
         connection = self.get_connection(self.watermark_conn_id)
@@ -363,6 +377,31 @@ class WatermarkHook(PostgresHook):
                 (who, action, table.pipeline, table.target, before, after, reason),
             )
 
+    def note_deletion(
+        self, table: TableConfig, *, who: str, action: str, before: int | None, after: int, reason: str
+    ) -> None:
+        """Write an event about rows of an entry's source that another entry's gate drops; its own lease is not needed."""
+        with self.transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO k2.events (who, action, pipeline, target, before, after, reason) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                (who, action, table.pipeline, table.target, before, after, reason),
+            )
+
+    def adopt_deletions(
+        self, table: TableConfig, ranges: Sequence[tuple[int | None, int]], *, who: str, reason: str
+    ) -> None:
+        """Write deletions down that only the cold table knows, in one transaction.
+
+        :param ranges: of the bucket column, half-open; None as a lower end for everything below.
+        """
+        with self.transaction() as cursor:
+            cursor.executemany(
+                "INSERT INTO k2.events (who, action, pipeline, target, before, after, reason) "
+                "VALUES (%s, 'retention', %s, %s, %s, %s, %s)",
+                [(who, table.pipeline, table.target, lower, upper, reason) for lower, upper in ranges],
+            )
+
     # Windows ----------------------------------------------------------------------------------------------------------
 
     def claim(self, table: TableConfig, window: Window, kind: str, engine: str, run_id: str, lease: Lease) -> str:
@@ -472,6 +511,25 @@ class WatermarkHook(PostgresHook):
             "ORDER BY lower_bound, upper_bound",
             (table.pipeline, table.target, watermark),
         )
+
+    def committed_over(self, table: TableConfig, lower: int, upper: int) -> list[WindowRecord] | None:
+        """Committed windows that hold a range's rows now: each replaced those before it.
+
+        :returns: None when one replaced a part of another.
+        """
+        current: list[WindowRecord] = []
+        for window in self._windows(
+            "pipeline = %s AND target = %s AND state = 'committed' AND lower_bound < %s AND upper_bound > %s "
+            "ORDER BY finished_at",
+            (table.pipeline, table.target, upper, lower),
+        ):
+            apart = [one for one in current if one.upper <= window.lower or window.upper <= one.lower]
+            inside = [one for one in current if window.lower <= one.lower and one.upper <= window.upper]
+            if len(apart) + len(inside) < len(current):
+                return None
+            current = [one for one in apart if one not in inside]
+            current.append(window)
+        return current
 
     def _windows(self, condition: str, parameters: Sequence[Any]) -> list[WindowRecord]:
         with self.transaction() as cursor:

@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.cold_state import ColdState, records
+from airflow_provider_k2.commit.dropped import covers, read_dropped
 from airflow_provider_k2.exceptions import IdentityError, WatermarkError
 from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
+from airflow_provider_k2.ledger.marks import ANNULLED_ACTION, MARKS, dropped_ranges
 from airflow_provider_k2.windows import describe_cursor
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from pyiceberg.table.metadata import TableMetadata
 
+    from airflow_provider_k2.commit.dropped import Dropped
     from airflow_provider_k2.commit.record import CommitRecord
     from airflow_provider_k2.tables.model import TableConfig
 
@@ -42,6 +45,8 @@ class Correction:
 
 LOST = Correction("rebuild", "the ledger had no watermark; the cold tier proves this one")
 BEHIND = Correction("move up", "the cold tier proves more than the ledger knew")
+ADOPTED = "the ledger did not know that the deletion gate dropped these rows; the cold table does"
+
 AHEAD = Correction("move back", "the cold tier does not prove the ledger's watermark")
 
 
@@ -122,6 +127,13 @@ def apply_agreement(
 
     :param metadata: the cold table's; windows that only it knows are written to the ledger.
     """
+    if lost := lost_deletions(table, metadata, ledger):
+        ledger.adopt_deletions(table, lost, who=WHO, reason=ADOPTED)
+        log.warning(
+            "%s: the ledger did not know of %s range(s) of rows that the deletion gate has dropped; they are copied from the cold "
+            "table.",
+            table.name, len(lost),
+        )  # fmt: skip
     correction, value = agreement.correction, agreement.watermark
     if correction is None:
         return
@@ -139,6 +151,16 @@ def apply_agreement(
         "windows above it are offloaded again",
     }
     log.warning("%s: %s.", table.name, said[correction])
+
+
+def lost_deletions(table: TableConfig, metadata: TableMetadata, ledger: WatermarkHook) -> tuple[Dropped, ...]:
+    """Deletions of the gate that the cold table knows and the ledger does not: it was lost, or is an old backup."""
+    known = read_dropped(metadata, table.pipeline)
+    if not known:
+        return ()
+    # Those that were annulled are known, too: the cold table's record of one stays only where it could not be taken back.
+    held = dropped_ranges([mark for mark in ledger.marks(table, MARKS) if mark.action != ANNULLED_ACTION])
+    return tuple(one for one in known if not covers(held, one))
 
 
 def is_reset(state: ColdState, stored: StoredWatermark | None, identities: tuple[str, str]) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.commit.dropped import join
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_provider_k2.commit.dropped import Dropped
     from airflow_provider_k2.hooks.watermark import Mark
 
 
@@ -34,26 +37,25 @@ def last_hold(marks: Sequence[Mark]) -> Mark | None:
     return newest[0] if newest and newest[0].action == HOLD_ACTION else None
 
 
-def deletions(marks: Sequence[Mark]) -> tuple[int | None, tuple[tuple[int, int], ...]]:
+def dropped_ranges(marks: Sequence[Mark]) -> tuple[Dropped, ...]:
+    """What was deleted on purpose, or a reset made history of, by the bucket column: joined and in order. Pure."""
+    return join(
+        # A reset's `before` is the watermark that it left.
+        (None if mark.action == RESET_ACTION else mark.before, mark.after)
+        for mark in _happened(marks)
+        if mark.action in (RETENTION_ACTION, RESET_ACTION) and mark.after is not None
+    )
+
+
+def deletions(marks: Sequence[Mark], dropped: Sequence[Dropped] = ()) -> tuple[int | None, tuple[tuple[int, int], ...]]:
     """What was deleted on purpose, by the bucket column. Pure.
 
+    :param dropped: what the cold table itself says of it.
     :returns: the value below which everything was, or None; and the ranges above it, in order and apart.
     """
-    bounds: list[tuple[int | None, int]] = []
-    for mark in _happened(marks):
-        if mark.action in (RETENTION_ACTION, RESET_ACTION) and mark.after:
-            # A reset's `before` is the watermark that it left.
-            bounds.append((None if mark.action == RESET_ACTION else mark.before, mark.after))
-    below = max((upper for lower, upper in bounds if lower is None), default=None)
-    apart: list[tuple[int, int]] = []
-    for lower, upper in sorted((lower, upper) for lower, upper in bounds if lower is not None):
-        if below is not None and lower <= below:
-            below = max(below, upper)
-        elif apart and lower <= apart[-1][1]:
-            apart[-1] = (apart[-1][0], max(apart[-1][1], upper))
-        else:
-            apart.append((lower, upper))
-    return below, tuple(apart)
+    ranges = join((*dropped_ranges(marks), *dropped))
+    below = next((upper for lower, upper in ranges if lower is None), None)
+    return below, tuple((lower, upper) for lower, upper in ranges if lower is not None)
 
 
 def _happened(marks: Sequence[Mark]) -> list[Mark]:

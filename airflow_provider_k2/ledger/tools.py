@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
+from airflow_provider_k2.commit.entry import refuse_changed
 from airflow_provider_k2.exceptions import EngineError, WatermarkError
-from airflow_provider_k2.ledger.agreement import check_identity, windows_of
+from airflow_provider_k2.ledger.agreement import ADOPTED, check_identity, lost_deletions, windows_of
+from airflow_provider_k2.ledger.entries import StoredEntry, delete_entry, stored_entries
+from airflow_provider_k2.tables.model import TableConfig
 from airflow_provider_k2.warm.source import WarmTable
 from airflow_provider_k2.windows import Window, describe_cursor
 
@@ -22,10 +25,10 @@ if TYPE_CHECKING:
 
     from pyiceberg.table import Table
 
+    from airflow_provider_k2.commit.dropped import Dropped
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
-    from airflow_provider_k2.tables.model import TableConfig
 
 LEASE_SECONDS = 60
 
@@ -44,6 +47,7 @@ class Change:
     :param made: False for a dry run.
     :param note: what the next run will do about it, or None.
     :param windows: windows written to the ledger from the cold tier.
+    :param deletions: ranges written likewise that the deletion gate has dropped from the warm tier.
     """
 
     table: str
@@ -54,6 +58,22 @@ class Change:
     made: bool
     note: str | None = None
     windows: int = 0
+    deletions: int = 0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the cold tier knows for the ledger.
+
+    :param windows: its windows.
+    :param deletions: ranges that the deletion gate has dropped, and the ledger does not know.
+    """
+
+    windows: tuple[WindowRecord, ...] = ()
+    deletions: tuple[Dropped, ...] = ()
+
+
+NOTHING_FOUND = Found()
 
 
 class WatermarkTools:
@@ -140,10 +160,8 @@ class WatermarkTools:
             return self._change(table, "rebuild", self.ledger.watermark(table), None, None, ("", ""), _NO_TARGET)
         state, stored, identities = self._known(table, cold)
         check_identity(table, state.last, None, identities)
-        windows = list(windows_of(table, cold.metadata))
-        change = self._change(
-            table, "rebuild", stored, state.watermark, state.watermark, identities, None, windows=windows
-        )
+        found = Found(tuple(windows_of(table, cold.metadata)), lost_deletions(table, cold.metadata, self.ledger))
+        change = self._change(table, "rebuild", stored, state.watermark, state.watermark, identities, None, found)
         if state.watermark is None:
             note = "the cold tier proves nothing; the next run begins at the table's start"
             return Change(**{**change.__dict__, "note": note})
@@ -161,6 +179,7 @@ class WatermarkTools:
                 f"with `k2 watermarks reset {table.name}`."
             )
         state = read_cold_state(cold.metadata, table.pipeline)
+        refuse_changed(table, state.last, cold.metadata)
         return (
             state,
             self.ledger.watermark(table),
@@ -176,15 +195,19 @@ class WatermarkTools:
         proven: int | None,
         identities: tuple[str, str],
         note: str | None,
-        windows: list[WindowRecord] | None = None,
+        found: Found = NOTHING_FOUND,
     ) -> Change:
         before = stored.watermark if stored else None
-        change = Change(table.name, action, before, value, proven, not self.dry_run, note, len(windows or []))
+        change = Change(
+            table.name, action, before, value, proven, not self.dry_run, note, len(found.windows), len(found.deletions)
+        )
         if self.dry_run:
             return change
         with self._lease(table):
-            for window in windows or []:
+            for window in found.windows:
                 self.ledger.adopt(table, window)
+            if found.deletions:
+                self.ledger.adopt_deletions(table, found.deletions, who=self.who, reason=ADOPTED)
             self.ledger.set_watermark(table, value, identities, who=self.who, action=action, reason=self.reason)
         return change
 
@@ -199,6 +222,27 @@ class WatermarkTools:
             yield
         finally:
             self.ledger.release(lease)
+
+
+def forget_entry(
+    ledger: WatermarkHook, pipeline: str, target: str, *, who: str, reason: str, dry_run: bool = False
+) -> StoredEntry | None:
+    """Forget an entry that was given up, whatever table list it was in; see :func:`.entries.delete_entry`.
+
+    :returns: what the ledger knew of it, or None.
+    :raises LeaseHeldError: while a run of it holds its lease.
+    """
+    known = next((one for one in stored_entries(ledger) if (one.pipeline, one.target) == (pipeline, target)), None)
+    if known is None or dry_run:
+        return known
+    # A lease is about pipeline and target alone.
+    table = TableConfig(known.source, target, "bronze", "cursor", pipeline=pipeline)
+    lease = ledger.acquire(table, f"k2 watermarks by {who}, process {os.getpid()}", LEASE_SECONDS)
+    try:
+        delete_entry(ledger, pipeline, target, who=who, reason=reason)
+    finally:
+        ledger.release(lease)
+    return known
 
 
 def _note(table: TableConfig, value: int, proven: int) -> str | None:

@@ -10,13 +10,17 @@ import random
 import secrets
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+from airflow_provider_k2.local.ownership import why_not_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 HOST = "127.0.0.1"
+PRIVATE_DIRECTORY = 0o700
+PRIVATE_UMASK = 0o077
 # Below the range from which Linux takes the ports of outgoing connections, so that nothing grabs a port between
 # our choice and the server's bind.
 _FREE_PORTS = range(20000, 32000)
@@ -47,7 +51,7 @@ def port_answers(port: int) -> bool:
 class Home:
     """A local system's directory, ``.k2`` by default.
 
-    :param path: the directory; made with mode 0711, because PostgreSQL, when root starts it, runs as another user.
+    :param path: the directory; it and all that is below it is its owner's alone (0700, files 0600).
     :param default_ports: try each server's usual port first; otherwise only free ports far from them.
     """
 
@@ -57,9 +61,28 @@ class Home:
         self._lock = threading.RLock()
 
     def make(self) -> None:
-        """Make the directories."""
+        """Make the directories, and close those that an older release has left open.
+
+        :raises LocalSystemError: when the directory is somebody else's.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         for path in (self.path, self.logs, self.run):
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+            self.check()
+            if path.stat().st_uid == os.geteuid():
+                path.chmod(PRIVATE_DIRECTORY)
+
+    def check(self) -> None:
+        """Refuse a directory that somebody else can write: what is in it would be run, and processes ended by it.
+
+        :raises LocalSystemError: when it is.
+        """
+        reason = why_not_trusted(self.path) if self.path.exists() else None
+        if reason:
+            raise LocalSystemError(
+                f"{self.path} is not used, because {reason}. Nothing was done; choose a directory of your own by "
+                "K2_HOME=DIRECTORY or --home DIRECTORY"
+            )
 
     @property
     def logs(self) -> Path:
@@ -80,11 +103,12 @@ class Home:
     def locked(self) -> Iterator[None]:
         """Only one command at a time changes a local system; a second one waits."""
         self.make()
-        with (self.path / "lock").open("w") as file:
+        with open_private(self.path / "lock", os.O_TRUNC) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def _read(self, name: str) -> dict[str, Any]:
+        self.check()
         try:
             content = json.loads((self.path / name).read_text())
         except FileNotFoundError:
@@ -146,9 +170,17 @@ class Home:
         raise LocalSystemError(f"no free port for {name}: close other programs, then run 'k2 local up' again")
 
 
+def open_private(path: Path, how: int) -> TextIO:
+    """Open a file for writing that only its owner may read.
+
+    :param how: ``os.O_TRUNC`` or ``os.O_APPEND``.
+    """
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o600), "w")
+
+
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner may read, at once or not at all."""
     scratch = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.new")
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    with open_private(scratch, os.O_TRUNC) as file:
         file.write(text)
     os.replace(scratch, path)

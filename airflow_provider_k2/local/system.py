@@ -137,7 +137,7 @@ class LocalSystem:
     def _connections(self) -> dict[str, str]:
         connections: dict[str, dict[str, Any]] = {
             "clickhouse_default": {
-                "conn_type": "clickhouse", "host": HOST, "port": self.clickhouse.port, "login": self.clickhouse.user,
+                "conn_type": "k2_clickhouse", "host": HOST, "port": self.clickhouse.port, "login": self.clickhouse.user,
                 "password": self.clickhouse.password, "schema": self.clickhouse.database,
                 "extra": {"http_port": self.clickhouse.http_port},
             },

@@ -7,10 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.cold_state import ColdState, has_commit_of_ours, read_cold_state
+from airflow_provider_k2.commit.entry import check_partition, keep_entry, refuse_changed
 from airflow_provider_k2.commit.job import TableLayout
 from airflow_provider_k2.exceptions import ReplacedByLessError, WatermarkError
+from airflow_provider_k2.ledger.entries import store_entry
 from airflow_provider_k2.schema.cold_table import check_format, held_types, partition_of, reconcile_schema
 from airflow_provider_k2.warm.source import WarmTable
+from airflow_provider_k2.warm.visibility import describe_hidden
 from airflow_provider_k2.windows import BEGINNING, Window
 
 if TYPE_CHECKING:
@@ -69,8 +72,14 @@ class Prepared:
         from airflow_provider_k2.reconciliation.retention import read_retention
 
         table = self.table
+        if emptied := self.warm.emptied_columns:
+            return (
+                BEGINNING,
+                2**63 - 1,
+                f"ClickHouse empties column {', '.join(emptied)} after a time (it has a TTL of its own)",
+            )
         times = list(self.warm.plan.names)
-        retention, note = read_retention(table, self.warm.hook, self.ledger, times, table.cursor)
+        retention, note = read_retention(table, self.warm.hook, self.ledger, self.cold.metadata, times, table.cursor)
         everything = (BEGINNING, 2**63 - 1)
         if not retention.known:
             return (*everything, note or f"what {table.identity_source} deletes is not known")
@@ -93,6 +102,7 @@ def prepare(
 ) -> Prepared:
     """Load both sides; the cold table is created, or brought up to the type plan.
 
+    :raises TableListError: when mode, key, cursor or partition of the entry is not that of the cold table.
     :raises TypePlanError: when a column cannot be held exactly, or the schemas of both sides contradict each other.
     :raises WatermarkError: when the ledger knows of windows, but the cold table does not exist.
     :raises ReplacedByLessError: when the cold table holds rows that no pipeline of ours wrote, and the entry has no `start`.
@@ -100,6 +110,11 @@ def prepare(
     cold = iceberg.load(table.target)
     warm = WarmTable(table, clickhouse, held_types(cold) if cold else None)
     plan = warm.plan
+    warm.check()
+    for hidden in describe_hidden(clickhouse, warm.lineage):
+        log.warning(
+            "%s: %s; what is hidden does not go cold, and the deletion gate drops none of it.", table.name, hidden
+        )
     stored = ledger.watermark(table)
     source_uuid = warm.uuid()
     if cold is None:
@@ -112,8 +127,14 @@ def prepare(
         log.info("%s: the cold table %s is created.", table.name, table.target)
     else:
         check_format(table, cold)
-        _refuse_foreign(table, cold)
+        if stored is None:
+            _refuse_foreign(table, cold)
+        refuse_changed(table, read_cold_state(cold.metadata, table.pipeline).last, cold.metadata)
+        check_partition(table, cold, log)
+        keep_entry(table, cold)
         reconcile_schema(table, plan, cold, log)
+    # All pipelines share the ledger: a deletion gate asks there who else reads a table.
+    store_entry(ledger, table, (source_uuid, str(cold.metadata.table_uuid)), warm.lineage)
     return Prepared(
         table,
         warm,
@@ -128,7 +149,7 @@ def prepare(
 
 
 def _refuse_foreign(table: TableConfig, cold: Table) -> None:
-    """Refuse a table that somebody else has filled: the first window would be about all of its rows (contract 6)."""
+    """Refuse to begin in a table that somebody else has filled: the first window would be about all of its rows (contract 6)."""
     snapshot = cold.metadata.current_snapshot()
     if snapshot is None or table.start != BEGINNING or has_commit_of_ours(cold.metadata):
         return

@@ -154,7 +154,8 @@ class _Run:
         # What windows of another source prove is not carried on.
         self.carried = None if is_reset(state, prepared.stored, prepared.identities) else state.watermark
         self.horizon = self.warm.horizon(latest)
-        self.warm.known_to = agreement.watermark
+        # A backfill may have been ahead of the watermark: what it has replaced must not be offered again.
+        self.warm.known_to = max(agreement.watermark, state.high_water)
 
     def plan(self) -> Iterator[tuple[Window, Engine]]:
         """Cut the range of this run into windows; each is planned when the one before is recorded."""
@@ -179,13 +180,21 @@ class _Run:
             return Window(self.watermark, max(self.watermark, self.horizon))
         self._refuse_wrong_bounds(asked)
         self._refuse_emptied_columns()
-        upper = min(asked.upper, self.horizon)
-        if upper < asked.upper:
-            self.log.info(
-                "%s: the range is cut at %s, the safety lag before the warm tier's now.",
-                self.table.name, describe_cursor(upper, self.is_time),
-            )  # fmt: skip
-        return Window(min(asked.lower, upper), upper)
+        if asked.upper <= self.horizon:
+            return asked
+        end = describe_cursor(self.horizon, self.is_time)
+        why = "a safety lag before the warm tier's now" if self.is_time else "above the largest cursor value"
+        # Not below the watermark: an integer cursor's source may have been emptied since.
+        if asked.lower >= max(self.horizon, self.watermark) and self.request.kind == "backfill":
+            raise WatermarkError(
+                f"{self.table.name}: the range {asked.describe(self.is_time)} lies wholly in the future: windows end at {end} "
+                f"now, {why}. Nothing was moved; correct the range, or run it again once its rows are there."
+            )
+        self.log.warning(
+            "%s: the range %s reaches into the future; it is cut at %s, %s.",
+            *(self.table.name, asked.describe(self.is_time), end, why),
+        )
+        return Window(min(asked.lower, self.horizon), self.horizon)
 
     def _refuse_wrong_bounds(self, asked: Window) -> None:
         """Refuse a range that holds nothing for how it was written: a run that moves nothing would look right.
@@ -205,16 +214,18 @@ class _Run:
             )
 
     def _refuse_emptied_columns(self) -> None:
-        """Refuse to do a range again whose values may be gone while its rows are there: a count of rows would not tell.
+        """Refuse to do a range of an upsert table again whose values may be gone while its keys are there.
+
+        Rows of an append table are compared by their content before they are replaced.
 
         :raises ReplacedByLessError: naming the columns that have a TTL of their own.
         """
         emptied = self.warm.emptied_columns
-        if emptied and not self.request.force:
+        if emptied and self.table.mode == "upsert" and not self.request.force:
             raise ReplacedByLessError(
                 f"{self.table.name}: ClickHouse empties column {', '.join(emptied)} of {self.table.identity_source} after a time "
                 "(it has a TTL of its own), so rows that are done again could overwrite good values of the cold tier with empty "
-                "ones. Nothing was replaced; where the warm values are still whole, run again with `force`."
+                "ones. Nothing was replaced (docs/errors.md, When a cold row is wrong)."
             )
 
     # Move, prove, commit, record --------------------------------------------------------------------------------------
@@ -319,7 +330,8 @@ class _Run:
         :raises ReplacedByLessError: naming both counts and a key.
         """
         event_time, asked = self.table.event_time, self.request.window
-        if self.table.mode == "append" or event_time is None or asked is None or job.force or job.keep:
+        told = job.force or job.keep or self.request.kind != "backfill"
+        if self.table.mode == "append" or event_time is None or asked is None or told:
             return
         lost = find_lost_keys(self.prepared.cold, self.warm, event_time, asked)
         if lost is not None:

@@ -1,6 +1,7 @@
-"""Which range a task run is about, in this order: run conf, data interval of a backfill run, stored watermark. Pure.
+"""What a run conf asks of a task, and which range it is about: run conf, data interval, stored watermark, in this order. Pure.
 
 Nothing of it is templated: a manual run of Airflow 3 has no logical date, and a template over it would fail.
+Whether a data interval counts is said by :mod:`airflow_provider_k2.offload.data_interval`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.exceptions import WatermarkError
+from airflow_provider_k2.offload.conf_keys import COMPARISON_KEYS, OFFLOAD_KEYS, RETENTION_KEYS, refuse_unknown
 from airflow_provider_k2.windows import Window, describe_cursor, to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
+
+    from airflow_provider_k2.reconciliation.buckets import TableVerdict
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
+
+_BOUNDS = range(-(2**63), 2**63)
 
 KINDS = ("scheduled", "backfill", "repair")
 
@@ -30,6 +36,7 @@ class Asked:
     :param kind: ``scheduled``, ``backfill`` or ``repair``.
     :param force: replace cold rows even by fewer warm ones.
     :param tables: the tables that are meant; empty for all.
+    :param keep: leave cold rows of the range that the warm tier does not have beside its own.
     """
 
     window: Window | None
@@ -37,6 +44,7 @@ class Asked:
     kind: str
     force: bool
     tables: tuple[str, ...]
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,39 +65,74 @@ class AskedComparison:
     tables: tuple[str, ...]
 
 
-def read_request(conf: Mapping[str, Any], run_type: str, interval: tuple[datetime | None, datetime | None]) -> Asked:
+@dataclass(frozen=True)
+class AskedRetention:
+    """What a dag run asks of the deletion gate of every table.
+
+    :param dry_run: whether only to look, or None to leave that to the task.
+    :param tables: the tables that are meant; empty for all.
+    """
+
+    dry_run: bool | None
+    tables: tuple[str, ...]
+
+
+def read_request(
+    conf: Mapping[str, Any],
+    run_type: str,
+    interval: tuple[datetime | None, datetime | None],
+    declared: Collection[str] = (),
+) -> Asked:
     """Read a dag run.
 
-    :param conf: run conf or params: ``lower``, ``upper`` (ISO time with zone, or integer), ``tables``, ``force``.
+    :param conf: run conf or params: ``lower``, ``upper`` (ISO time with zone, or integer), ``tables``, ``keep``,
+        ``force``.
     :param run_type: Airflow's run type; ``backfill`` takes the data interval.
     :param interval: the data interval.
-    :raises WatermarkError: when the bounds cannot be read.
+    :param declared: keys that the DAG declares as params for tasks of its own.
+    :raises WatermarkError: when a key is not known, or a value cannot be read.
     """
+    refuse_unknown(conf, OFFLOAD_KEYS, declared)
     force, tables = asked_flag(conf, "force") or False, asked_tables(conf)
+    keep = asked_flag(conf, "keep") or False
+    if keep and force:
+        raise WatermarkError(
+            "The run conf has both `keep` and `force`, which say the opposite of each other. Nothing was moved; give one of them."
+        )
     lower, upper = conf.get("lower"), conf.get("upper")
     if (lower is None) != (upper is None):
         raise WatermarkError(
             "The run conf has only one of `lower` and `upper`. Nothing was moved; give both, or neither."
         )
     if lower is not None and upper is not None:
-        window = _window(read_bound(lower), read_bound(upper))
-        return Asked(window, not (_is_integer(lower) and _is_integer(upper)), "backfill", force, tables)
+        window = _window(read_bound(lower), read_bound(upper), "swap the bounds", "let `upper` be later than `lower`")
+        return Asked(window, not (_is_integer(lower) and _is_integer(upper)), "backfill", force, tables, keep)
     start, end = interval
     if run_type == "backfill" and start is not None and end is not None:
-        return Asked(_window(to_micros(start), to_micros(end)), True, "backfill", force, tables)
-    return Asked(None, False, "scheduled", force, tables)
+        conf_instead = "give `lower` and `upper` in the run conf"
+        timetable = (
+            f"{conf_instead}, or schedule this DAG by a CronDataIntervalTimetable, whose intervals are not empty"
+        )
+        window = _window(to_micros(start), to_micros(end), conf_instead, timetable)
+        return Asked(window, True, "backfill", force, tables, keep)
+    return Asked(None, False, "scheduled", force, tables, keep)
 
 
 def read_comparison(
-    conf: Mapping[str, Any], run_type: str, interval: tuple[datetime | None, datetime | None]
+    conf: Mapping[str, Any],
+    run_type: str,
+    interval: tuple[datetime | None, datetime | None],
+    declared: Collection[str] = (),
 ) -> AskedComparison:
     """Read a dag run that compares.
 
     :param conf: run conf or params: ``since``, ``until`` (ISO time with zone, or integer), ``repair``, ``force``, ``tables``.
     :param run_type: Airflow's run type; ``backfill`` compares the data interval.
     :param interval: the data interval.
-    :raises WatermarkError: when the bounds cannot be read.
+    :param declared: keys that the DAG declares as params for tasks of its own.
+    :raises WatermarkError: when a key is not known, or a value cannot be read.
     """
+    refuse_unknown(conf, COMPARISON_KEYS, declared)
     since, until = (None if conf.get(name) is None else read_bound(conf[name]) for name in ("since", "until"))
     start, end = interval
     if since is None and until is None and run_type == "backfill" and start is not None and end is not None:
@@ -98,6 +141,29 @@ def read_comparison(
     return AskedComparison(
         since, until, asked_flag(conf, "repair"), asked_flag(conf, "force") or False, asked_tables(conf)
     )
+
+
+def read_retention(
+    conf: Mapping[str, Any],
+    run_type: str,
+    interval: tuple[datetime | None, datetime | None],
+    declared: Collection[str] = (),
+) -> AskedRetention:
+    """Read a dag run of the deletion gate.
+
+    :param conf: run conf or params: ``dry_run``, ``tables``.
+    :param run_type: Airflow's run type; a ``backfill`` is refused.
+    :param interval: the data interval that was asked for.
+    :param declared: keys that the DAG declares as params for tasks of its own.
+    :raises WatermarkError: when a key is not known, a value cannot be read, or the run is about a range.
+    """
+    refuse_unknown(conf, RETENTION_KEYS, declared)
+    if run_type == "backfill" and None not in interval:
+        raise WatermarkError(
+            "The deletion gate goes by the age of rows alone, so it cannot be run for a data interval. Nothing was dropped; "
+            "trigger it without one."
+        )
+    return AskedRetention(asked_flag(conf, "dry_run"), asked_tables(conf))
 
 
 def refuse_empty(since: int | None, until: int | None) -> None:
@@ -112,19 +178,39 @@ def refuse_empty(since: int | None, until: int | None) -> None:
         )
 
 
+def refuse_future(verdict: TableVerdict, since: int | None, now: Callable[[], int]) -> None:
+    """Refuse a comparison that begins in the future and has found nothing: it would look equal.
+
+    :param verdict: what was found; event times may lie in the future, and have been compared then.
+    :param since: inclusive lower bound that was asked for, or None.
+    :param now: the warm tier's clock.
+    :raises WatermarkError: naming the bound and the warm tier's now.
+    """
+    if since is None or verdict.problem or verdict.buckets or verdict.pending or not verdict.is_time:
+        return
+    at = now()
+    if since >= at:
+        raise WatermarkError(
+            f"{verdict.table}: the asked range begins at {describe_cursor(since, True)}, which lies in the future: the warm "
+            f"tier is at {describe_cursor(at, True)}. Nothing was compared; correct `since`."
+        )
+
+
 def asked_tables(conf: Mapping[str, Any]) -> tuple[str, ...]:
     """Read ``tables`` of a run conf, a list or names with commas between them; empty for all tables.
 
-    :raises WatermarkError: when it is neither.
+    :raises WatermarkError: when it is neither, and for a name that is empty: all tables would be meant.
     """
-    tables = conf.get("tables") or []
+    tables = conf.get("tables")
+    if tables is None or (isinstance(tables, str) and not tables.strip()):
+        return ()
     names = tables.split(",") if isinstance(tables, str) else tables
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name.strip() for name in names):
         raise WatermarkError(
             f"The run conf's `tables: {tables!r}` is not a list of names. Nothing was changed; write "
             '`"tables": ["silver_trades"]`.'
         )
-    return tuple(name.strip() for name in names if name.strip())
+    return tuple(name.strip() for name in names)
 
 
 def asked_flag(conf: Mapping[str, Any], name: str) -> bool | None:
@@ -140,15 +226,18 @@ def asked_flag(conf: Mapping[str, Any], name: str) -> bool | None:
     )
 
 
-def _window(lower: int, upper: int) -> Window:
-    try:
+def _window(lower: int, upper: int, if_reversed: str, if_empty: str) -> Window:
+    """Return a range that can hold rows: a run about any other would move nothing and be green."""
+    if lower < upper:
         return Window(lower, upper)
-    except ValueError as error:
-        raise WatermarkError(f"The asked range is empty: {error}. Nothing was moved; swap the bounds.") from error
+    raise WatermarkError(
+        f"The asked range is empty: it begins at {describe_cursor(lower)} and ends at {describe_cursor(upper)}, exclusive. "
+        f"Nothing was moved; {if_reversed if lower > upper else if_empty}."
+    )
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) or (isinstance(value, str) and _INTEGER.fullmatch(value) is not None)
+    return isinstance(value, int) or (isinstance(value, str) and _INTEGER.fullmatch(value.strip()) is not None)
 
 
 def read_bound(value: Any) -> int:
@@ -156,18 +245,29 @@ def read_bound(value: Any) -> int:
 
     :raises WatermarkError: when it is neither.
     """
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        if _INTEGER.fullmatch(value):
-            return int(value)
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            moment = None
-        if moment is not None:
-            return to_micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    bound = _bound(value)
+    if bound is not None:
+        if bound not in _BOUNDS:
+            raise WatermarkError(
+                f"The bound {value!r} is beyond what a cursor can be. Nothing was moved; write an integer of at most 64 bits."
+            )
+        return bound
     raise WatermarkError(
         f"The bound {value!r} is neither a time nor an integer. Nothing was moved; write 2026-11-24T00:00:00+00:00, or epoch "
         "microseconds."
     )
+
+
+def _bound(value: Any) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return to_micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))

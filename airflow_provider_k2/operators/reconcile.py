@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_k2.exceptions import DifferenceError
-from airflow_provider_k2.offload.run_conf import read_comparison
+from airflow_provider_k2.offload.run_conf import read_comparison, refuse_future
 from airflow_provider_k2.operators.table_operator import TableOperator
 from airflow_provider_k2.reconciliation.buckets import SPARK_ROWS
 from airflow_provider_k2.reconciliation.sentences import describe_bucket, describe_difference
+from airflow_provider_k2.windows import describe_cursor
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -64,6 +65,7 @@ class ReconcileOperator(TableOperator):
     """
 
     ui_color = "#e4f3e1"
+    bounds = ("since", "until")
     untouched = "Nothing was changed"
     without_spark = 'use `cold_reader="arrow"` and `engine="direct"`'
 
@@ -129,6 +131,8 @@ class ReconcileOperator(TableOperator):
         run_id = context["dag_run"].run_id
         since = self._since(reconciler, offload.table, asked)
         verdict = self._compare(reconciler, offload.table, since, asked.until, run_id)
+        refuse_future(verdict, asked.since, reconciler.clickhouse.now)
+        self._warn_of_pending(verdict, asked.until)
         outcome = _Outcome(verdict, len(verdict.divergent))
         if not (wanted and verdict.divergent):
             return outcome
@@ -171,6 +175,15 @@ class ReconcileOperator(TableOperator):
             verdict.column or "none", f"{verdict.pending:,}", verdict.reader, verdict.seconds,
         )  # fmt: skip
         return verdict
+
+    def _warn_of_pending(self, verdict: TableVerdict, until: int | None) -> None:
+        """Say that an asked range is compared in part only: no row from the watermark on is cold yet."""
+        if until is not None and verdict.mode == "append" and until > (verdict.watermark or 0) and verdict.is_time:
+            self.log.warning(
+                "%s: the range ends at %s, but only rows below the watermark are cold, and compared: %s. %s rows are pending.",
+                *(verdict.table, describe_cursor(until, True)),
+                *(describe_cursor(verdict.watermark or 0, True), f"{verdict.pending:,}"),
+            )
 
     def _since(self, reconciler: Reconciler, table: TableConfig, asked: AskedComparison) -> int | None:
         if asked.since is not None or asked.until is not None:

@@ -14,11 +14,12 @@ from airflow_provider_k2.exceptions import (
     WatermarkError,
 )
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
-from airflow_provider_k2.offload.run_conf import asked_flag, asked_tables
+from airflow_provider_k2.offload.run_conf import read_retention
 from airflow_provider_k2.operators.table_task import TableTask
+from airflow_provider_k2.tables.reader import load_tables, read_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from airflow.providers.common.compat.sdk import Context
@@ -36,6 +37,8 @@ class RetentionOperator(TableTask, BaseOperator):
     :param table: name of a table of the table list, one entry of such a list as a mapping, or a ``TableConfig``; it has a
         ``retention``.
     :param table_list: path of the table list (YAML); the nine standard tables when not given.
+    :param others: further entries that may read the same warm table, as mappings: what is not in ``table_list``. Every entry that
+        was ever offloaded is known from the ledger.
     :param dry_run: change nothing, only say what would be done; ``dry_run`` of the run conf overrules it.
     :param clickhouse_conn_id: connection of the warm tier.
     :param iceberg_conn_id: connection of the cold tier's catalog.
@@ -49,11 +52,12 @@ class RetentionOperator(TableTask, BaseOperator):
     permanent = (RetentionError, TableListError, TypePlanError, IdentityError, WatermarkError)
     untouched = "Nothing was dropped"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is an option of the task
         self,
         *,
         table: str | Mapping[str, Any] | TableConfig,
         table_list: str | Path | None = None,
+        others: Sequence[Mapping[str, Any]] = (),
         dry_run: bool = False,
         clickhouse_conn_id: str = "clickhouse_default",
         iceberg_conn_id: str = "iceberg_default",
@@ -65,6 +69,7 @@ class RetentionOperator(TableTask, BaseOperator):
         super().__init__(**kwargs)
         self.table = table
         self.table_list = table_list
+        self.others = others
         self.only_look = dry_run  # BaseOperator has a method of the parameter's name
         self.clickhouse_conn_id = clickhouse_conn_id
         self.iceberg_conn_id = iceberg_conn_id
@@ -74,7 +79,7 @@ class RetentionOperator(TableTask, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Guard the TTL, drop what is proven; see the class."""
-        with self._failing_at_once():
+        with self._failing_at_once(context):
             return self._execute(context)
 
     def _execute(self, context: Context) -> dict[str, Any]:
@@ -83,21 +88,21 @@ class RetentionOperator(TableTask, BaseOperator):
         from airflow_provider_k2.hooks.watermark import WatermarkHook
         from airflow_provider_k2.retention.gate import DeletionGate
 
-        conf = self._conf(context)
-        self._skip_unless_asked(asked_tables(conf))
-        asked = asked_flag(conf, "dry_run")
+        asked = read_retention(*self._asked_by(context))
+        self._skip_unless_asked(asked.tables)
         gate = DeletionGate(
             ClickHouseHook(self.clickhouse_conn_id),
             IcebergTableHook(self.iceberg_conn_id),
             WatermarkHook(self.watermark_conn_id),
             self.log,
             self.threads,
+            self._known(),
         )
         report = gate.run(
             self.table_config,
             run_id=context["dag_run"].run_id,
             holder=self._holder(context),
-            dry_run=self.only_look if asked is None else asked,
+            dry_run=self.only_look if asked.dry_run is None else asked.dry_run,
             wait=self.lease_seconds + 30,
             lease_seconds=self.lease_seconds,
         )
@@ -107,3 +112,8 @@ class RetentionOperator(TableTask, BaseOperator):
             context["ti"].xcom_push(key="return_value", value=document)
         report.raise_if_failed()
         return document
+
+    def _known(self) -> list[TableConfig]:
+        """Entries that may read the same warm table, besides those that the ledger knows."""
+        listed = load_tables(self.table_list).tables if self.table_list else ()
+        return [*listed, *(read_entry(dict(entry), None, f"task {self.task_id}") for entry in self.others)]

@@ -22,7 +22,6 @@ from airflow_provider_k2.tables.model import ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
     from pathlib import Path
 
     from airflow.providers.common.compat.sdk import Context
@@ -81,19 +80,13 @@ class TableOperator(TableTask, SparkSubmitOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Do the work; see the class."""
-        with self._failing_at_once():
+        with self._failing_at_once(context):
             if self.engine is not None and self.engine not in ENGINES:
                 raise TableListError(f"Engine {self.engine!r} is not known: use {', '.join(ENGINES)}.")
             return self._execute(context)
 
     def _execute(self, context: Context) -> dict[str, Any]:
         raise NotImplementedError
-
-    def _asked_by(self, context: Context) -> tuple[dict[str, Any], str, tuple[datetime | None, datetime | None]]:
-        """Conf (over the params), run type and data interval of the dag run."""
-        dag_run = context["dag_run"]
-        run_type = str(getattr(dag_run.run_type, "value", dag_run.run_type))
-        return self._conf(context), run_type, (dag_run.data_interval_start, dag_run.data_interval_end)
 
     # Engines ----------------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,8 @@ class K2Plugin(AirflowPlugin):
         [
             {
                 "name": "K2 ledger",
-                "href": "/k2/ledger",
+                # Relative: the UI resolves it against its own base, which has the path of `[api] base_url`.
+                "href": "k2/ledger",
                 "destination": "nav",
                 "url_route": "k2-ledger",
                 "category": "browse",

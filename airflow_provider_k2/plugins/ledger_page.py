@@ -1,20 +1,21 @@
-"""The ledger as an HTML page: watermarks and the last windows of every table. Only for users who may see plugins."""
+"""The ledger as an HTML page: watermarks and the last windows of every table, for whoever may see DAGs.
+
+It reads the ledger that the deployment names (``[k2] watermark_conn_id`` of Airflow's configuration), takes no parameter, and
+changes nothing: a ledger that is not there yet is said so.
+"""
 
 # No `from __future__ import annotations`: FastAPI reads the annotations of a local function.
-import html
+import logging
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from airflow_provider_k2.windows import describe_cursor, seems_time
 
-_STYLE = """
-body{font:14px system-ui,sans-serif;margin:24px;color:#1b2733;background:#fff}
-table{border-collapse:collapse;margin:8px 0 28px}
-th,td{padding:5px 14px;border-bottom:1px solid #e2e8ee;text-align:left;white-space:nowrap}
-td.n{text-align:right;font-variant-numeric:tabular-nums}
-.failed{color:#b3261e;font-weight:600}.committed{color:#1e7b45}
-@media (prefers-color-scheme:dark){body{background:#11171d;color:#dbe4ec}th,td{border-color:#2a3641}}
-"""
+log = logging.getLogger(__name__)
+
+SECTION, OPTION, DEFAULT = "k2", "watermark_conn_id", "postgres_default"
+"""The option of Airflow's configuration that names the ledger's connection."""
 
 _WATERMARKS = "SELECT pipeline, target, watermark, updated_at FROM k2.watermarks ORDER BY 1, 2"
 _WINDOWS = (
@@ -22,59 +23,120 @@ _WINDOWS = (
     "extract(epoch FROM finished_at - started_at), error FROM k2.windows ORDER BY started_at DESC LIMIT 100"
 )
 
+_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'", "Cache-Control": "no-store"}
+
 
 def build_app() -> Any:
     """Build the FastAPI app; heavy imports happen here."""
-    from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
-    from airflow.api_fastapi.core_api.security import requires_access_view
-    from fastapi import Depends, FastAPI
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.core_api.security import GetUserDep
+    from fastapi import Depends, FastAPI, HTTPException, Request
     from fastapi.responses import HTMLResponse
+    from starlette.exceptions import HTTPException as AnyHTTPException
+
+    def may_see_dags(user: GetUserDep) -> None:
+        # Not `requires_access_dag`, which would be content with the DAG of a `?dag_id=`.
+        if not get_auth_manager().is_authorized_dag(method="GET", user=user):
+            raise HTTPException(403, "You may not see DAGs, and so not the ledger of what they do.")
 
     app = FastAPI(title="K2 ledger", docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.get("/ledger", response_class=HTMLResponse, dependencies=[Depends(requires_access_view(AccessView.PLUGINS))])
-    def ledger(watermark_conn_id: str = "postgres_default") -> str:
-        from airflow_provider_k2.hooks.watermark import WatermarkHook
+    @app.get("/ledger", response_class=HTMLResponse, dependencies=[Depends(may_see_dags)])
+    def ledger() -> HTMLResponse:
+        status, page = ledger_page()
+        return HTMLResponse(page, status, headers=_HEADERS)
 
-        # A transaction of the hook makes the tables where no window was ever claimed.
-        with WatermarkHook(watermark_conn_id).transaction() as cursor:
-            cursor.execute(_WATERMARKS)
-            marks = cursor.fetchall()
-            cursor.execute(_WINDOWS)
-            return render_page(marks, cursor.fetchall())
+    @app.exception_handler(AnyHTTPException)
+    def problem(request: Request, error: AnyHTTPException) -> HTMLResponse:
+        headers = {**_HEADERS, **(getattr(error, "headers", None) or {})}
+        return HTMLResponse(
+            render_problem(f"Error {error.status_code}", str(error.detail)), error.status_code, headers=headers
+        )
 
     return app
 
 
-def render_page(watermarks: Iterable[Any], windows: Iterable[Any]) -> str:
-    """Render both tables; every value is escaped."""
-    marks = "".join(
-        f"<tr>{_cells(target, describe_cursor(mark), f'{updated:%Y-%m-%d %H:%M:%S}')}</tr>"
-        for _, target, mark, updated in watermarks
-    )
-    rows = "".join(_window_row(*window) for window in windows)
-    return (
-        f"<!doctype html><title>K2 ledger</title><style>{_STYLE}</style><h2>Watermarks</h2>"
-        f"<table><tr><th>table<th>watermark<th>moved at (UTC)</tr>{marks}</table><h2>Last windows</h2>"
-        "<table><tr><th>table<th>from<th>to<th>kind<th>state<th>engine<th>rows<th>seconds<th>snapshot<th>started (UTC)"
-        f"<th>error</tr>{rows}</table>"
-    )
+def ledger_page() -> tuple[int, str]:
+    """Read the ledger and render it.
+
+    :returns: HTTP status and page; a problem is a page, too. What a service said of itself is for the log only.
+    """
+    from airflow.configuration import conf
+
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
+
+    conn_id = conf.get(SECTION, OPTION, fallback=DEFAULT)
+    try:
+        with WatermarkHook(conn_id).reading() as cursor:
+            cursor.execute("SELECT to_regclass('k2.watermarks'), to_regclass('k2.windows')")
+            if None in cursor.fetchone():
+                return 200, render_page([], [], "There is no ledger yet: the first run of an offload makes it.")
+            cursor.execute(_WATERMARKS)
+            marks = cursor.fetchall()
+            cursor.execute(_WINDOWS)
+            return 200, render_page(marks, cursor.fetchall())
+    except Exception:
+        log.exception("The ledger's page cannot read the ledger (connection %r).", conn_id)
+        what = (
+            f"The ledger's PostgreSQL (connection {conn_id!r}, option {OPTION} in section [{SECTION}] of Airflow's configuration) "
+            "cannot be read. The log of the api-server says why; nothing was changed."
+        )
+        return 503, render_problem("The ledger cannot be read", what)
 
 
-def _window_row(  # noqa: PLR0913, PLR0917 - one argument for each column of the query
-    target: str, lower: int, upper: int, kind: str, state: str, engine: str, rows: Any, snapshot: Any, started: Any,
-    seconds: Any, error: Any,
-) -> str:  # fmt: skip
+@cache
+def _templates() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined)
+
+
+def render_page(watermarks: Iterable[Any], windows: Iterable[Any], note: str = "") -> str:
+    """Render both tables; every value is escaped.
+
+    :param watermarks: pipeline, table, watermark and when it moved, of each.
+    :param windows: the columns of the query, of each.
+    :param note: a sentence above them.
+    """
+    marks = [(target, describe_cursor(mark), f"{updated:%Y-%m-%d %H:%M:%S}") for _, target, mark, updated in watermarks]
+    page: str = (
+        _templates()
+        .get_template("ledger.html")
+        .render(watermarks=marks, windows=[_window(*window) for window in windows], note=note)
+    )
+    return page
+
+
+def render_problem(heading: str, what: str) -> str:
+    """Render a page that says what went wrong."""
+    page: str = _templates().get_template("problem.html").render(heading=heading, what=what)
+    return page
+
+
+def _window(  # noqa: PLR0913, PLR0917 - one argument for each column of the query
+    target: str,
+    lower: int,
+    upper: int,
+    kind: str,
+    state: str,
+    engine: str,
+    rows: Any,
+    snapshot: Any,
+    started: Any,
+    seconds: Any,
+    error: Any,
+) -> dict[str, Any]:
     is_time = seems_time(upper)
-    numbers = (
-        f"<td class=n>{'' if rows is None else f'{rows:,}'}<td class=n>{'' if seconds is None else f'{seconds:.2f}'}"
-    )
-    return (
-        f"<tr>{_cells(target, describe_cursor(lower, is_time), describe_cursor(upper, is_time), kind)}"
-        f"<td class={html.escape(state)}>{html.escape(state)}{_cells(engine)}{numbers}"
-        f"{_cells(snapshot or '', f'{started:%Y-%m-%d %H:%M:%S}', error or '')}</tr>"
-    )
-
-
-def _cells(*values: Any) -> str:
-    return "".join(f"<td>{html.escape(str(value))}" for value in values)
+    return {
+        "target": target,
+        "lower": describe_cursor(lower, is_time),
+        "upper": describe_cursor(upper, is_time),
+        "kind": kind,
+        "state": state,
+        "engine": engine,
+        "rows": "" if rows is None else f"{rows:,}",
+        "seconds": "" if seconds is None else f"{seconds:.2f}",
+        "snapshot": snapshot or "",
+        "started": f"{started:%Y-%m-%d %H:%M:%S}",
+        "error": error or "",
+    }

@@ -206,6 +206,7 @@ class TableVerdict:
     :param notes: what a reader has to know besides.
     :param uncompared: columns of the source that the cold table lacks, or that have a TTL of their own: that rows are equal says
         nothing about them.
+    :param columns: columns that were compared.
     """
 
     table: str
@@ -223,6 +224,7 @@ class TableVerdict:
     problem: str | None = None
     notes: tuple[str, ...] = ()
     uncompared: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     @property
     def compared(self) -> tuple[Bucket, ...]:

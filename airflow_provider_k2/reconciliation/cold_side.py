@@ -1,8 +1,8 @@
 """The cold side of a comparison: the Parquet files of one snapshot, planned by pyiceberg and read with Arrow.
 
-Independent of how the files were written and of every figure in the snapshot summaries. Memory is a few batches a
-thread, whatever the range's size: files stream row group by row group. Files with deletes, or of an older schema, go
-through pyiceberg's own projection, one whole file at a time.
+Independent of how the files were written and of every figure in the snapshot summaries. Memory is a row group and a few batches
+a thread, whatever the size of the range and of its values. Files with deletes, or of an older schema, go through pyiceberg's own
+projection, batch by batch, too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from airflow_provider_k2.checksum.cold import row_hashes, words
+from airflow_provider_k2.commit._pyiceberg import read_batches as read_task
+from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import bound_literal
 from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BucketKey, Facts, Scope
@@ -32,9 +34,6 @@ if TYPE_CHECKING:
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
-
-BATCH_ROWS = 65_536
-"""Rows that are decoded at a time."""
 
 _DAY = 86_400_000_000
 
@@ -168,7 +167,7 @@ class _Reader:
         self.side, self.scope, self.floor, self.pending_keys = side, scope, floor, pending_keys
         self.schema: Schema = side.cold.schema().select(*side.columns)
         mapping = side.cold.metadata.name_mapping()
-        # Files of the direct engine carry no field ids; the table maps their names.
+        # Files that older versions of this provider wrote carry no field ids; the table maps their names.
         self.mapped = {name: field.field_id for field in mapping.root for name in field.names} if mapping else {}
 
     def sum_file(self, task: FileScanTask) -> dict[BucketKey, Facts]:
@@ -179,20 +178,13 @@ class _Reader:
         return total
 
     def _batches(self, task: FileScanTask) -> Iterator[pa.RecordBatch]:
-        import pyarrow.parquet as pq
-
         if not task.delete_files:
             with self.side.cold.io.new_input(task.file.file_path).open() as stream:
-                file = pq.ParquetFile(stream, pre_buffer=True)
+                file = open_parquet(stream)
                 if self._holds(file):
-                    for group in range(file.num_row_groups):
-                        yield from file.iter_batches(BATCH_ROWS, [group], list(self.side.columns), use_threads=False)
+                    yield from read_batches(file, self.side.columns)
                     return
-        from pyiceberg.expressions import AlwaysTrue
-        from pyiceberg.io.pyarrow import ArrowScan
-
-        cold = self.side.cold
-        yield from ArrowScan(cold.metadata, cold.io, self.schema, AlwaysTrue()).to_record_batches([task])
+        yield from read_task(self.side.cold, task, self.schema)
 
     def _holds(self, file: pq.ParquetFile) -> bool:
         """Whether a file has every column under its present name and id, so that it needs no projection."""

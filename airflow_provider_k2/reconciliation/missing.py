@@ -13,11 +13,13 @@ import numpy as np
 from airflow_provider_k2.checksum.cold import row_hashes
 from airflow_provider_k2.checksum.warm import row_expression
 from airflow_provider_k2.clickhouse_sql import cursor_condition, cursor_expression, quote_identifier, quote_qualified
+from airflow_provider_k2.commit._pyiceberg import arrow_filters, read_batches
 from airflow_provider_k2.commit.bounds import range_filter
 from airflow_provider_k2.exceptions import EngineError
 from airflow_provider_k2.reconciliation.cold_side import readable
 from airflow_provider_k2.schema.cold_table import held_types
 from airflow_provider_k2.schema.type_plan import TypePlan
+from airflow_provider_k2.warm.arrow import read_counted
 from airflow_provider_k2.warm.source import WarmTable
 from airflow_provider_k2.windows import Window
 
@@ -136,26 +138,40 @@ def lacking(wanted: Hashes, values: Values, there: Hashes) -> Missing:
 
 def _warm_rows(warm: WarmTable, plan: TypePlan, column: str, span: Window, below: Window) -> tuple[Hashes, Values]:
     """Hashes and bucket values of the settled rows of a range; of the last row of each key, in upsert mode."""
-    import pyarrow as pa
-
     table = warm.table
     inside = cursor_condition(column, warm.columns[column], span)
     settled = cursor_condition(table.cursor, warm.cursor_type, below)
     # By name: an asterisk leaves out MATERIALIZED and ALIAS columns.
     needed = ", ".join(map(quote_identifier, dict.fromkeys([column, table.cursor, *table.key])))
     rows = f"SELECT {needed}, {row_expression(plan)} AS `_k2_hash` FROM {quote_qualified(table.source)} WHERE {inside}"
+    counted = f"SELECT count() FROM {quote_qualified(table.source)} WHERE {inside} AND {settled}"
     if table.mode == "upsert":
         keys = ", ".join(map(quote_identifier, table.key))
+        last = f"{quote_identifier(table.cursor)} DESC LIMIT 1 BY {keys}"
+        bare = f"SELECT {needed} FROM {quote_qualified(table.source)} WHERE {inside} ORDER BY {last}"
+        counted = f"SELECT count() FROM ({bare}) WHERE {settled}"
         rows += f" ORDER BY {quote_identifier(table.cursor)} DESC, `_k2_hash` DESC LIMIT 1 BY {keys}"
     value = cursor_expression(column, warm.columns[column])
     sql = f"SELECT toUInt64(`_k2_hash`) AS `_k2_h`, toInt64({value}) AS `_k2_v` FROM ({rows}) WHERE {settled}"
-    with warm.hook.stream(sql, "ArrowStream") as stream, pa.ipc.open_stream(stream) as reader:
-        answer = reader.read_all()
+    answer = read_counted(
+        lambda: int(warm.hook.execute(counted)[0][0]),
+        lambda: warm.hook.arrow(sql),
+        lambda answer: int(answer.num_rows),
+        f"{table.name}: rows of {table.source} in {span.describe()}",
+    )
     hashes, values = ([chunk.to_numpy() for chunk in answer[name].chunks] for name in ("_k2_h", "_k2_v"))
     return np.concatenate([np.empty(0, np.uint64), *hashes]), np.concatenate([np.empty(0, np.int64), *values])
 
 
 def _cold_hashes(cold: Table, names: tuple[str, ...], column: str, span: Window) -> Hashes:
-    scan = cold.scan(row_filter=range_filter(cold, column, span), selected_fields=names)
-    hashes = [row_hashes(batch.select(list(names))) for batch in scan.to_arrow_batch_reader()]
+    import pyarrow as pa
+
+    inside = range_filter(cold, column, span)
+    schema = cold.schema().select(*names)
+    matching, _ = arrow_filters(cold.schema(), inside)
+    hashes = []
+    for task in cold.scan(row_filter=inside).plan_files():
+        for batch in read_batches(cold, task, schema):
+            rows = pa.Table.from_batches([batch]).filter(matching).select(list(names))
+            hashes += [row_hashes(part) for part in rows.to_batches()]
     return np.concatenate([np.empty(0, np.uint64), *hashes])

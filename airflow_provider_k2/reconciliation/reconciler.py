@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.clickhouse_sql import is_time_type
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
+from airflow_provider_k2.commit.entry import refuse_changed
 from airflow_provider_k2.exceptions import IdentityError, TableListError
 from airflow_provider_k2.ledger.agreement import _only_empty, check_identity, is_reset
 from airflow_provider_k2.reconciliation.buckets import (
@@ -38,6 +39,7 @@ from airflow_provider_k2.reconciliation.sentences import offload_command
 from airflow_provider_k2.reconciliation.warm_side import cursor_range, measure_warm
 from airflow_provider_k2.schema.cold_table import held_types
 from airflow_provider_k2.warm.source import WarmTable
+from airflow_provider_k2.warm.visibility import describe_hidden
 from airflow_provider_k2.windows import Window, describe_cursor, iso_cursor
 
 if TYPE_CHECKING:
@@ -115,6 +117,7 @@ class Reconciler:
         if cold is None:
             return _without_target(table, warm, stored)
         state = read_cold_state(cold.metadata, table.pipeline)
+        refuse_changed(table, state.last, cold.metadata)
         base = TableVerdict(table.name, table.layer, table.mode, None, state.head, is_time=warm.is_time)
         try:
             self._check_identity(table, warm, state, stored)
@@ -131,7 +134,7 @@ class Reconciler:
             )
         is_time = is_time_type(warm.columns[column])
         times = [name for name in plan.names if is_time_type(warm.columns[name])]
-        retention, note = read_retention(table, self.clickhouse, self.ledger, times, column)
+        retention, note = read_retention(table, self.clickhouse, self.ledger, cold.metadata, times, column)
         width = WIDTHS[bucket] if is_time else INTEGER_BUCKET
         scope = Scope(column, width, table.start, watermark, retention, since, until)
         measure = measure_warm(warm, plan, scope)
@@ -150,8 +153,10 @@ class Reconciler:
             notes=(
                 *_not_compared(uncompared, warm.emptied_columns),
                 *((note,) if note else ()),
+                *(f"{said}; hidden rows were not compared" for said in describe_hidden(self.clickhouse, warm.lineage)),
             ),
             uncompared=uncompared,
+            columns=plan.names,
         )
         return self._with_missing(verdict, warm, scope)
 

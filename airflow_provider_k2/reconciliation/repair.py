@@ -1,6 +1,7 @@
 """Repair of divergent buckets by atomic replaces: the offload's own windows, of kind ``repair``.
 
-A repair never moves the watermark and never replaces rows by fewer ones unless it is forced (contract 6).
+A repair never moves the watermark, and takes a cold row out only where the warm tier has what replaces it, unless it is told
+otherwise (contract 6).
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.exceptions import ReplacedByLessError
+from airflow_provider_k2.offload.preview import preview
 from airflow_provider_k2.offload.request import Report, Request
 from airflow_provider_k2.reconciliation.warm_side import lowest_cursor
+from airflow_provider_k2.schema.cold_table import held_types
 from airflow_provider_k2.warm.source import WarmTable
 from airflow_provider_k2.windows import Window, describe_cursor
 
 if TYPE_CHECKING:
+    from airflow_provider_k2.commit.content import Unreplaced
     from airflow_provider_k2.offload.run import Offload
     from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
 
@@ -46,6 +50,7 @@ def repair(
     holder: str,
     buckets: tuple[Bucket, ...] | None = None,
     force: bool = False,
+    keep: bool = False,
     wait: int = 30,
 ) -> Repair:
     """Replace divergent buckets by what the warm tier holds.
@@ -55,7 +60,8 @@ def repair(
     :param run_id: what asks, for the ledger.
     :param holder: identity for the lease.
     :param buckets: the buckets to repair; by default all divergent ones.
-    :param force: replace cold rows even by fewer warm ones.
+    :param force: take cold rows out even where the warm tier has none in their place.
+    :param keep: leave cold rows that the warm tier does not have beside what it has.
     :param wait: seconds to wait for another run's lease.
     :raises K2Error: when a window fails for another reason than that the warm tier holds fewer rows.
     """
@@ -64,12 +70,41 @@ def repair(
         return outcome
     chosen = verdict.divergent if buckets is None else buckets
     for window in _windows(offload, verdict, verdict.watermark, chosen, outcome.refused):
-        request = Request(run_id=run_id, holder=holder, window=window, kind="repair", force=force, wait=wait)
+        request = Request(run_id=run_id, holder=holder, window=window, kind="repair", force=force, keep=keep, wait=wait)
         try:
             outcome.reports.append(offload.run(request))
         except ReplacedByLessError as error:
-            outcome.refused.append(f"{error} From the command line: `k2 verify {verdict.table} --repair --force`.")
+            outcome.refused.append(str(error))
     return outcome
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What the repair of one range would do.
+
+    :param window: the range.
+    :param unreplaced: cold rows of it that the warm tier does not have, or None.
+    """
+
+    window: Window
+    unreplaced: Unreplaced | None
+
+
+def preview_repair(offload: Offload, verdict: TableVerdict) -> tuple[list[Planned], list[str]]:
+    """Find what a repair would take out of the cold tier, without changing anything.
+
+    :returns: each range that it would replace, and why the other buckets would be left alone.
+    """
+    refused: list[str] = []
+    cold = offload.iceberg.load(offload.table.target)
+    if verdict.watermark is None or verdict.problem is not None or cold is None:
+        return [], refused
+    windows = _windows(offload, verdict, verdict.watermark, verdict.divergent, refused)
+    if offload.table.mode == "upsert":
+        # Only rows of the same key are taken out.
+        return [Planned(window, None) for window in windows], refused
+    warm = WarmTable(offload.table, offload.clickhouse, held_types(cold))
+    return [Planned(window, preview(warm, cold, window)) for window in windows], refused
 
 
 def _windows(

@@ -9,10 +9,13 @@ from airflow_provider_k2.reconciliation.buckets import Retention
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyiceberg.table.metadata import TableMetadata
+
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.tables.model import TableConfig
 
+from airflow_provider_k2.commit.dropped import read_dropped
 from airflow_provider_k2.ledger.marks import MARKS, deletions
 from airflow_provider_k2.warm.ttl import expiry_edge, read_ttl
 
@@ -21,18 +24,20 @@ def read_retention(
     table: TableConfig,
     clickhouse: ClickHouseHook,
     ledger: WatermarkHook,
+    cold: TableMetadata,
     time_columns: Sequence[str],
     bucket_column: str,
 ) -> tuple[Retention, str | None]:
     """Find out which rows of a table the warm tier must still hold.
 
+    :param cold: metadata of the cold table, which knows what the deletion gate dropped, as the ledger does.
     :param time_columns: time columns that both tiers hold.
     :param bucket_column: column of the buckets.
     :returns: the retention, and a note when it could not be found out exactly.
     """
     # The source was re-created (reset), or rows were dropped on purpose: what lies below is history.
     marks = ledger.marks(table, MARKS)
-    dropped, gone = deletions(marks)
+    dropped, gone = deletions(marks, read_dropped(cold, table.pipeline))
     unknown = Retention(known=False, dropped=dropped, gone=gone)
     history = "cold rows before the oldest warm row count as history"
     try:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
+    from airflow_provider_k2.reconciliation.repair import Planned
 
 SHOWN = 5
 """Buckets that an error names; all of them are in the log and in ``k2.reconciliations``."""
@@ -54,12 +55,23 @@ def describe_difference(verdict: TableVerdict, *, refused: Sequence[str], repair
     said = f"{name}: warm and cold {when} in {buckets}: {named}{more}."
     left = "Only what was repaired has changed" if repaired else "Nothing was changed"
     if not asked_to_repair:
-        return f"{said} {left}; the mend: `k2 verify {name} --repair`, or a run with {_conf(verdict, repair=True)}."
+        return f"{said} {left}; to fix it, run `k2 verify {name} --repair`, or this DAG with {_conf(verdict, repair=True)}."
     reasons = "".join(f" Not repaired: {reason}" for reason in refused)
     return (
-        f"{said}{reasons} {left}. Look at the rows first (`k2 verify {name} --buckets`). Is the warm tier right? Then run "
-        f"this DAG with {_conf(verdict, force=True)}, or `k2 verify {name} --repair --force`."
+        f"{said}{reasons} {left}. `k2 verify {name} --repair --dry-run` shows the rows that only the cold tier has; to add what it "
+        f"lacks and keep these, run this DAG with {_conf(verdict, keep=True)}, or `k2 verify {name} --repair --keep`."
     )
+
+
+def describe_plan(planned: Planned, verdict: TableVerdict, *, keep: bool, force: bool) -> str:
+    """What the repair of one range would do, and to which cold rows that the warm tier does not have."""
+    where = f"{verdict.table}: {planned.window.describe(verdict.is_time)} would be replaced by what the warm tier holds"
+    unreplaced = planned.unreplaced
+    if unreplaced is None:
+        return f"{where}; every cold row that goes has a counterpart."
+    fate = "would stay" if keep else "WOULD BE TAKEN OUT" if force else "would be a reason to refuse"
+    rows = f"{unreplaced.rows:,} of the {unreplaced.held:,} cold rows"
+    return f"{where}; {rows} are not in the warm tier and {fate} (for example {unreplaced.example})."
 
 
 def _moment(value: int, verdict: TableVerdict) -> str:

@@ -17,9 +17,12 @@ from airflow_provider_k2.clickhouse_sql import (
 )
 from airflow_provider_k2.reconciliation.buckets import BucketKey, Facts, Scope
 from airflow_provider_k2.schema.type_plan import TypePlan
+from airflow_provider_k2.warm.arrow import read_counted
 from airflow_provider_k2.windows import BEGINNING, Window
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from airflow_provider_k2.warm.source import WarmTable
 
 
@@ -52,20 +55,33 @@ def measure_warm(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
     if warm.table.mode == "upsert":
         return _measure_keys(warm, plan, scope)
     conditions = [_at(warm, warm.table.cursor, ">=", scope.start), *_range(warm, scope)]
-    below = [*conditions, _at(warm, warm.table.cursor, "<", scope.watermark)]
-    rows = warm.hook.execute(
+    below = _at(warm, warm.table.cursor, "<", scope.watermark)
+    sums = (
         f"SELECT {_bucket(scope)} AS _k2_b, _k2_x, count(), sum(_k2_h), min(_k2_m), max(_k2_m) FROM ("
         f"SELECT {_value(warm, scope.column)} AS _k2_m, {_expiring(warm, scope)} AS _k2_x, {row_expression(plan)} AS _k2_h "
-        f"FROM {quote_qualified(warm.table.source)} WHERE {' AND '.join(below)}) GROUP BY _k2_b, _k2_x"
+        f"FROM {quote_qualified(warm.table.source)} WHERE {' AND '.join([*conditions, below])}) GROUP BY _k2_b, _k2_x"
     )
-    pending = warm.hook.execute(
-        f"SELECT count() FROM {quote_qualified(warm.table.source)} "
-        f"WHERE {' AND '.join([*conditions, _at(warm, warm.table.cursor, '>=', scope.watermark)])}"
+    counts = (
+        f"SELECT count(), countIf({below}) FROM {quote_qualified(warm.table.source)} WHERE {' AND '.join(conditions)}"
+    )
+    pending = 0
+
+    def count() -> int:
+        nonlocal pending
+        everything, settled = warm.hook.execute(counts)[0]
+        pending = int(everything) - int(settled)
+        return int(settled)
+
+    rows = read_counted(
+        count,
+        lambda: warm.hook.execute(sums),
+        lambda rows: sum(int(row[2]) for row in rows),
+        f"{warm.table.name}: rows of {warm.table.source} below the watermark",
     )
     buckets = {
         BucketKey(row[0], bool(row[1])): Facts(int(row[2]), int(row[3]), row[4], row[5]) for row in rows if row[2]
     }
-    return WarmMeasure(buckets, int(pending[0][0]), np.empty(0, np.uint64))
+    return WarmMeasure(buckets, pending, np.empty(0, np.uint64))
 
 
 def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
@@ -73,8 +89,6 @@ def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
 
     One query, so that no key can settle or change between two of them.
     """
-    import pyarrow as pa
-
     table = warm.table
     key = TypePlan(tuple(warm.plan[name] for name in table.key))
     where = [_at(warm, table.cursor, ">=", scope.start)]
@@ -108,8 +122,17 @@ def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
         f"SELECT _k2_k, _k2_last, r.1 AS _k2_h, r.2 AS _k2_m, r.3 AS _k2_x FROM ({last})) WHERE {wanted} "
         "GROUP BY bucket, expiring"
     )
-    with warm.hook.stream(sql, "ArrowStream") as stream, pa.ipc.open_stream(stream) as reader:
-        answer = reader.read_all()
+    # Where every key counts, they are counted without their last row: another query, and a cheaper one.
+    counted = f"SELECT count() FROM (SELECT _k2_k, _k2_last, r.2 AS _k2_m FROM ({last})) WHERE {wanted}"
+    if inside == "1":
+        keys = ", ".join(map(quote_identifier, table.key))
+        counted = f"SELECT count() FROM (SELECT 1 FROM {quote_qualified(table.source)} WHERE {' AND '.join(where)} GROUP BY {keys})"
+    answer = read_counted(
+        lambda: int(warm.hook.execute(counted)[0][0]),
+        lambda: warm.hook.arrow(sql),
+        _keys,
+        f"{table.name}: keys of {table.source}",
+    )
     hashes = [chunk.flatten().to_numpy() for chunk in answer["pending"].chunks]
     pending: np.ndarray[Any, np.dtype[np.uint64]] = np.concatenate([np.empty(0, np.uint64), *hashes]).astype(np.uint64)
     buckets, pending_rows = {}, 0
@@ -119,6 +142,14 @@ def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
             facts = Facts(row["settled_rows"], row["checksum"], row["first"], row["last"])
             buckets[BucketKey(row["bucket"], bool(row["expiring"]))] = facts
     return WarmMeasure(buckets, pending_rows, np.sort(pending))
+
+
+def _keys(answer: pa.Table) -> int:
+    """Keys in an answer: settled ones are counted, the others are listed."""
+    import pyarrow.compute as pc
+
+    settled, pending = pc.sum(answer["settled_rows"]), pc.sum(pc.list_value_length(answer["pending"]))
+    return int(settled.as_py() or 0) + int(pending.as_py() or 0)
 
 
 def lowest_cursor(warm: WarmTable, column: str, start: int, end: int, watermark: int) -> int | None:

@@ -41,12 +41,14 @@ class Risk:
     :param lower: smallest value of the bucket column among them; None when all are null.
     :param upper: one past the largest.
     :param unplaced: rows among them whose bucket column is null.
+    :param where: condition that tells these rows from the others of the table.
     """
 
     partitions: tuple[AtRisk, ...] = ()
     lower: int | None = None
     upper: int | None = None
     unplaced: int = 0
+    where: str = "0"
 
 
 def find_risk(warm: WarmPartitions, ttl: Ttl, alert: int) -> Risk:
@@ -57,9 +59,10 @@ def find_risk(warm: WarmPartitions, ttl: Ttl, alert: int) -> Risk:
     edge = expiry_edge(warm.hook, ttl, alert)
     column, bucket = quote_identifier(ttl.column), warm.value(warm.column)
     due = f"toUnixTimestamp64Micro(toDateTime64(min({column}), 6, 'UTC') + {ttl.interval})"
+    where = f"{column} < fromUnixTimestamp64Micro({edge}, 'UTC')"
     rows = warm.hook.execute(
         f"SELECT _partition_id, count(), {due}, min({bucket}), max({bucket}), countIf(isNull({bucket})) FROM {warm.name} "
-        f"WHERE {column} < fromUnixTimestamp64Micro({edge}, 'UTC') GROUP BY _partition_id ORDER BY _partition_id"
+        f"WHERE {where} GROUP BY _partition_id ORDER BY _partition_id"
     )
     lowers, uppers = ([row[place] for row in rows if row[place] is not None] for place in (3, 4))
     return Risk(
@@ -67,6 +70,7 @@ def find_risk(warm: WarmPartitions, ttl: Ttl, alert: int) -> Risk:
         min(lowers, default=None),
         max(uppers) + 1 if uppers else None,
         sum(int(row[5]) for row in rows),
+        where,
     )
 
 

@@ -8,6 +8,7 @@ been merged with it meanwhile is gone under its old name, and ClickHouse refuses
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,13 +21,48 @@ from airflow_provider_k2.clickhouse_sql import (
 )
 from airflow_provider_k2.exceptions import TableListError
 from airflow_provider_k2.retention.proof import Partition
+from airflow_provider_k2.warm.visibility import PHYSICAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.tables.model import RetentionPolicy, TableConfig
     from airflow_provider_k2.warm.ttl import Ttl
+
+
+@dataclass(frozen=True)
+class PartsSeen:
+    """The parts that hold the rows of some partitions, as they are at one moment: what a proof is about.
+
+    :param parts: name, rows and hash of the files of each.
+    :param patches: the same of the parts that update rows of these (lightweight updates and deletes), which leave them as they
+        are.
+    :param mutations: commands that have still to be applied to some of them.
+    """
+
+    parts: frozenset[tuple[str, int, str]]
+    patches: frozenset[tuple[str, int, str]]
+    mutations: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of the parts."""
+        return frozenset(name for name, _, _ in self.parts)
+
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """Rows of each part, deleted ones included."""
+        return {name: rows for name, rows, _ in self.parts}
+
+    @property
+    def where(self) -> str:
+        """Condition that tells their rows from the others of the table."""
+        return f"_part IN ({_listed(sorted(self.names))})" if self.parts else "0"
+
+    def is_same(self, other: PartsSeen) -> bool:
+        """Whether the rows are the same, and stay so."""
+        return (self.parts, self.patches) == (other.parts, other.patches) and not other.mutations
 
 
 class WarmPartitions:
@@ -107,13 +143,48 @@ class WarmPartitions:
 
     def parts(self, names: Iterable[str]) -> frozenset[str]:
         """Names of the parts that hold the rows of some partitions now."""
+        return self.look(names).names
+
+    def look(self, names: Iterable[str]) -> PartsSeen:
+        """What holds the rows of some partitions now."""
+        database, _, table = self.table.identity_source.partition(".")
+        where = {"database": database, "table": table}
+        listed = _listed(names)
+        rows = self.hook.execute(
+            "SELECT name, toUInt64(rows), hash_of_all_files, startsWith(partition_id, 'patch-') FROM system.parts "
+            "WHERE database = %(database)s AND table = %(table)s AND active AND rows > 0 "
+            # The parts that update a partition's rows have a partition of their own, named after it.
+            f"AND replaceRegexpOne(partition_id, '^patch-[0-9a-f]+-', '') IN ({listed})",
+            where,
+        )
+        parts = frozenset((str(name), int(count), str(files)) for name, count, files, patch in rows if not patch)
+        patches = frozenset((str(name), int(count), str(files)) for name, count, files, patch in rows if patch)
+        known = ", ".join(quote_string(name) for name, _, _ in parts) or "''"
+        mutations = self.hook.execute(
+            "SELECT command FROM system.mutations WHERE database = %(database)s AND table = %(table)s AND NOT is_done "
+            f"AND (hasAny(parts_to_do_names, [{known}]) OR (parts_to_do > 0 AND empty(parts_to_do_names))) ORDER BY create_time",
+            where,
+        )
+        return PartsSeen(parts, patches, tuple(str(row[0]) for row in mutations))
+
+    def look_again(self, seen: PartsSeen) -> PartsSeen:
+        """Those of some parts that are still there, as they are now."""
         database, _, table = self.table.identity_source.partition(".")
         rows = self.hook.execute(
-            "SELECT name FROM system.parts WHERE database = %(database)s AND table = %(table)s AND active "
-            f"AND rows > 0 AND partition_id IN ({_listed(names)})",
+            "SELECT name, toUInt64(rows), hash_of_all_files FROM system.parts WHERE database = %(database)s AND table = %(table)s "
+            f"AND active AND {seen.where.replace('_part', 'name')}",
             {"database": database, "table": table},
         )
-        return frozenset(str(row[0]) for row in rows)
+        return PartsSeen(frozenset((str(name), int(count), str(files)) for name, count, files in rows), seen.patches)
+
+    def visible(self, seen: PartsSeen) -> int:
+        """How many rows of some parts the user may see, deleted ones included."""
+        sql = f"SELECT count() FROM {self.name} WHERE {seen.where}"
+        visible = int(self.hook.execute(sql)[0][0])
+        if visible == sum(seen.rows.values()):
+            return visible
+        # Deleted rows are not shown, unless that is asked for.
+        return int(self.hook.execute(sql, settings=PHYSICAL)[0][0])
 
     def drop(self, parts: Iterable[str]) -> None:
         """Drop parts by name, on every replica.

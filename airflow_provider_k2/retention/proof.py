@@ -104,7 +104,9 @@ class Proof:
     :param missing_in: range of the bucket column in which these lie, or None.
     :param problem: why nothing could be compared, or None.
     :param uncompared: columns of the source that the cold table lacks, or that have a TTL of their own.
-    :param refused: whether the rows are proven, and ClickHouse refuses to drop them; ``problem`` says why.
+    :param fix: what to do about ``problem``, where that is not to look at the comparison.
+    :param snapshot_id: the cold table's snapshot that was compared.
+    :param columns: the columns that were.
     """
 
     counted: int
@@ -116,7 +118,9 @@ class Proof:
     missing_in: tuple[int, int] | None = None
     problem: str | None = None
     uncompared: tuple[str, ...] = ()
-    refused: bool = False
+    fix: str | None = None
+    snapshot_id: int | None = None
+    columns: tuple[str, ...] = ()
 
     @property
     def refusal(self) -> str | None:
@@ -220,4 +224,6 @@ def read_proof(verdict: TableVerdict, counted: int, missing: Missing) -> Proof:
         missing_in=None if missing.lower is None or missing.upper is None else (missing.lower, missing.upper),
         problem=verdict.problem,
         uncompared=verdict.uncompared,
+        snapshot_id=verdict.snapshot_id,
+        columns=verdict.columns,
     )

@@ -4,20 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyiceberg.types import DecimalType, DoubleType, FloatType, IcebergType, IntegerType, LongType
+from pyiceberg.types import (
+    DecimalType,
+    DoubleType,
+    FixedType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    MapType,
+    PrimitiveType,
+)
 
 from airflow_provider_k2.exceptions import TypePlanError
+from airflow_provider_k2.schema.column_names import clashes
 from airflow_provider_k2.tables.model import TRANSFORMS, PartitionField, TableConfig
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Iterator
 
     from pyiceberg.table import Table
 
     from airflow_provider_k2.schema.type_plan import TypePlan
 
-NAME_MAPPING = "schema.name-mapping.default"
-"""Table property by which readers find the columns of files without field ids."""
+
+_CASTABLE = {
+    "boolean": "Bool", "int": "Int32", "long": "Int64", "float": "Float32", "double": "Float64", "date": "Date32",
+    "timestamptz": "DateTime64(6, 'UTC')", "timestamp": "DateTime64(6, 'UTC')", "uuid": "UUID",
+}  # fmt: skip
 
 
 def held_types(cold: Table) -> dict[str, str]:
@@ -42,36 +58,41 @@ def is_widening(old: IcebergType, new: IcebergType) -> bool:
 def reconcile_schema(table: TableConfig, plan: TypePlan, cold: Table, log: logging.Logger) -> None:
     """Bring an existing cold table's schema up to the plan where that is safe.
 
-    New columns are added (optional, null in older rows) and types widened, each with a log line.
+    New columns are added (optional, null in older rows) and types widened, inside lists and maps, too; each with a log line.
 
     :raises TypePlanError: when a column has disappeared from the source, was dropped or renamed in the cold tier by somebody
-        else, or changed to a type that the cold one cannot become; nothing is altered then.
+        else, differs from a cold one by case only, or changed to a type that the cold one cannot become; nothing is altered then.
     """
     present = {field.name: field.field_type for field in cold.schema().fields}
+    planned = set(plan.names)
     once = {field.name for schema in cold.schemas().values() for field in schema.fields}
     problems = [
         f"column {name} is in the cold table but no longer in the source; bring it back, or rename it in a view, or add it to "
         "`exclude` to leave it null from now on"
         for name in present
-        if name not in plan.names and name not in table.exclude
+        if name not in planned and name not in table.exclude
     ]
-    added, widened = [], []
+    added = [column for column in plan.columns if column.name not in present]
+    widened: list[tuple[tuple[str, ...], PrimitiveType]] = []
+    for column in added:
+        if column.name in once:
+            problems.append(
+                f"column {column.name} was dropped or renamed in the cold table by somebody else; rename it back, or add it to "
+                "`exclude`"
+            )
+    problems += clashes([column.name for column in added], present, table.case_sensitive)
     for column in plan.columns:
         if column.name not in present:
-            if column.name in once:
-                problems.append(
-                    f"column {column.name} was dropped or renamed in the cold table by somebody else; rename it back, or add it "
-                    "to `exclude`"
-                )
-            added.append(column)
-        elif not _same(present[column.name], column.target):
-            if is_widening(present[column.name], column.target):
-                widened.append(column)
-            else:
-                problems.append(
-                    f"column {column.name} is {present[column.name]} in the cold table but {column.source} in the source, which "
-                    f"needs {column.target}; cast it back in a view"
-                )
+            continue
+        held = present[column.name]
+        try:
+            widened += widenings((column.name,), held, column.target)
+        except ValueError:
+            problems.append(
+                f"column {column.name} is {held} in the cold table but {column.source} in the source, which needs "
+                f"{column.target}; cast it back in a view (`CAST({column.name}, '{_castable(held)}') AS {column.name}`), or "
+                f"give it another name there and add {column.name} to `exclude`"
+            )
     if problems:
         raise TypePlanError(
             f"{table.name}: the schemas of {table.source} and {table.target} contradict each other, nothing was moved: "
@@ -85,9 +106,46 @@ def reconcile_schema(table: TableConfig, plan: TypePlan, cold: Table, log: loggi
                 log.warning(
                     "%s: new column %s (%s) is added to the cold table.", table.name, column.name, column.target
                 )
-            for column in widened:
-                update.update_column(column.name, column.target)
-                log.warning("%s: column %s is widened to %s.", table.name, column.name, column.target)
+            for path, kind in widened:
+                update.update_column(path, kind)
+                log.warning("%s: column %s is widened to %s.", table.name, ".".join(path), kind)
+
+
+def widenings(
+    path: tuple[str, ...], old: IcebergType, new: IcebergType
+) -> Iterator[tuple[tuple[str, ...], PrimitiveType]]:
+    """Which columns, or elements and values nested in one, have to be widened so that a type becomes another one.
+
+    :param path: name of the column, and of what is nested in it.
+    :returns: path and type of each.
+    :raises ValueError: when Iceberg has no way from the old type to the new one.
+    """
+    match old, new:
+        case ListType(), ListType():
+            yield from widenings((*path, "element"), old.element_type, new.element_type)
+        case MapType(), MapType() if _same(old.key_type, new.key_type):
+            # Iceberg widens no keys.
+            yield from widenings((*path, "value"), old.value_type, new.value_type)
+        case _ if _same(old, new):
+            return
+        case _, PrimitiveType() if is_widening(old, new):
+            yield path, new
+        case _:
+            raise ValueError(f"{old} does not become {new}")
+
+
+def _castable(kind: IcebergType) -> str:
+    """ClickHouse's type for a cold one, as text for a message."""
+    match kind:
+        case ListType():
+            return f"Array({_castable(kind.element_type)})"
+        case MapType():
+            return f"Map({_castable(kind.key_type)}, {_castable(kind.value_type)})"
+        case DecimalType():
+            return f"Decimal({kind.precision}, {kind.scale})"
+        case FixedType():
+            return f"FixedString({len(kind)})"
+    return _CASTABLE.get(str(kind), "String")
 
 
 def _same(old: IcebergType, new: IcebergType) -> bool:
@@ -117,35 +175,6 @@ def check_format(table: TableConfig, cold: Table) -> None:
             f"{table.name}: the cold table {table.target} has equality deletes of another writer, which cannot be read here. "
             f"Nothing was moved; compact it first (CALL system.rewrite_data_files in Spark)."
         )
-
-
-def require_names(table: TableConfig, cold: Table) -> None:
-    """Make sure that readers find the columns of files without field ids, as ClickHouse writes them: by the name mapping.
-
-    A table that was not created by this provider may have none; a commit then sets it (see :func:`names_of`).
-
-    :raises TypePlanError: when the table's mapping lacks a column or takes it for another one.
-    """
-    schema, mapping = cold.schema(), cold.name_mapping()
-    if mapping is None:
-        return
-    known = mapping._field_by_name
-    wrong = [
-        name
-        for name in schema.column_names
-        if name not in known or known[name].field_id != schema.find_field(name).field_id
-    ]
-    if wrong:
-        raise TypePlanError(
-            f"{table.name}: the property {NAME_MAPPING} of the cold table {table.target} does not know column "
-            f"{', '.join(wrong)}, so readers would not find it in files that ClickHouse writes. Nothing was moved; remove the "
-            "property (the next commit sets it right)."
-        )
-
-
-def names_of(cold: Table) -> dict[str, str]:
-    """Properties by which readers map the columns of files without field ids; what pyiceberg's ``add_files`` sets."""
-    return {} if cold.name_mapping() else {NAME_MAPPING: cold.schema().name_mapping.model_dump_json()}
 
 
 def partition_of(table: TableConfig, plan: TypePlan, cold: Table) -> tuple[PartitionField, ...]:

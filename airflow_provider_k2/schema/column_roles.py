@@ -22,6 +22,7 @@ _DATES = _TIMES | {"Date32"}
 _TRANSFORMED = {"year": _DATES, "month": _DATES, "day": _DATES, "hour": _TIMES}
 """Names of the types that a partition transform takes in the cold tier."""
 
+_FLOATS = frozenset({"Float32", "Float64"})
 _NESTED = frozenset({"Array", "Map"})
 
 
@@ -66,11 +67,17 @@ def _partition(table: TableConfig, plan: TypePlan) -> Iterator[str]:
         takes = _TRANSFORMED.get(part.transform)
         if cast.name in _NESTED or (takes is not None and cast.name not in takes):
             yield f"partition {part} cannot be made of {column.source}; correct `partition` in the table list"
-        if part.transform != "identity" and part.name in plan.names:
-            # Iceberg allows that to identity only, and refuses the table.
+        if cast.name in _FLOATS:
+            yield (
+                f"partition {part} is made of {column.source}, which readers round differently and then leave its files out; "
+                "partition by another column, or cast it to Decimal in a view"
+            )
+        # Iceberg allows that to identity only, and refuses the table; readers that fold case go further.
+        same = [name for name in plan.names if name.lower() == part.name.lower()]
+        if part.transform != "identity" and same:
             yield (
                 f"partition {part} is called {part.name} in the cold table, and so is a column that goes cold; add the column "
-                f"{part.name} to `exclude`, or rename it in a view"
+                f"{same[0]} to `exclude`, or rename it in a view"
             )
 
 

@@ -7,6 +7,7 @@ What cannot be held exactly is refused by name, with the mend (contract 8).
 
 from __future__ import annotations
 
+import itertools
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -78,6 +79,8 @@ _MENDS = {
 _DECIMAL = re.compile(r"decimal\(([0-9]{1,3}),([0-9]{1,3})\)")
 _DECIMAL_OF_WHOLES = re.compile(r"decimal\(([0-9]{1,3})\)")
 
+_NESTED = re.compile(r"(?:list|map)<(.*)>", re.DOTALL)
+
 _MEND = "cast it to a supported type in a view, or add it to `exclude`"
 
 
@@ -107,14 +110,25 @@ class ColumnPlan:
     @property
     def expression(self) -> str:
         """SQL that yields the column's value in the cast type, without a name."""
+        # Checked, not wrapped around: a value above 2^63-1 fails the query and nothing moves.
+        return self._cast("accurateCast" if self.narrows else "CAST")
+
+    @property
+    def bits(self) -> str:
+        """SQL like :attr:`expression`, for sums: an integer too large for a long wraps around instead of failing the query."""
+        return self._cast("CAST")
+
+    def _cast(self, function: str) -> str:
         column = quote_identifier(self.name)
         if str(self.source) == str(self.cast):
             return column
-        if unwrap(self.source)[0].name == "UInt64" and isinstance(self.target, LongType):
-            # Checked, not wrapped around: a value above 2^63-1 fails the query and nothing moves.
-            return f"accurateCast({column}, '{self.cast}')"
         text = str(self.cast).replace("\\", "\\\\").replace("'", "\\'")
-        return f"CAST({column}, '{text}')"
+        return f"{function}({column}, '{text}')"
+
+    @property
+    def narrows(self) -> bool:
+        """Whether a UInt64 in it, or in what is nested in it, is held as a long, which does not hold all of its values."""
+        return _narrows(self.source, self.target)
 
 
 @dataclass(frozen=True)
@@ -133,7 +147,7 @@ class TypePlan:
 
     def schema(self) -> Schema:
         """Iceberg schema for a new cold table; every field is optional, so that later evolution is always safe."""
-        ids = iter(range(1, 10_000))
+        ids = itertools.count(1)
         fields = [(next(ids), column) for column in self.columns]
         return Schema(
             *(
@@ -213,8 +227,7 @@ def _plan_column(name: str, parsed: ClickHouseType, wish: str | None, held: str 
     if wish is not None:
         target, cast = _override(parsed, target, cast, wish)
     elif held is not None:
-        with suppress(_RefusalError):
-            target, cast = _override(parsed, target, cast, held)
+        target, cast = _hold(parsed, held)
     return ColumnPlan(name, parsed, parse_type(cast), target)
 
 
@@ -243,12 +256,7 @@ def _plan(parsed: ClickHouseType) -> tuple[IcebergType, str]:
 
 
 def _plan_nested(base: ClickHouseType) -> tuple[IcebergType, str]:
-    if base.name == "Array":
-        element, cast = _plan(base.inner())
-        return ListType(0, element, element_required=False), f"Array({cast})"
-    key, key_cast = _plan(base.inner(0))
-    value, value_cast = _plan(base.inner(1))
-    return MapType(0, key, 0, value, value_required=False), f"Map({key_cast}, {value_cast})"
+    return _list(_plan(base.inner())) if base.name == "Array" else _map(_plan(base.inner(0)), _plan(base.inner(1)))
 
 
 def _plan_scalar(base: ClickHouseType) -> tuple[IcebergType, str]:
@@ -281,6 +289,11 @@ def _override(parsed: ClickHouseType, target: IcebergType, cast: str, wish: str)
     compact = wish.replace(" ", "").lower()
     if compact == str(target).replace(" ", "").lower():
         return target, cast
+    parts = _parts(wish)
+    if base.name == "Array" and len(parts) == 1:
+        return _list(_wished(base.inner(), parts[0]))
+    if base.name == "Map" and len(parts) == 2:
+        return _map(_wished(base.inner(0), parts[0]), _wished(base.inner(1), parts[1]))
     if base.name == "UInt64" and compact == "long":
         return LongType(), wrapped("Int64")
     if isinstance(target, IntegerType) and compact == "long":
@@ -309,6 +322,58 @@ def _override(parsed: ClickHouseType, target: IcebergType, cast: str, wish: str)
     raise _RefusalError(
         f"cannot be held exactly as {wish}", f"leave it to the type plan ({target}), or cast it in a view"
     )
+
+
+def _hold(parsed: ClickHouseType, held: str) -> tuple[IcebergType, str]:
+    """Type of an existing cold table, in every part of a type where it holds all values; elsewhere the type plan's own."""
+    base, _ = unwrap(parsed)
+    parts = _parts(held)
+    if base.name == "Array" and len(parts) == 1:
+        return _list(_hold(base.inner(), parts[0]))
+    if base.name == "Map" and len(parts) == 2:
+        return _map(_hold(base.inner(0), parts[0]), _hold(base.inner(1), parts[1]))
+    target, cast = _plan(parsed)
+    # Of a column that grew from UInt16 to UInt64: Iceberg widens an int to a long, but to no decimal.
+    for wish in (held, "long") if held == "int" and base.name == "UInt64" else (held,):
+        with suppress(_RefusalError):
+            return _override(parsed, target, cast, wish)
+    return target, cast
+
+
+def _wished(parsed: ClickHouseType, wish: str) -> tuple[IcebergType, str]:
+    return _override(parsed, *_plan(parsed), wish)
+
+
+def _list(element: tuple[IcebergType, str]) -> tuple[IcebergType, str]:
+    return ListType(0, element[0], element_required=False), f"Array({element[1]})"
+
+
+def _map(key: tuple[IcebergType, str], value: tuple[IcebergType, str]) -> tuple[IcebergType, str]:
+    return MapType(0, key[0], 0, value[0], value_required=False), f"Map({key[1]}, {value[1]})"
+
+
+def _parts(kind: str) -> list[str]:
+    """Element type of a list, or key and value type of a map, as text; nothing for any other type."""
+    found = _NESTED.fullmatch(kind.strip())
+    if found is None:
+        return []
+    parts, depth, begin = [], 0, 0
+    inside = found[1]
+    for at, character in enumerate(inside):
+        depth += (character in "<(") - (character in ">)")
+        if character == "," and depth == 0:
+            parts.append(inside[begin:at])
+            begin = at + 1
+    return [part.strip() for part in [*parts, inside[begin:]]]
+
+
+def _narrows(source: ClickHouseType, target: IcebergType) -> bool:
+    base, _ = unwrap(source)
+    if isinstance(target, ListType):
+        return _narrows(base.inner(), target.element_type)
+    if isinstance(target, MapType):
+        return _narrows(base.inner(0), target.key_type) or _narrows(base.inner(1), target.value_type)
+    return base.name == "UInt64" and isinstance(target, LongType)
 
 
 def _numbered(target: IcebergType, ids: Iterable[int]) -> IcebergType:

@@ -1,4 +1,4 @@
-"""How each field of a table's entry is read: one function per kind of value, with the mend of what it refuses. Pure."""
+"""How each field of a table's entry is read: one function per kind of value, with the fix of what it refuses. Pure."""
 
 from __future__ import annotations
 
@@ -30,6 +30,18 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PARTITION = re.compile(r"(?:(\w+)\(\s*(\w+)\s*\)|(\w+))")
 
 
+class FieldError(ValueError):
+    """A field cannot be read.
+
+    :param mistakes: what is wrong and how it is put right, in turn.
+    :param partial: what could be read of it all the same, for the rules between fields; None when nothing could.
+    """
+
+    def __init__(self, *mistakes: str, partial: Any = None) -> None:
+        super().__init__(*mistakes)
+        self.partial = partial
+
+
 def is_identifier(value: Any) -> bool:
     """Whether a value can be an identifier without quotes, in every engine and catalog."""
     return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
@@ -49,24 +61,38 @@ def _identifier(value: Any) -> str:
 
 
 def _identifiers(value: Any) -> tuple[str, ...]:
+    return _items(value, is_identifier, "is not a list of identifiers", "write `[column, column]`")
+
+
+def _items(value: Any, is_good: Callable[[Any], bool], what: str, fix: str) -> tuple[str, ...]:
+    """Read a list, or one item; every item that is wrong is named."""
     items = [value] if isinstance(value, str) else value
-    if not isinstance(items, list) or not all(map(is_identifier, items)):
-        raise ValueError("is not a list of identifiers", "write `[column, column]`")
-    return tuple(items)
+    if not isinstance(items, list):
+        raise ValueError(what, fix)
+    good = tuple(item for item in items if is_good(item))
+    if len(good) < len(items):
+        raise FieldError(_name(what, [item for item in items if not is_good(item)]), fix, partial=good or None)
+    return good
+
+
+def _name(what: str, wrong: list[Any]) -> str:
+    return f"{what}: {', '.join(f'`{item!r}`' for item in wrong)}"
 
 
 def _column_names(value: Any) -> tuple[str, ...]:
     """Read names of columns that stay warm: any that ClickHouse allows."""
-    items = [value] if isinstance(value, str) else value
-    if not isinstance(items, list) or not all(isinstance(item, str) and item for item in items):
-        raise ValueError("is not a list of columns", "write `[column, column]`")
-    return tuple(items)
+    return _items(value, _is_text, "is not a list of columns", "write `[column, column]`")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _names(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError("is not a list of table names", "write `[table, table]`")
-    return tuple(value)
+    what, fix = "is not a list of table names", "write `[table, table]`"
+    if isinstance(value, str):
+        raise ValueError(what, fix)
+    return _items(value, _is_text, what, fix)
 
 
 def _one_of(choices: tuple[str, ...]) -> Callable[[Any], str]:
@@ -91,7 +117,7 @@ def _retention(value: Any) -> RetentionPolicy:
     """Read a duration, or a mapping with ``keep``; every mistake of it at once."""
     given = value if isinstance(value, dict) else {"keep": value}
     readers: dict[str, Callable[[Any], Any]] = {
-        "keep": _seconds, "ttl": _one_of(TTL_MODES), "alert": _seconds, "column": _identifier,
+        "keep": _seconds, "ttl": _one_of(TTL_MODES), "alert": _seconds, "column": _identifier, "may_lose": _column_names,
     }  # fmt: skip
     values: dict[str, Any] = {}
     mistakes: list[str] = []
@@ -102,22 +128,25 @@ def _retention(value: Any) -> RetentionPolicy:
         try:
             values[name] = readers[name](given[name])
         except ValueError as error:
-            mistakes += [f"(`{name}`) {error.args[0]}", error.args[1]]
+            for what, mend in zip(error.args[::2], error.args[1::2], strict=True):
+                mistakes += [f"(`{name}`) {what}", mend]
     if "keep" not in given:
         mistakes += ["has no `keep`", "write `{keep: 7d}`"]
     elif values.get("keep") == 0:
         mistakes += ["(`keep`) is 0", "give rows some time in the warm tier"]
-    if not mistakes:
+    if values.get("keep"):
         # A short-lived table would have everything at risk at once.
-        values.setdefault("alert", min(RetentionPolicy.alert, values["keep"] // 2))
-        if values["alert"] >= values["keep"]:
+        default = min(RetentionPolicy.alert, values["keep"] // 2)
+        if values.get("alert", default) >= values["keep"]:
             mistakes += [
                 "(`alert`) is not shorter than `keep`",
                 "write a shorter `alert`: all rows would be at risk always",
             ]
+        values.setdefault("alert", default)
+    policy = RetentionPolicy(**{"keep": 0, **values})
     if mistakes:
-        raise ValueError(*mistakes)
-    return RetentionPolicy(**values)
+        raise FieldError(*mistakes, partial=policy)
+    return policy
 
 
 def _integer(minimum: int) -> Callable[[Any], int]:
@@ -152,39 +181,55 @@ def _boolean(value: Any) -> bool:
 
 def _columns(value: Any) -> tuple[tuple[str, ...], dict[str, str]]:
     """Read a list of column names; an item may be ``{name: cold type}``."""
-    names: list[str] = []
-    types: dict[str, str] = {}
-    for item in value if isinstance(value, list) else [None]:
-        if isinstance(item, dict) and len(item) == 1:
-            ((name, cold_type),) = item.items()
-            if is_identifier(name) and isinstance(cold_type, str):
-                names.append(name)
-                types[name] = cold_type
-                continue
-        elif is_identifier(item):
-            names.append(str(item))
-            continue
-        raise ValueError("is not a list of columns", "write `[a, b, {c: long}]`")
-    return tuple(names), types
+    what, fix = "is not a list of columns", "write `[a, b, {c: long}]`"
+    if not isinstance(value, list):
+        raise ValueError(what, fix)
+    found = [(item, _column(item)) for item in value]
+    wrong = [item for item, column in found if column is None]
+    if wrong:
+        raise ValueError(_name(what, wrong), fix)
+    columns = [column for _, column in found if column is not None]
+    return tuple(name for name, _ in columns), {name: kind for name, kind in columns if kind is not None}
+
+
+def _column(item: Any) -> tuple[str, str | None] | None:
+    if is_identifier(item):
+        return item, None
+    if isinstance(item, dict) and len(item) == 1:
+        ((name, kind),) = item.items()
+        if is_identifier(name) and isinstance(kind, str):
+            return name, kind
+    return None
 
 
 def _types(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(is_identifier(k) and isinstance(v, str) for k, v in value.items()):
-        raise ValueError("is not a mapping of column to cold type", "write `{sequence_number: long}`")
+    what, fix = "is not a mapping of column to cold type", "write `{sequence_number: long}`"
+    if not isinstance(value, dict):
+        raise ValueError(what, fix)
+    wrong = {name: kind for name, kind in value.items() if not is_identifier(name) or not isinstance(kind, str)}
+    if wrong:
+        raise ValueError(_name(what, [{name: kind} for name, kind in wrong.items()]), fix)
     return dict(value)
 
 
 def _partition(value: Any) -> tuple[PartitionField, ...]:
-    fields = []
-    for item in value if isinstance(value, list) else [value]:
-        match = _PARTITION.fullmatch(item) if isinstance(item, str) else None
-        transform, column = (match[1] or "identity", match[2] or match[3]) if match else ("", "")
-        if transform not in TRANSFORMS or not is_identifier(column):
-            raise ValueError(
-                "is not a partition spec", "write `[day(column), column]` with identity, year, month, day or hour"
-            )
-        fields.append(PartitionField(transform, column))
-    return tuple(fields)
+    what = "is not a partition spec"
+    fix = "write `[day(column), column]` with identity, year, month, day or hour"
+    items = value if isinstance(value, list) else [value]
+    found = [(item, _partition_field(item)) for item in items]
+    good = tuple(part for _, part in found if part is not None)
+    wrong = [item for item, part in found if part is None]
+    if wrong:
+        raise FieldError(_name(what, wrong), fix, partial=good or None)
+    return good
+
+
+def _partition_field(item: Any) -> PartitionField | None:
+    match = _PARTITION.fullmatch(item) if isinstance(item, str) else None
+    if match is None:
+        return None
+    transform, column = match[1] or "identity", match[2] or match[3]
+    return PartitionField(transform, column) if transform in TRANSFORMS and is_identifier(column) else None
 
 
 FIELDS: dict[str, Callable[[Any], Any]] = {
@@ -211,6 +256,8 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "changes": _qualified,
     "grows": _identifier,
     "cursor_is_event_time": _boolean,
+    "accept_merges": _boolean,
+    "case_sensitive": _boolean,
 }
 
 DEFAULTABLE = {"engine", "safety_lag", "window_rows", "spark_rows"}

@@ -49,12 +49,14 @@ class RetentionPolicy:
         ``backstop`` leaves it and raises an alert only.
     :param alert: seconds before the TTL deletes a row at which the row has to be proven.
     :param column: column of the warm object that a row's age is measured by; by default the cursor, where the object has it.
+    :param may_lose: columns of the warm object that may be dropped though they are not cold.
     """
 
     keep: int
     ttl: str = "hold"
     alert: int = 172_800
     column: str | None = None
+    may_lose: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class TableConfig:
     :param grows: for mode ``upsert``, a column that never falls for a key, such as a count; a row that has less of it than
         the cold row it would replace is refused.
     :param cursor_is_event_time: the cursor is the event time: late rows are found by reconciliation only.
+    :param accept_merges: the source's engine may change rows behind the cursor (see :mod:`airflow_provider_k2.warm.merging`).
+    :param case_sensitive: columns whose names differ by case only may go cold.
     :param pipeline: name of the pipeline that owns the watermark.
     """
 
@@ -112,6 +116,8 @@ class TableConfig:
     changes: str | None = None
     grows: str | None = None
     cursor_is_event_time: bool = False
+    accept_merges: bool = False
+    case_sensitive: bool = False
     pipeline: str = "k2"
 
     @property
@@ -188,5 +194,5 @@ def to_entry(table: TableConfig) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Return what YAML has: lists, mappings and scalars."""
     if isinstance(value, RetentionPolicy):
-        return {name: item for name, item in asdict(value).items() if item is not None}
+        return {name: _plain(item) for name, item in asdict(value).items() if item not in (None, ())}
     return list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value

@@ -1,10 +1,11 @@
 """The table list: YAML read into validated dataclasses. Pure, and cheap enough for DAG parsing.
 
-Every mistake of a file is reported at once, each with the entry it stands in and its mend.
+Every mistake of a file is reported at once, each with the entry it stands in and its fix.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
 
 from airflow_provider_k2.tables.fields import DEFAULTABLE, FIELDS, is_identifier
 from airflow_provider_k2.tables.model import LAYERS, TableConfig, TableList
+from airflow_provider_k2.tables.rules import PartialEntry, UnreadError, broken_rules
 
 STANDARD_TABLES = Path(__file__).with_name("standard.yaml")
 """The nine tables of the K2 platform."""
+
+UNREAD: Any = object()
+"""Stands for a field that could not be read."""
 
 _UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 """What PyYAML raises: its own error, and its constructors' for a value like ``2026-13-45`` or ``!!bool maybe``."""
@@ -45,7 +50,7 @@ def load_tables(path: str | Path = STANDARD_TABLES) -> TableList:
     """Read and validate a table list.
 
     :param path: the YAML file; by default the nine standard tables.
-    :raises TableListError: listing every mistake of the file with its entry and its mend.
+    :raises TableListError: listing every mistake of the file with its entry and its fix.
     """
     path = Path(path)
     try:
@@ -103,18 +108,12 @@ class _Reader:
         pipeline = document.get("pipeline", "k2")
         if not is_identifier(pipeline):
             self.mistake("top level", f"pipeline {pipeline!r} is not an identifier", "use letters, digits and _")
-        defaults = document.get("defaults") or {}
-        if not isinstance(defaults, dict):
-            self.mistake("defaults", "is not a mapping", "write `defaults: {safety_lag: 30s}`")
-            defaults = {}
-        for name in sorted(map(str, set(defaults) - DEFAULTABLE)):
-            self.mistake("defaults", f"unknown key `{name}`", f"use {', '.join(sorted(DEFAULTABLE))}")
+        defaults = self.defaults(document.get("defaults"))
         entries = document.get("tables")
         if not isinstance(entries, list) or not entries:
             self.mistake("tables", "is missing or empty", "list at least one table")
             entries = []
-        defaults = {key: value for key, value in defaults.items() if key in DEFAULTABLE}
-        tables = [self.entry(index, entry, defaults, pipeline) for index, entry in enumerate(entries, 1)]
+        tables = [self.entry(index, entry, defaults) for index, entry in enumerate(entries, 1)]
         self.across(entries, [table for table in tables if table is not None])
         if self.mistakes:
             count = len(self.mistakes)
@@ -122,94 +121,69 @@ class _Reader:
                 f"{self.origin}: {count} mistake{'s' if count > 1 else ''} in the table list:\n"
                 + "\n".join(f"  {mistake}" for mistake in self.mistakes)
             )
-        return TableList(pipeline, tuple(table for table in tables if table is not None))
+        return TableList(pipeline, tuple(table.config(pipeline) for table in tables if table is not None))
 
-    def mistake(self, entry: str, what: str, mend: str) -> None:
-        self.mistakes.append(f"{entry}: {what}; {mend}.")
+    def mistake(self, entry: str, what: str, fix: str) -> None:
+        self.mistakes.append(f"{entry}: {what}; {fix}.")
 
-    def entry(self, index: int, entry: Any, defaults: dict[str, Any], pipeline: str) -> TableConfig | None:
+    def defaults(self, given: Any) -> dict[str, Any]:
+        """Check the defaults once, so that a bad one is not told again for every entry.
+
+        :returns: as they were given; one that cannot be read is :data:`UNREAD`.
+        """
+        if given is None:
+            return {}
+        if not isinstance(given, dict):
+            self.mistake("defaults", "is not a mapping", "write `defaults: {safety_lag: 30s}`")
+            return {}
+        for name in sorted(map(str, set(given) - DEFAULTABLE)):
+            self.mistake("defaults", f"unknown key `{name}`", f"use {', '.join(sorted(DEFAULTABLE))}")
+        read = {name: self.field("defaults", name, value) for name, value in given.items() if name in DEFAULTABLE}
+        return {name: UNREAD if value is UNREAD else given[name] for name, value in read.items()}
+
+    def field(self, where: str, name: str, value: Any) -> Any:
+        """Read one field; of one with a mistake, what could be read all the same, or :data:`UNREAD`."""
+        try:
+            return FIELDS[name](value)
+        except ValueError as error:
+            for what, fix in zip(error.args[::2], error.args[1::2], strict=True):
+                self.mistake(where, f"`{name}: {value!r}` {what}", fix)
+            partial = getattr(error, "partial", None)
+            return UNREAD if partial is None else partial
+
+    def entry(self, index: int, entry: Any, defaults: dict[str, Any]) -> PartialEntry | None:
         where = f"tables[{index}]"
         if not isinstance(entry, dict):
             self.mistake(where, "is not a mapping", "write `source:`, `target:`, `layer:`, `cursor:`")
             return None
         label = entry.get("target") or entry.get("source")
         where = f"{where} ({label})" if isinstance(label, str) else where
-        before = len(self.mistakes)
         for name in sorted(map(str, set(entry) - set(FIELDS))):
             self.mistake(where, f"unknown key `{name}`", f"use one of {', '.join(sorted(FIELDS))}")
-        values: dict[str, Any] = {"pipeline": pipeline}
-        for name, value in {**defaults, **entry}.items():
-            if name not in FIELDS:
-                continue
-            try:
-                values[name] = FIELDS[name](value)
-            except ValueError as error:
-                for what, mend in zip(error.args[::2], error.args[1::2], strict=True):
-                    self.mistake(where, f"`{name}: {value!r}` {what}", mend)
+        given = {**defaults, **{name: value for name, value in entry.items() if name in FIELDS}}
+        values = {name: value if value is UNREAD else self.field(where, name, value) for name, value in given.items()}
         for name in ("source", "target", "layer", "cursor"):
             if name not in entry:
                 self.mistake(where, f"`{name}` is missing", f"add `{name}:`")
-        if len(self.mistakes) > before:
-            return None
-        values["types"] = {**values.get("columns", ((), {}))[1], **values.get("types", {})}
-        values["columns"] = values.get("columns", ((), {}))[0]
-        table = TableConfig(**values)
-        self.consistent(where, table)
+        columns, types = ((), {}) if (listed := values.get("columns", UNREAD)) is UNREAD else listed
+        if listed is not UNREAD:
+            values["columns"] = columns
+        if values.get("types") is not UNREAD:
+            own = values.get("types", {})
+            for name in sorted(name for name in types.keys() & own.keys() if types[name] != own[name]):
+                what = f"`columns` says {{{name}: {types[name]}}} and `types` says {{{name}: {own[name]}}}"
+                self.mistake(where, what, "say it once")
+            values["types"] = {**types, **own}
+        table = PartialEntry(
+            where,
+            {name: value for name, value in values.items() if value is not UNREAD},
+            {name for name, value in values.items() if value is UNREAD},
+        )
+        for what, fix in broken_rules(table):
+            self.mistake(where, what, fix)
         return table
 
-    def consistent(self, where: str, table: TableConfig) -> None:
-        if len(set(table.partition)) < len(table.partition):
-            self.mistake(where, "`partition` names a field twice", "list each field once")
-        if table.mode == "upsert" and not table.key:
-            self.mistake(where, "mode upsert has no `key`", "add `key: [column, ...]`, or use mode append")
-        if table.mode == "append" and table.key:
-            self.mistake(where, "mode append has a `key`", "remove it, or use mode upsert")
-        if table.changes and table.mode != "upsert":
-            self.mistake(where, "mode append has `changes`", "remove it: the cursor alone finds a window's rows")
-        if table.grows and table.mode != "upsert":
-            self.mistake(where, "mode append has `grows`", "remove it: rows of a range are counted there")
-        if table.grows and table.grows in table.exclude:
-            self.mistake(
-                where, f"grows column `{table.grows}` is excluded", "both tiers are compared by it: keep the column"
-            )
-        if table.columns:
-            self.listed(where, table)
-        if table.mode == "append" and table.cursor in table.exclude:
-            self.mistake(
-                where, f"cursor `{table.cursor}` is excluded", "mode append replaces by cursor range: keep the column"
-            )
-        if table.mode == "upsert" and table.event_time is None and table.cursor in table.exclude:
-            self.mistake(
-                where, "the cursor does not go cold and `event_time` is missing", "name a time column that goes cold"
-            )
-
-        if table.retention is not None and table.mode == "upsert" and table.bucket_column not in table.key:
-            self.mistake(
-                where,
-                f"`retention` of mode upsert needs `{table.bucket_column}` in `key`",
-                "else the rows of one key could lie in several partitions, of which one is dropped: name a key column as "
-                "`event_time`, or remove `retention`",
-            )
-
-    def listed(self, where: str, table: TableConfig) -> None:
-        """Check that what the entry names is among the columns it lists."""
-        needed = [("key", column) for column in table.key]
-        needed += [("partition", part.column) for part in table.partition]
-        needed += [("event_time", table.event_time)] if table.event_time else []
-        needed += [("grows", table.grows)] if table.grows else []
-        if table.mode == "append":
-            needed.append(("cursor", table.cursor))
-        elif table.event_time is None and table.cursor not in table.columns:
-            self.mistake(
-                where, f"cursor `{table.cursor}` does not go cold and `event_time` is missing", "add `event_time:`"
-            )
-        for role, column in needed:
-            if column not in table.columns:
-                self.mistake(where, f"{role} column `{column}` is unknown", "add it to `columns`, or correct the name")
-        if len(set(table.columns)) < len(table.columns):
-            self.mistake(where, "`columns` names a column twice", "list each column once")
-
-    def across(self, entries: list[Any], tables: list[TableConfig]) -> None:
+    def across(self, entries: list[Any], tables: list[PartialEntry]) -> None:
         """Check what no entry shows alone: duplicates and dependencies, also of entries that have another mistake."""
         seen: dict[str, dict[Any, Any]] = {}
         for entry in entries:
@@ -221,10 +195,16 @@ class _Reader:
                 what = f"target is a duplicate of {other['target']}"
                 self.mistake(f"tables ({target})", what, "give every entry its own target name")
         for table in tables:
-            for name in table.depends_on:
-                parent = seen.get(name.rpartition(".")[2])
-                where = f"tables ({table.target})"
-                if parent is None:
-                    self.mistake(where, f"depends_on names unknown table `{name}`", "name the target of another entry")
-                elif parent.get("layer") in LAYERS[LAYERS.index(table.layer) :]:
-                    self.mistake(where, f"depends_on `{name}` is not in an earlier layer", "remove it")
+            with suppress(UnreadError):
+                self.depends(table, seen)
+
+    def depends(self, table: PartialEntry, seen: dict[str, dict[Any, Any]]) -> None:
+        """Check that what a table depends on is there, and moves before it."""
+        for name in table.depends_on:
+            parent = seen.get(name.rpartition(".")[2])
+            if parent is None:
+                self.mistake(
+                    table.where, f"depends_on names unknown table `{name}`", "name the target of another entry"
+                )
+            elif parent.get("layer") in LAYERS[LAYERS.index(table.layer) :]:
+                self.mistake(table.where, f"depends_on `{name}` is not in an earlier layer", "remove it")

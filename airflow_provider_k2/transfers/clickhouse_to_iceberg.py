@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_k2.offload.run_conf import read_request
+from airflow_provider_k2.operators.outcomes import FAILED, read_problem
 from airflow_provider_k2.operators.table_operator import TableOperator
 from airflow_provider_k2.windows import iso_cursor
 
@@ -88,6 +89,7 @@ class ClickHouseToIcebergOperator(TableOperator):
             of_time=asked.of_time,
             kind=asked.kind,
             force=asked.force,
+            keep=asked.keep,
             wait=0 if self.when_locked == "skip" else self.lease_seconds + 30,
             lease_seconds=self.lease_seconds,
         )
@@ -101,9 +103,11 @@ class ClickHouseToIcebergOperator(TableOperator):
             if tables and not {name, name.rpartition(".")[2]} & {table.rpartition(".")[2] for table in tables}:
                 continue
             if context["ti"].xcom_pull(task_ids=task_id, map_indexes=map_index) is None:
+                why = read_problem(context, task_id, map_index)
+                became = f"{why.state} in this run ({why.reason})" if why else "not offloaded in this run"
+                was = "" if why and why.state == FAILED else "was "
                 raise AirflowSkipException(
-                    f"{self.table_name} depends on {name}, which was not offloaded in this run. Its watermark stands; the next "
-                    "run moves both."
+                    f"{self.table_name} depends on {name}, which {was}{became}. Its watermark stands; the next run moves both."
                 )
 
 

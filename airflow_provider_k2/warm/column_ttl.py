@@ -20,10 +20,10 @@ def column_ttls(create_query: str) -> tuple[str, ...]:
 
     :param create_query: ``system.tables.create_table_query``; empty for what has none.
     """
-    return tuple(name for name, rest in _definitions(create_query) if re.search(r"\bTTL\b", _QUOTED.sub("''", rest)))
+    return tuple(name for name, rest in definitions(create_query) if re.search(r"\bTTL\b", _QUOTED.sub("''", rest)))
 
 
-def _definitions(create_query: str) -> Iterator[tuple[str, str]]:
+def definitions(create_query: str) -> Iterator[tuple[str, str]]:
     """Name and the rest of each definition between the outer parentheses."""
     # Of the same length, so that places agree; neither a comma nor a parenthesis in a literal counts.
     bare = _QUOTED.sub(lambda found: "_" * len(found[0]), create_query)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from airflow_provider_k2.clickhouse_sql import long_query_settings
 from airflow_provider_k2.exceptions import EngineError
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ TIMEOUT = 300
 
 CONNECT_TIMEOUT = 10
 """Seconds in which a server that is there has taken a connection."""
+
+
+LIMIT_CODES = (158, 159, 160, 191, 307, 396)
+"""TOO_MANY_ROWS, TIMEOUT_EXCEEDED, TOO_SLOW, SET_SIZE_LIMIT_EXCEEDED, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES."""
+
+LIMIT_HINT = "Nothing was moved; raise that limit for user {user!r}, or give the connection another user."
 
 
 @dataclass(frozen=True)
@@ -46,11 +53,13 @@ class HttpClient:
     :param endpoints: where it listens.
     :param connection: name of the Airflow connection, for messages.
     :param timeout: seconds without a byte after which an answer counts as lost.
+    :param pinned: settings that go with every query (:mod:`airflow_provider_k2.warm.pinned`).
     """
 
     endpoints: Endpoints
     connection: str
     timeout: int = TIMEOUT
+    pinned: tuple[tuple[str, str], ...] = ()
 
     @contextmanager
     def stream(self, sql: str, output_format: str, settings: dict[str, Any] | None = None) -> Iterator[BinaryIO]:
@@ -79,7 +88,7 @@ class HttpClient:
         host = f"[{at.host}]" if ":" in at.host else at.host
         return requests.post(
             f"{'https' if at.secure else 'http'}://{host}:{at.http_port}/",
-            params={"database": at.database, **settings},
+            params={"database": at.database, **dict(self.pinned), **long_query_settings(query), **settings},
             data=query.encode(),
             # As bytes: names and passwords are UTF-8 here.
             auth=requests.auth.HTTPBasicAuth(at.user.encode(), at.password.encode()),
@@ -93,6 +102,8 @@ class HttpClient:
         what = what.partition("Stack trace:")[0].strip().rstrip(".")
         if "Code: 516" in what or "AUTHENTICATION_FAILED" in what:
             what = "it refuses the user or password"
+        if what.startswith(tuple(f"Code: {code}." for code in LIMIT_CODES)):
+            what = f"{what}. {LIMIT_HINT.format(user=self.endpoints.user).rstrip('.')}"
         return (
             f"ClickHouse at {self.endpoints.host}:{self.endpoints.http_port} (connection {self.connection!r}, "
             f"HTTP) failed: {what}. Nothing was committed; check `http_port` in the connection's extras and the server."

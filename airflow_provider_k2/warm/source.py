@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.checksum.warm import checksum_expression, row_expression
+from airflow_provider_k2.checksum.warm import row_expression
 from airflow_provider_k2.clickhouse_sql import (
     cursor_condition,
     cursor_expression,
     cursor_problem,
     cursor_step,
     is_time_type,
-    partition_expression,
     quote_identifier,
     quote_qualified,
-    quote_string,
     travelling,
 )
 from airflow_provider_k2.exceptions import TypePlanError
+from airflow_provider_k2.schema.column_names import check_names
 from airflow_provider_k2.schema.column_roles import check_roles
+from airflow_provider_k2.schema.partition_values import partition_condition
 from airflow_provider_k2.schema.type_plan import TypePlan, plan_types
-from airflow_provider_k2.schema.unholdable import unholdable
+from airflow_provider_k2.warm.arrival import closed_to, floor_of
+from airflow_provider_k2.warm.arrow import read_counted
 from airflow_provider_k2.warm.column_ttl import column_ttls
-from airflow_provider_k2.windows import LAST_CURSOR, Window, horizon
+from airflow_provider_k2.warm.facts import Share, WarmFacts, WarmPart, measure_window, refuse_unholdable
+from airflow_provider_k2.warm.lineage import WarmObject, objects_below, writers_of
+from airflow_provider_k2.warm.merging import check_merges
+from airflow_provider_k2.windows import LAST_CURSOR, SECOND, Window, horizon
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,46 +37,9 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.tables.model import PartitionField, TableConfig
 
+__all__ = ["Share", "WarmFacts", "WarmPart", "WarmTable"]
 
-@dataclass(frozen=True)
-class WarmPart:
-    """The rows of a window that share one cold partition.
-
-    :param values: values of the partition expressions as text, None for null, in the order of the spec.
-    :param rows: number of rows.
-    :param checksum: their content checksum.
-    :param span: the cursor range in which they lie; reading only it lets ClickHouse's index rule the rest out.
-    """
-
-    values: tuple[str | None, ...]
-    rows: int
-    checksum: int
-    span: Window
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of an upsert table's keys: one of so many, by their hash."""
-
-    number: int
-    of: int
-
-
-@dataclass(frozen=True)
-class WarmFacts:
-    """What the warm tier holds of a window, as ClickHouse itself counts and sums it."""
-
-    parts: tuple[WarmPart, ...]
-
-    @property
-    def rows(self) -> int:
-        """Rows of the window."""
-        return sum(part.rows for part in self.parts)
-
-    @property
-    def checksum(self) -> int:
-        """Content checksum of the window."""
-        return sum(part.checksum for part in self.parts) % 2**64
+_LOG = logging.getLogger(__name__)
 
 
 class WarmTable:
@@ -81,7 +48,8 @@ class WarmTable:
     :param table: its entry in the table list.
     :param hook: the ClickHouse connection.
     :param held: types of the cold table's columns, where it exists (they may be wider).
-    :ivar known_to: cursor up to which newer rows of a key are in the cold tier, or about to be: the watermark.
+    :ivar known_to: cursor up to which newer rows of a key are in the cold tier, or about to be: the watermark, or what a
+        backfill has reached above it.
     """
 
     def __init__(self, table: TableConfig, hook: ClickHouseHook, held: dict[str, str] | None = None) -> None:
@@ -135,6 +103,32 @@ class WarmTable:
         ttls = column_ttls(self.hook.create_query(self.table.identity_source))
         return tuple(name for name in self.plan.names if name in ttls)
 
+    @cached_property
+    def lineage(self) -> tuple[WarmObject, ...]:
+        """The source, what it reads, and the table that gives it its identity."""
+        return objects_below(self.hook, {self.table.source, self.table.identity_source})
+
+    @cached_property
+    def floor(self) -> int:
+        """How long one value of the cursor lasts where its definition rounds it down, in microseconds; 0 where it does not."""
+        written = writers_of(self.hook, [one.name for one in self.lineage])
+        floor = floor_of(self.table.cursor, [one.create_query for one in (*self.lineage, *written)])
+        if floor > cursor_step(self.cursor_type):
+            _LOG.info(
+                "%s: the cursor %s is a time rounded down; windows end %s seconds earlier, when its last rows have arrived.",
+                self.table.name, self.table.cursor, floor // SECOND,
+            )  # fmt: skip
+        return floor
+
+    def check(self) -> None:
+        """Refuse what could be read, but not kept equal in both tiers, or not be read from the cold one.
+
+        :raises TypePlanError: for names that readers of the cold tier cannot do with, and for engines that change rows behind the
+            cursor.
+        """
+        check_names(self.table, self.plan)
+        check_merges(self.table, self.lineage)
+
     def uuid(self) -> str:
         """Identity of the source."""
         return self.hook.table_uuid(self.table.identity_source)
@@ -149,8 +143,7 @@ class WarmTable:
         latest = self.latest() if latest is None else latest
         if not self.is_time:
             return max(latest - self.table.cursor_lag, min(latest, self.table.start))
-        end = horizon(latest, self.table.safety_lag)
-        return end - end % cursor_step(self.cursor_type)
+        return closed_to(horizon(latest, self.table.safety_lag), self.cursor_type, self.floor)
 
     def latest(self) -> int:
         """The warm tier's clock; one past the largest integer cursor.
@@ -185,55 +178,25 @@ class WarmTable:
     def key_hashes(self, column: str, window: Window) -> Hashes:
         """Hash of the key of every row in a range of a column, in no order; as the cold side hashes keys."""
         import numpy as np
-        import pyarrow as pa
 
         key = TypePlan(tuple(self.plan[name] for name in self.table.key))
         inside = cursor_condition(column, self.columns[column], window)
         sql = f"SELECT toUInt64({row_expression(key)}) AS `_k2_h` FROM {self._source} WHERE {inside}"
-        with self.hook.stream(sql, "ArrowStream") as stream, pa.ipc.open_stream(stream) as reader:
-            chunks = reader.read_all()["_k2_h"].chunks
-        return np.concatenate([np.empty(0, np.uint64), *(chunk.to_numpy() for chunk in chunks)])
+        answer = read_counted(
+            lambda: int(self.hook.execute(f"SELECT count() FROM {self._source} WHERE {inside}")[0][0]),
+            lambda: self.hook.arrow(sql),
+            lambda answer: int(answer.num_rows),
+            f"{self.table.name}: keys of {self.table.source}",
+        )
+        return np.concatenate([np.empty(0, np.uint64), *(chunk.to_numpy() for chunk in answer["_k2_h"].chunks)])
 
     def facts(self, window: Window, partition: Sequence[PartitionField]) -> WarmFacts:
-        """Count and sum a window in ClickHouse, by cold partition, in one pass."""
-        expressions = [self.partition_text(part) for part in partition]
-        listed = "".join(f"{text} AS `_k2_p{number}`, " for number, text in enumerate(expressions))
-        # GROUP BY () of an empty window still yields one row; it is dropped below.
-        group = f" GROUP BY {', '.join(f'`_k2_p{n}`' for n in range(len(expressions)))}" if expressions else ""
-        rows = self.hook.execute(
-            f"SELECT {listed}count(), {checksum_expression(self.plan)}, min({self._cursor}), max({self._cursor}) "
-            f"FROM {self.rows_of(window)}{group}"
-        )
-        parts = (
-            WarmPart(tuple(row[:-4]), int(row[-4]), int(row[-3]), Window(int(row[-2]), int(row[-1]) + 1))
-            for row in rows
-            if row[-4]
-        )
-        return WarmFacts(tuple(sorted(parts, key=lambda part: tuple(value or "" for value in part.values))))
+        """Count and sum a window in ClickHouse; see :func:`.facts.measure_window`."""
+        return measure_window(self, window, partition)
 
     def refuse_unholdable(self, window: Window) -> None:
-        """Refuse a window for its values: those that no type plan can see beforehand.
-
-        :raises TypePlanError: naming the columns, how many rows have such a value, and the mend.
-        """
-        checks = unholdable(self.plan)
-        if not checks:
-            return
-        counts = self.hook.execute(f"SELECT {', '.join(check[0] for check in checks)} FROM {self.rows_of(window)}")[0]
-        problems = [
-            f"{count} row{'s hold' if count > 1 else ' holds'} {what}; {mend}"
-            for count, (_, what, mend) in zip(counts, checks, strict=True)
-            if count
-        ]
-        if problems:
-            raise TypePlanError(
-                f"{self.table.name}: window {window.describe(self.is_time)} cannot be held exactly: {'; '.join(problems)}. "
-                "Nothing was committed and the watermark stands."
-            )
-
-    def partition_text(self, part: PartitionField) -> str:
-        """Text of a partition value, null for null."""
-        return f"toString({partition_expression(part, self.plan[part.column].expression)})"
+        """Refuse a window for its values; see :func:`.facts.refuse_unholdable`."""
+        refuse_unholdable(self, window)
 
     def rows_of(self, window: Window, share: Share | None = None) -> str:
         """Sub-select of a window's rows, each with its cursor; in upsert mode the last row of each key.
@@ -271,24 +234,12 @@ class WarmTable:
         listed = ", ".join(f"{column.expression} AS {travelling(column.name)}" for column in self.plan.columns)
         renamed = ", ".join(f"{travelling(name)} AS {quote_identifier(name)}" for name in self.plan.names)
         conditions = [
-            self._in_partition(field, value)
+            partition_condition(field, self.plan[field.column], value)
             for field, value in zip(partition, part.values if part else (), strict=False)
         ]
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         # Two levels: an alias that hides its own column would be used by ClickHouse inside WHERE.
         return f"SELECT {renamed} FROM (SELECT {listed} FROM {self.rows_of(window, share)}{where})"
-
-    def _in_partition(self, field: PartitionField, value: str | None) -> str:
-        """Condition for one partition value; strings and numbers are compared as such, which is quick."""
-        column = self.plan[field.column]
-        expression = partition_expression(field, column.expression)
-        if value is None:
-            return f"isNull({expression})"
-        if field.transform != "identity":
-            return f"{expression} = {int(value)}"
-        if column.source.name == "LowCardinality" and column.source.inner().name == "String":
-            return f"{quote_identifier(field.column)} = {quote_string(value)}"
-        return f"toString({expression}) = {quote_string(value)}"
 
     def split(self, window: Window, pieces: int) -> list[Window]:
         """Cut a window into about equal pieces by cursor, for files that are written side by side."""

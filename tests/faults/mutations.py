@@ -1,96 +1,263 @@
-"""Guards taken out of the code on purpose: the matrix has to notice each."""
+"""Guards taken out of the code on purpose: for each a case that has to notice.
+
+A mutation patches the code in a worker's process. To add one: a function that takes the guard out, and an entry of
+:data:`MUTATIONS` with the case that shows it; the row of docs/protocol.md and that of docs/faults.md follow, which
+``test_guards.py`` asks for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 
-def no_parent_assertion() -> None:
-    """Commit without ``assert-ref-snapshot-id``."""
-    from pyiceberg.table.update import AssertRefSnapshotId
+@dataclass(frozen=True)
+class Mutation:
+    """One guard, and what shows that it is gone.
 
-    from airflow_provider_k2.commit import replace
+    :param take_out: takes it out of this process.
+    :param case: name of the case of the matrix that must fail without it.
+    :param step: the case's step.
+    :param mode: of the table that is struck.
+    """
 
-    commit = replace._commit
-
-    def blind(table: Any, updates: Any, requirements: Any, record: Any) -> None:
-        commit(table, updates, tuple(r for r in requirements if not isinstance(r, AssertRefSnapshotId)), record)
-
-    replace._commit = blind
+    take_out: Callable[[], None]
+    case: str
+    step: str
+    mode: str = "append"
 
 
-def no_fencing() -> None:
-    """Ask neither the ledger nor the cold tier whether the lease is still ours."""
-    from airflow_provider_k2.commit import attempt as window
-    from airflow_provider_k2.commit.cold_state import read_cold_state
-    from airflow_provider_k2.offload import run as offload
+def patch(owner: Any, name: str, value: Any) -> None:
+    """Put something else in the place of what is there.
 
-    def newest_state(job: Any) -> Any:
-        job.cold.refresh()
-        return read_cold_state(job.cold.metadata, job.record.pipeline)
+    :raises AttributeError: when nothing is: the guard was renamed, and the mutation would take out nothing.
+    """
+    getattr(owner, name)
+    setattr(owner, name, value)
 
-    window.newest_state = newest_state
-    offload.HeldLease.check = lambda self: None  # type: ignore[method-assign]
+
+def without_requirement(*kinds: str) -> Callable[[], None]:
+    """Send commits without some requirements, by the names of pyiceberg's classes."""
+
+    def take_out() -> None:
+        from pyiceberg.catalog.rest import RestCatalog
+        from pyiceberg.catalog.sql import SqlCatalog
+
+        for catalog in (RestCatalog, SqlCatalog):
+
+            def commit_table(
+                self: Any, table: Any, requirements: Any, updates: Any, real: Any = catalog.commit_table
+            ) -> Any:
+                return real(self, table, tuple(r for r in requirements if type(r).__name__ not in kinds), updates)
+
+            patch(catalog, "commit_table", commit_table)
+
+    return take_out
+
+
+def no_lease_check() -> None:
+    """Do not ask the ledger whether the lease is still ours."""
+    from airflow_provider_k2.ledger.leases import HeldLease
+
+    patch(HeldLease, "check", lambda self: None)
+
+
+def no_token_check() -> None:
+    """Do not look at the fencing token of the newest commit."""
+    from airflow_provider_k2.commit import attempt
+
+    real = attempt.read_cold_state
+
+    def read_cold_state(*arguments: Any) -> Any:
+        state = real(*arguments)
+        return replace(state, last=replace(state.last, token=-1)) if state.last else state
+
+    patch(attempt, "read_cold_state", read_cold_state)
+
+
+def no_ledger_lease() -> None:
+    """Record a window in the ledger without asking for the lease."""
+    _without_lease("commit")
+
+
+def no_gate_lease() -> None:
+    """Drop what was proven, whoever holds the lease by now."""
+    from airflow_provider_k2.retention import gate
+
+    patch(gate._Run, "_check_lease", lambda self: None)
+    _without_lease("note")
+
+
+def _without_lease(method: str) -> None:
+    from airflow_provider_k2.hooks import watermark
+
+    real, asks = getattr(watermark.WatermarkHook, method), watermark._check_lease
+
+    def unasked(self: Any, *arguments: Any, **options: Any) -> Any:
+        watermark._check_lease = lambda cursor, lease: None
+        try:
+            return real(self, *arguments, **options)
+        finally:
+            watermark._check_lease = asks
+
+    patch(watermark.WatermarkHook, method, unasked)
 
 
 def append_always() -> None:
     """Take every window for a fresh one: append instead of replace."""
     from airflow_provider_k2.commit.cold_state import ColdState
 
-    ColdState.is_fresh = lambda self, window: True  # type: ignore[method-assign]
+    patch(ColdState, "is_fresh", lambda self, window: True)
 
 
 def trust_the_ledger() -> None:
     """Take the ledger's watermark as it is, without asking the cold tier."""
+    from airflow_provider_k2.ledger.agreement import Agreement
     from airflow_provider_k2.offload import run as offload
 
-    def agree(table: Any, metadata: Any, stored: Any, *_: Any) -> int:
-        return table.start if stored is None else stored.watermark
+    def decide(table: Any, state: Any, stored: Any, *_: Any) -> Agreement:
+        return Agreement(table.start if stored is None else stored.watermark, None)
 
-    offload.agree = agree
+    patch(offload, "decide", decide)
+
+
+def jump_over_rollbacks() -> None:
+    """Commit onto whatever the cold table proves by now, not only onto what the run has agreed on."""
+    from airflow_provider_k2.commit import attempt
+
+    patch(attempt, "_refuse_changed", lambda job, state: None)
+
+
+def no_layout_check() -> None:
+    """Commit files to a table whose layout is another one by now."""
+    from airflow_provider_k2.commit.job import TableLayout
+
+    patch(TableLayout, "of", classmethod(lambda cls, metadata: cls(0, 0, 0)))
+
+
+def no_foreign_refusal() -> None:
+    """Begin in a table that others have filled."""
+    from airflow_provider_k2.offload import prepare
+
+    patch(prepare, "_refuse_foreign", lambda table, cold: None)
+
+
+def tokens_repeat() -> None:
+    """Count fencing tokens from 1 on, in every ledger anew."""
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
+
+    real = WatermarkHook.transaction
+
+    @contextmanager
+    def transaction(self: Any) -> Iterator[Any]:
+        with real(self) as cursor:
+            yield _Counting(cursor)
+
+    patch(WatermarkHook, "transaction", transaction)
+
+
+class _Counting:
+    """A cursor that makes the tokens of a ledger that only counts."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def execute(self, sql: str, *parameters: Any) -> Any:
+        if "INSERT INTO k2.leases" in sql:
+            sql, made = re.subn(
+                r"\(extract\(epoch.*?::bigint \* 1024\s+\+ floor\(random\(\) \* 1024\)::bigint", "1", sql, flags=re.S
+            )
+            assert made, "tokens are made in another way by now"
+        return self._cursor.execute(sql, *parameters)
+
+
+def no_look_up() -> None:
+    """Do not look for a commit whose answer was lost."""
+    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+
+    patch(IcebergTableHook, "look_up_commit", lambda self, table, commit_id: None)
+
+
+def no_second_look() -> None:
+    """Try a commit that was refused again without looking whether it has landed."""
+    from airflow_provider_k2.commit import attempt
+
+    patch(attempt, "find_commit", lambda metadata, commit_id: None)
 
 
 def replace_by_less() -> None:
     """Replace whatever the cold tier holds by whatever the warm tier has left."""
-    from airflow_provider_k2.engines import direct
+    from airflow_provider_k2.commit import files
     from airflow_provider_k2.offload import run as offload
 
-    offload.refuse_less = direct.refuse_less = lambda job, held: None
+    for module in (offload, files):
+        patch(module, "keep_unreplaced", lambda job, unreplaced: False)
 
 
-def no_look_up() -> None:
-    """Believe that a commit without an answer did not happen: append it again under a new id."""
-    import uuid
-    from dataclasses import replace as changed
+def replace_by_smaller() -> None:
+    """Let a row replace one that has more of the column that grows."""
+    from airflow_provider_k2.commit import files
 
-    from airflow_provider_k2.commit.replace import commit_replacement
-    from airflow_provider_k2.engines import direct
-    from airflow_provider_k2.exceptions import CommitConflictError, CommitUnknownError
-
-    def commit_window(job: Any, commit: Any) -> int:
-        for _ in range(8):
-            job.cold.refresh()
-            from airflow_provider_k2.commit.cold_state import read_cold_state
-
-            try:
-                return int(commit(read_cold_state(job.cold.metadata, job.record.pipeline)))
-            except (CommitConflictError, CommitUnknownError):
-                continue
-        raise AssertionError
-
-    def blind(table: Any, replacement: Any, record: Any) -> int:
-        return commit_replacement(table, changed(replacement, removed=()), changed(record, commit_id=str(uuid.uuid4())))
-
-    direct.commit_window, direct.commit_replacement = commit_window, blind
-    append_always()
+    patch(files, "refuse_shrunk", lambda job, shrunk: None)
 
 
-MUTATIONS: dict[str, Callable[[], None]] = {
-    "no-parent-assertion": no_parent_assertion,
-    "no-fencing": no_fencing,
-    "append-always": append_always,
-    "trust-the-ledger": trust_the_ledger,
-    "replace-by-less": replace_by_less,
-    "no-look-up": no_look_up,
+def no_identity() -> None:
+    """Do not notice that source or target is another one."""
+    from airflow_provider_k2.ledger import agreement
+
+    patch(agreement, "check_identity", lambda *_: None)
+
+
+def no_other_source() -> None:
+    """Write into a table into which another pipeline moves another source."""
+    from airflow_provider_k2.commit import attempt
+
+    patch(attempt, "_refuse_other_source", lambda job: None)
+
+
+def no_proof() -> None:
+    """Commit files whatever was read back from them."""
+    from airflow_provider_k2.engines.direct import DirectEngine
+
+    real = DirectEngine._write
+
+    def write(self: Any, job: Any) -> Any:
+        written = real(self, job)
+        rows = job.facts.rows - sum(file.rows for file in written[1:])
+        total = (job.facts.checksum - sum(file.checksum for file in written[1:])) % 2**64
+        return [replace(written[0], rows=rows, checksum=total), *written[1:]] if written else written
+
+    patch(DirectEngine, "_write", write)
+
+
+MUTATIONS: dict[str, Mutation] = {
+    "no-parent-assertion": Mutation(
+        without_requirement("AssertRefSnapshotId"), "foreign append in a table's first run", "before_commit"
+    ),
+    "no-table-uuid": Mutation(
+        without_requirement("AssertTableUUID"), "target created anew in its first run", "before_commit"
+    ),
+    "no-lease-check": Mutation(no_lease_check, "zombie before its successor commits", "after_proof"),
+    "no-token-check": Mutation(no_token_check, "zombie to whom a restored ledger gives its lease", "after_proof"),
+    "no-ledger-lease": Mutation(no_ledger_lease, "zombie after its lease was taken", "before_record"),
+    "no-gate-lease": Mutation(no_gate_lease, "gate: its lease is taken before the drop", "before_drop_check"),
+    "append-always": Mutation(append_always, "duplicate run: backfill of a cold range", "all"),
+    "trust-the-ledger": Mutation(trust_the_ledger, "watermark corruption: ahead", "between runs"),
+    "no-look-up": Mutation(no_look_up, "commit answered lost, the catalog is away", "commit"),
+    "no-second-look": Mutation(no_second_look, "commit answered twice", "commit"),
+    "replace-by-less": Mutation(replace_by_less, "warm rows deleted, then a backfill", "between runs"),
+    "replace-by-smaller": Mutation(replace_by_smaller, "a key with less of what grows", "between runs", "upsert"),
+    "no-foreign-refusal": Mutation(no_foreign_refusal, "first run into a table with rows of others", "between runs"),
+    "jump-over-rollbacks": Mutation(jump_over_rollbacks, "Iceberg rolled back during a run", "before_commit"),
+    "no-layout-check": Mutation(no_layout_check, "layout changed before the commit: month for day", "after_proof"),
+    "tokens-repeat": Mutation(tokens_repeat, "ledger lost while a try stands still", "after_proof", "upsert"),
+    "no-identity": Mutation(no_identity, "source dropped and created again", "between runs"),
+    "no-other-source": Mutation(no_other_source, "another pipeline in the same table", "between runs"),
+    "no-proof": Mutation(no_proof, "a row of ClickHouse's answer is missing", "in the stream"),
 }

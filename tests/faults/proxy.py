@@ -1,56 +1,94 @@
-"""A loopback proxy that breaks connections on purpose; what runs through it does not know that it is there."""
+"""A loopback proxy that breaks connections on purpose; what runs through it does not know that it is there.
+
+It counts what it has really broken: a connection that nobody uses can be cut without anybody noticing.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
-import re
 import socket
 import struct
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from dataclasses import dataclass
 
-COMMIT = re.compile(r"^/v1/.*/tables/[^/]+$")
-"""A POST to such a path is a commit to one table."""
+GOOD_BYE = b"X\x00\x00\x00\x04"
+"""PostgreSQL's clients end with it, and want no answer."""
+
+
+@dataclass(eq=False)
+class _Link:
+    """A client's connection and ours to the server.
+
+    :ivar asks: whether the last bytes went to the server: its answer is awaited.
+    :ivar answered: bytes of the answer since.
+    :ivar matches: whether the question is one that :meth:`TcpProxy.cut_answer` waits for.
+    """
+
+    client: socket.socket
+    server: socket.socket
+    asks: bool = False
+    answered: int = 0
+    matches: bool = False
+
+    def reset(self) -> None:
+        reset(self.client)
+        reset(self.server)
 
 
 class TcpProxy:
     """Forwards bytes to a port, in one of the modes ``pass``, ``refuse`` (nobody listens), ``cut`` (resets what is open and
-    what comes), ``half-open`` (keeps everything open and forwards nothing) and ``delay``.
+    what comes) and ``half-open`` (keeps everything open and forwards nothing).
 
     :param target: the port that it stands before.
+    :ivar strikes: what it has broken since :meth:`forget`, in words.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.mode = "pass"
-        self.delay = 0.0
-        self._open: set[socket.socket] = set()
+        self.strikes: list[str] = []
+        self._cut_after: tuple[bytes, int] | None = None
+        self._open: set[_Link] = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def set(self, mode: str, delay: float = 0.0) -> None:
-        self.mode, self.delay = mode, delay
+    def set(self, mode: str) -> None:
+        self.mode = mode
         if mode in ("cut", "refuse"):
             self.reset()
+
+    def cut_answer(self, question: bytes, after: int) -> None:
+        """Break the connection in the middle of the next answer to a question that holds some bytes.
+
+        :param after: how many bytes of the answer pass.
+        """
+        self._cut_after = (question, after)
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self.strikes.clear()
 
     def reset(self) -> None:
         """Reset every open connection."""
         with self._lock:
-            sockets, self._open = self._open, set()
-        for one in sockets:
-            _reset(one)
+            links, self._open = self._open, set()
+        for link in links:
+            if link.asks:
+                self.strikes.append("a connection in use was reset")
+            link.reset()
 
     def heal(self) -> None:
         """Pass again; connections that hang are reset, as the kernel's keep-alive would do in the end."""
         hanging = self.mode == "half-open"
-        self.mode = "pass"
+        self.mode, self._cut_after = "pass", None
         if hanging:
-            self.reset()
+            with self._lock:
+                links, self._open = self._open, set()
+            for link in links:
+                link.reset()
 
     def close(self) -> None:
         self._listener.close()
@@ -63,143 +101,75 @@ class TcpProxy:
             except OSError:
                 return
             if self.mode in ("refuse", "cut"):
-                _reset(client)
+                self.strikes.append("a connection was refused")
+                reset(client)
                 continue
             try:
                 server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
                 server.settimeout(None)
             except OSError:
-                _reset(client)
+                self.strikes.append("the server did not take a connection")
+                reset(client)
                 continue
+            link = _Link(client, server)
             with self._lock:
-                self._open |= {client, server}
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+                self._open.add(link)
+            for asks in (True, False):
+                threading.Thread(target=self._pump, args=(link, asks), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, link: _Link, asks: bool) -> None:
+        source, sink = (link.client, link.server) if asks else (link.server, link.client)
         try:
             while data := source.recv(1 << 16):
-                if self.delay:
-                    time.sleep(self.delay)
-                while self.mode == "half-open" and source in self._open:
-                    time.sleep(0.02)
+                self._hold_back(link, data)
+                if asks:
+                    link.asks, link.answered = not data.endswith(GOOD_BYE), 0
+                    link.matches = self._cut_after is not None and self._cut_after[0] in data
+                elif (part := self._cut(link, data)) is not None:
+                    sink.sendall(part)
+                    link.reset()
+                    return
+                else:
+                    link.asks = False
+                    link.answered += len(data)
                 sink.sendall(data)
+            if not asks and link.asks and link in self._open:
+                self.strikes.append("the server broke off before its answer")
         except OSError:
-            _reset(sink)
+            if link in self._open and link.asks:
+                self.strikes.append("the server broke off before its answer")
+            reset(sink)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
-        with self._lock:
-            self._open.discard(source)
-        with contextlib.suppress(OSError):
-            if sink not in self._open:
-                source.close()
-                sink.close()
+        if not asks:
+            with self._lock:
+                self._open.discard(link)
+
+    def _hold_back(self, link: _Link, data: bytes) -> None:
+        """Keep bytes while the connection is half-open; what is kept in the end is lost with its connection."""
+        if self.mode == "half-open" and link in self._open:
+            self.strikes.append(f"{len(data)} bytes were withheld")
+            while self.mode == "half-open" and link in self._open:
+                time.sleep(0.02)
+
+    def _cut(self, link: _Link, data: bytes) -> bytes | None:
+        """The part of an answer that still passes, if it is to be cut here."""
+        if self._cut_after is None or not link.matches:
+            return None
+        left = self._cut_after[1] - link.answered
+        if len(data) <= left:
+            return None
+        self._cut_after = None
+        self.strikes.append(
+            f"an answer was cut after {link.answered + left} bytes, {len(data) - left} or more were lost"
+        )
+        return data[:left]
 
 
-def _reset(one: socket.socket) -> None:
+def reset(one: socket.socket) -> None:
+    """Close a connection without a good-bye."""
     with contextlib.suppress(OSError):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with contextlib.suppress(OSError):
         one.shutdown(socket.SHUT_RDWR)
     one.close()
-
-
-class CatalogProxy:
-    """An HTTP proxy before the REST catalog whose commit answers can be broken, a number of times.
-
-    ``before:500`` refuses without forwarding; ``after:503`` forwards, then answers 503; ``lost`` forwards, then resets;
-    ``timeout-before`` and ``timeout-after`` let the client wait; ``twice`` sends the commit again, as a load balancer may,
-    and answers what the second one got; ``late:S`` answers 503 at once and forwards ``S`` seconds later.
-
-    :param target: the catalog's port.
-    """
-
-    def __init__(self, target: int) -> None:
-        self.fault: str | None = None
-        self.times = 0
-        self.commits = 0
-        self._lock = threading.Lock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: Any) -> None:
-                return
-
-            def handle_one(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                fault = outer._take() if self.command == "POST" and COMMIT.match(self.path) else None
-                kind, _, argument = (fault or "").partition(":")
-                if kind == "late":
-                    threading.Timer(float(argument), lambda: self._forward(body)).start()
-                    return self._answer(503, b"{}", "application/json")
-                if kind == "timeout-before":
-                    time.sleep(outer.patience)
-                    self.close_connection = True
-                    return None
-                if kind == "before":
-                    return self._answer(int(argument), b"{}", "application/json")
-                status, content, kind_of = self._forward(body)
-                if kind == "twice":
-                    status, content, kind_of = self._forward(body)
-                if kind == "after":
-                    return self._answer(int(argument), b"{}", "application/json")
-                if kind in ("lost", "timeout-after"):
-                    time.sleep(outer.patience if kind == "timeout-after" else 0)
-                    self.close_connection = True
-                    _reset(self.connection)
-                    return None
-                return self._answer(status, content, kind_of)
-
-            do_GET = do_POST = do_HEAD = do_DELETE = do_PUT = handle_one  # noqa: N815 - http.server looks for these
-
-            def _forward(self, body: bytes) -> tuple[int, bytes, str]:
-                upstream = http.client.HTTPConnection("127.0.0.1", target, timeout=60)
-                try:
-                    upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-                    for name, value in self.headers.items():
-                        upstream.putheader(name, value)
-                    upstream.endheaders(body or None)
-                    answer = upstream.getresponse()
-                    return answer.status, answer.read(), answer.getheader("Content-Type") or "application/json"
-                except OSError:
-                    return 502, b"{}", "application/json"
-                finally:
-                    upstream.close()
-
-            def _answer(self, status: int, content: bytes, kind: str) -> None:
-                with contextlib.suppress(OSError):
-                    self.send_response(status)
-                    self.send_header("Content-Type", kind)
-                    self.send_header("Content-Length", str(len(content)))
-                    self.end_headers()
-                    if self.command != "HEAD":
-                        self.wfile.write(content)
-
-        self.patience = 4.0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def arm(self, fault: str, times: int = 1) -> None:
-        """Break the next commits."""
-        with self._lock:
-            self.fault, self.times = fault, times
-
-    def heal(self) -> None:
-        self.arm("", 0)
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def _take(self) -> str | None:
-        with self._lock:
-            self.commits += 1
-            if self.times <= 0:
-                return None
-            self.times -= 1
-            return self.fault

@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_k2.feed.markets import known_assets, known_markets
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -25,11 +27,7 @@ _SCALE = Decimal("0.00000001")
 _LIMIT = Decimal(10) ** 10
 _NUMBER = re.compile(r"-?[0-9]{1,20}([.][0-9]{1,20})?([eE][+-]?[0-9]{1,2})?")
 _SHORT = re.compile(r"[0-9]{1,10}([.][0-9]{1,8}0*)?")
-_QUOTES = (
-    "FDUSD", "USDT", "USDC", "USDP", "USD1", "TUSD", "BUSD", "USDS", "AEUR", "EURI", "BIDR", "IDRT", "BVND", "DAI",
-    "PAX", "UST", "VAI", "BTC", "ETH", "BNB", "XRP", "TRX", "SOL", "DOT", "DOGE", "USD", "EUR", "GBP", "TRY", "BRL", "AUD",
-    "RUB", "UAH", "ZAR", "PLN", "RON", "NGN", "ARS", "JPY", "MXN", "COP", "CZK", "IDR",
-)  # fmt: skip
+_NAME = r"[^\x00-/:-@\[-`{-\x7f]+"
 
 
 class BadTradeError(Exception):
@@ -90,14 +88,14 @@ def moment(micros: int) -> datetime:
 def recompute(records: Iterable[tuple[str, int, int]], exchange: str, now: datetime | None = None) -> Recomputed:
     """Recompute bronze, silver and dead letters.
 
-    :param records: message, Kafka partition and Kafka offset.
+    :param records: message, Kafka partition and Kafka offset; a record that is delivered again counts once.
     :param exchange: `binance` or `kraken`.
     :param now: about the time of arrival: trades more than a day after it are dead letters.
     """
     latest = (now or datetime.now(UTC)) - _EPOCH + timedelta(days=1)
     read = _binance if exchange == "binance" else _kraken
     result = Recomputed()
-    for message, partition, offset in records:
+    for message, partition, offset in dict.fromkeys(records):
         for position, found in enumerate(_found(read, message)):
             try:
                 if isinstance(found, BadTradeError):
@@ -163,9 +161,9 @@ def _binance(document: Any) -> list[Any]:
             "symbol": fields.get("s", ""),
             "price": fields.get("p", ""),
             "quantity": fields.get("q", ""),
-            "timestamp": _milliseconds(fields.get("T", "")),
+            "timestamp": _milliseconds_or_micros(fields.get("T", "")),
             "time_text": fields.get("T", ""),
-            "event_time": _milliseconds(fields["E"]),
+            "event_time": _milliseconds_or_micros(fields["E"]),
             "trade_id": fields.get("t", ""),
             "needs_id": True,
             "side": {"true": "SELL", "false": "BUY"}.get(fields.get("m", ""), ""),
@@ -250,7 +248,9 @@ def _kraken_flat(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _milliseconds(text: str) -> int | None:
+def _milliseconds_or_micros(text: str) -> int | None:
+    if re.fullmatch("[0-9]{16}", text):
+        return int(text)
     return int(text) * 1000 if re.fullmatch("[0-9]{1,15}", text) else None
 
 
@@ -296,7 +296,7 @@ def _trade(
     if not (symbol and len(symbol.encode()) <= 64 and quote_volume < _LIMIT and times_are_good and id_is_good and side):
         raise BadTradeError(symbol)
     assert timestamp is not None
-    canonical, currency = _canonical(symbol)
+    canonical, currency, errors = _canonical(exchange, symbol)
     identity = [
         exchange, symbol, trade_id, time_text, price, quantity, side, ",".join(conditions),
         "" if trade_id else str(position),
@@ -317,18 +317,32 @@ def _trade(
         "event_time": event_time,
         "source_sequence": int(trade_id) if trade_id else timestamp * 1000 + position,
         "vendor_data": tuple(sorted(vendor.items())),
-        "validation_errors": () if currency else ("canonical_symbol: the quote asset is not known",),
+        "validation_errors": errors,
     }
 
 
-def _canonical(symbol: str) -> tuple[str, str]:
-    upper = symbol.upper()
-    if "/" in upper:
-        assets = upper.split("/")
-    else:
-        quote = max((q for q in _QUOTES if upper.endswith(q) and upper != q), key=len, default=None)
-        assets = [upper.removesuffix(quote), quote] if quote else []
-    if len(assets) != 2 or not all(assets):
-        return upper, ""
-    base, quote = ({"XBT": "BTC", "XDG": "DOGE"}.get(asset, asset) for asset in assets)
-    return f"{base}/{quote}", quote
+def _canonical(exchange: str, symbol: str) -> tuple[str, str, tuple[str, ...]]:
+    """Canonical symbol, currency and validation errors, from the data that the warm tier is made with."""
+    text = "".join(letter.upper() if letter.isascii() else letter for letter in symbol)
+    assets = known_assets()
+    pair: tuple[str, str] | None = known_markets().get((exchange, text))
+    error = f"{symbol} is not of the form BASE/QUOTE"
+    if pair is None and "/" in text:
+        match = re.fullmatch(f"({_NAME}(?:[.][A-Z])?)/({_NAME})", text)
+        pair = (match[1], match[2]) if match else None
+    elif pair is None:
+        ways = [
+            (text.removesuffix(q), q) for q, a in assets.items() if a.role != "base" and text.endswith(q) and text != q
+        ]
+        known = [way for way in ways if way[0] in assets]
+        if len(known) == 1:
+            pair = known[0]
+        elif len(ways) == 1 and assets[ways[0][1]].role == "sure quote" and re.fullmatch(_NAME, text):
+            pair = ways[0]
+        names = ", ".join(sorted("/".join(way) for way in known or ways))
+        error = f"{symbol} may be {names} or another market" if ways else f"{symbol} ends with no known quote asset"
+        error += "; add it to k2.known_markets"
+    if pair is None:
+        return text, "", (f"canonical_symbol: {error}",)
+    base, quote = (assets[part].name if part in assets else part for part in pair)
+    return f"{base}/{quote}", quote, ()

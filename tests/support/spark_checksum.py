@@ -78,11 +78,18 @@ def row_query(
     query = f"SELECT {', '.join(beside + words)} FROM {relation}"
     query = _step(query, names, MIX_MULTIPLY_1, beside)
     query = _step(query, names, MIX_MULTIPLY_2, beside)
-    row = " + ".join(map(_fold, names))
+    row = _balanced([_fold(name) for name in names])
     query = f"SELECT {', '.join([*beside, f'({row}) ^ {_long(MIX_XOR)} AS _k2_w'])} FROM ({query})"
     query = _step(query, ["_k2_w"], MIX_MULTIPLY_1, beside)
     query = _step(query, ["_k2_w"], MIX_MULTIPLY_2, beside)
     return f"SELECT {', '.join([*beside, _fold('_k2_w') + f' AS {hash_name}'])} FROM ({query})"
+
+
+def _balanced(terms: list[str]) -> str:
+    """Sum in parentheses by groups: Spark's parser and analyser recurse as deep as a flat sum is long."""
+    while len(terms) > 1:
+        terms = [f"({' + '.join(terms[begin : begin + 32])})" for begin in range(0, len(terms), 32)]
+    return terms[0]
 
 
 def _step(query: str, names: list[str], multiplier: int, beside: list[str]) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DAG = """
 from pathlib import Path
-from airflow_provider_k2.dag_factory import build_dag
+from airflow_provider_k2.dag_factory.offload import build_dag
 
 dag = build_dag(
     Path(__file__).with_name("{tables}"), dag_id="{dag_id}",
@@ -33,7 +33,7 @@ KILLED = """
 import os
 from pathlib import Path
 from datetime import timedelta
-from airflow_provider_k2.dag_factory import build_dag
+from airflow_provider_k2.dag_factory.offload import build_dag
 
 folder = Path(__file__).parent
 # Only while a test asks for it, and only in a task's own process.
@@ -61,7 +61,7 @@ tables:
 
 GATE = """
 from pathlib import Path
-from airflow_provider_k2.retention_dag import build_retention_dag
+from airflow_provider_k2.dag_factory.retention import build_retention_dag
 
 dag = build_retention_dag(Path(__file__).with_name("gate.yaml"), schedule=None)
 """
@@ -84,7 +84,7 @@ SETTINGS = {
 
 RECONCILE_DAG = """
 from pathlib import Path
-from airflow_provider_k2.dag_factory import build_reconcile_dag
+from airflow_provider_k2.dag_factory.reconcile import build_reconcile_dag
 
 dag = build_reconcile_dag(
     Path(__file__).with_name("tables.yaml"), dag_id="{dag_id}", schedule=None,

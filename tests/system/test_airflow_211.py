@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,8 @@ import pytest
 from tests.support.standard import empty_standard_tables
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.watermark import WatermarkHook
@@ -45,18 +49,13 @@ def test_the_demos_dag(
         Feeder(client, exchange).send(generate(plan), 500)
     tables = tmp_path / "tables.yaml"
     tables.write_text(STANDARD_TABLES.read_text().replace("safety_lag: 30s", "safety_lag: 0s"))
-    env = {
-        # Not the settings of an Airflow that another test has started.
-        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")},
-        "AIRFLOW_HOME": str(tmp_path / "airflow"),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(Path("dags").absolute()),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
-        "K2_TABLES": str(tables),
-    }
+    env = environment(tmp_path, AIRFLOW__CORE__DAGS_FOLDER=str(Path("dags").absolute()), K2_TABLES=str(tables))
     airflow(env, "db", "migrate")
     out = airflow(env, "dags", "test", "k2_offload")
     assert "Windows of this run:" in out
+    with closing(sqlite3.connect(tmp_path / "airflow.db")) as metadata:
+        states = metadata.execute("SELECT state FROM task_instance WHERE task_id = 'failed_tables'").fetchall()
+    assert states == [("skipped",)], "no table failed: the report skips that task"
     out = airflow(env, "dags", "test", "k2_retention")
     assert "0 rows in 0 partition(s) past 7.0 days were dropped" in out
     reconciler = Reconciler(clickhouse, iceberg, ledger)
@@ -68,6 +67,62 @@ def test_the_demos_dag(
     clickhouse.execute("INSERT INTO k2.bronze_trades_kraken SELECT * FROM k2.bronze_trades_kraken LIMIT 1")
     airflow(env, "dags", "test", "k2_reconcile")
     assert reconciler.verify(load_tables(tables).get("bronze_trades_kraken")).cold_rows == 1001
+
+
+LIST = """
+tables:
+  - {{source: test.{name}, target: cold.{name}_good, layer: bronze, cursor: n}}
+  - {{source: test.not_there, target: cold.{name}_bad, layer: bronze, cursor: n}}
+  - {{source: test.{name}, target: cold.{name}_child, layer: silver, cursor: n, depends_on: [{name}_bad]}}
+"""
+
+DAG = """
+from pathlib import Path
+from airflow_provider_k2.dag_factory.offload import build_dag
+
+dag = build_dag(Path(__file__).with_name("list.yaml"), dag_id="mixed", schedule=None, default_args={"retries": 0})
+"""
+
+
+def test_the_report_names_what_failed_and_what_was_skipped(
+    clickhouse: ClickHouseHook, iceberg: IcebergTableHook, fresh_names: Callable[[str], str], tmp_path: Path
+) -> None:
+    """By the metadata database, which tasks of Airflow 2 reach."""
+    name = fresh_names("mixed")
+    clickhouse.execute(f"CREATE TABLE test.{name} (n UInt64) ENGINE = MergeTree ORDER BY n")
+    clickhouse.execute(f"INSERT INTO test.{name} SELECT number FROM numbers(5)")
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags/list.yaml").write_text(LIST.format(name=name))
+    (tmp_path / "dags/mixed.py").write_text(DAG)
+    env = environment(tmp_path, AIRFLOW__CORE__DAGS_FOLDER=str(tmp_path / "dags"))
+    airflow(env, "db", "migrate")
+    done = subprocess.run(
+        [PYTHON, "-m", "airflow", "dags", "test", "mixed"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    out = done.stdout + done.stderr
+    assert iceberg.load(f"cold.{name}_good").scan().count() == 5
+    assert iceberg.load(f"cold.{name}_child") is None
+    assert f"failed: {name}_bad: The warm source test.not_there does not exist" in out
+    assert (
+        f"skipped: {name}_child: {name}_child depends on {name}_bad, which failed in this run (The warm source" in out
+    )
+    assert "1 of 3 tables failed; what the others moved stands." in out
+
+
+def environment(home: Path, **settings: str) -> dict[str, str]:
+    """An Airflow of its own, without the settings of one that another test has started."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")},
+        "AIRFLOW_HOME": str(home / "airflow"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        **settings,
+    }
 
 
 def airflow(env: dict[str, str], *arguments: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -74,6 +76,24 @@ def test_a_failing_table_stops_nobody_else(run: dict[str, Any]) -> None:
     assert run["state"] == "failed", "a run with a failed table is not green"
 
 
+def xcom(api: AirflowApi, run_id: str, task_id: str) -> Any:
+    path = f"/dags/system/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value?deserialize=true"
+    return api._call("GET", path)["value"]
+
+
+def test_the_report_names_what_failed_before_its_first_window(run: dict[str, Any], api: AirflowApi) -> None:
+    """By the execution API: a task of Airflow 3 does not reach the metadata database."""
+    report = xcom(api, run["id"], "report")
+    assert (report["failed"], report["skipped"], report["windows"] > 3) == (1, 1, True)
+    assert "column huge" in report["failed_tables"]["sys_bad"]
+    assert "sys_child depends on sys_bad, which failed in this run (sys_bad: " in report["skipped_tables"]["sys_child"]
+    (red,) = (task for task in run["tasks"] if task["task_id"] == "failed_tables")
+    said = log_of(api, run["id"], red)
+    assert "1 of 5 tables failed; what the others moved stands." in said
+    assert "failed: sys_bad: sys_bad: " in said
+    assert "skipped: sys_child: sys_child depends on sys_bad" in said
+
+
 def test_the_rows_are_cold(run: dict[str, Any], warm: ClickHouseHook) -> None:
     iceberg = IcebergTableHook()
     assert iceberg.load("cold.sys_good").scan().count() == 5000
@@ -115,6 +135,30 @@ def test_a_range_is_done_again_and_the_watermark_stays(
     assert IcebergTableHook().load("cold.sys_good").scan().count() == 5000
     assert ledger.get_records("SELECT target, watermark FROM k2.watermarks ORDER BY 1") == before
     assert {window.kind for window in ledger.windows_of_run(newest["dag_run_id"])} == {"backfill"}
+    assert found["failed_tables"] == "skipped", "no table failed: the report skips it"
+    report = xcom(api, newest["dag_run_id"], "report")
+    assert (report["failed"], report["rows"], len(report["skipped_tables"])) == (0, 5000, 4)
+
+
+def test_an_interval_that_is_typed_into_the_form_is_done_again(run: dict[str, Any], api: AirflowApi) -> None:
+    """What the form's "Specify Manually" sends; what it sends by default is a run that goes on from the watermark."""
+    body = {
+        "logical_date": datetime.now(UTC).isoformat(), "data_interval_start": "2020-01-01T00:00:00Z",
+        "data_interval_end": datetime.now(UTC).isoformat(), "conf": {"tables": ["sys_good"]},
+    }  # fmt: skip
+    typed = api._call("POST", "/dags/system/dagRuns", body)["dag_run_id"]
+    assert _wait_for_run(api, typed) == "success"
+    assert {window.kind for window in WatermarkHook().windows_of_run(typed)} == {"backfill"}
+    assert xcom(api, typed, "report")["rows"] == 5000
+
+
+def _wait_for_run(api: AirflowApi, run_id: str) -> str:
+    for _ in range(180):
+        (state,) = (run["state"] for run in api.runs("system") if run["dag_run_id"] == run_id)
+        if state in ("success", "failed"):
+            return str(state)
+        time.sleep(1)
+    raise AssertionError(f"run {run_id} did not end within 180 seconds")
 
 
 def test_the_ledgers_page_needs_a_login(run: dict[str, Any], api: AirflowApi) -> None:
@@ -145,8 +189,6 @@ def test_backfill_command(run: dict[str, Any], api: AirflowApi, airflow_system: 
 
 
 def _wait_for_backfill(api: AirflowApi) -> list[dict[str, Any]]:
-    import time
-
     for _ in range(180):
         runs = [run for run in api.runs("system") if run["run_type"] == "backfill"]
         if runs and all(run["state"] in ("success", "failed") for run in runs):
@@ -158,7 +200,7 @@ def _wait_for_backfill(api: AirflowApi) -> list[dict[str, Any]]:
 def test_reconciliation_repairs_late_rows_and_one_table_fails_alone(
     run: dict[str, Any], api: AirflowApi, warm: ClickHouseHook
 ) -> None:
-    """Last in this module: it adds rows. They lie far below the watermark, where no offload looks."""
+    """Late in this module: it adds rows. They lie far below the watermark, where no offload looks."""
     warm.execute("INSERT INTO sys.good SELECT now64(6) - 4000 - number, number FROM numbers(3)")
     assert api.run_dag("system_reconcile", 240, {"tables": ["sys_good", "sys_candles", "sys_bad"]}) == "failed"
     newest = api.runs("system_reconcile")[0]
@@ -172,3 +214,19 @@ def test_reconciliation_repairs_late_rows_and_one_table_fails_alone(
         parameters=(newest["dag_run_id"],),
     )
     assert [tuple(row) for row in found] == [("cold.sys_good", "differs", 3)]
+
+
+def test_a_cleared_task_makes_the_whole_run_right(run: dict[str, Any], api: AirflowApi, warm: ClickHouseHook) -> None:
+    """Last in this module: the bad table is put right. Nothing of the first try's reasons is left in the second report."""
+    warm.execute("ALTER TABLE sys.bad DROP COLUMN huge SETTINGS mutations_sync = 1")
+    (bad,) = (task for task in run["tasks"] if task.get("rendered_map_index") == "sys_bad")
+    body = {
+        "dry_run": False, "dag_run_id": run["id"], "task_ids": [["bronze.offload", bad["map_index"]]], "only_failed": False,
+        "include_downstream": True, "reset_dag_runs": True,
+    }  # fmt: skip
+    api._call("POST", "/dags/system/clearTaskInstances", body)
+    assert _wait_for_run(api, run["id"]) == "success"
+    report = xcom(api, run["id"], "report")
+    assert (report["failed_tables"], report["skipped_tables"]) == ({}, {})
+    assert IcebergTableHook().load("cold.sys_bad").scan().count() == 1
+    assert IcebergTableHook().load("cold.sys_child").scan().count() == 5000

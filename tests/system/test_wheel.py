@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from packaging.requirements import Requirement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +100,25 @@ def test_the_wheel_holds_the_sql_and_the_spark_job_and_nothing_else(wheel: Path)
     assert needed <= held
     assert {name for name in held if "/include/" in name} == needed
     assert {"airflow_provider_k2/tables/standard.yaml", "airflow_provider_k2/py.typed"} <= held
+    templates = (ROOT / "airflow_provider_k2/plugins/templates").iterdir()
+    assert {f"airflow_provider_k2/plugins/templates/{path.name}" for path in templates} <= held
     assert all(name.startswith("airflow_provider_k2/") for name in held)
+
+
+def test_the_wheel_caps_airflow_through_no_extra_but_the_plugin(wheel: Path) -> None:
+    """What pip reads: `Requires-Dist` of the wheel, extras included."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        required = [Requirement(text) for text in message_from_bytes(archive.read(name)).get_all("Requires-Dist", [])]
+    assert [str(one.specifier) for one in required if one.name == "apache-airflow"] == [">=2.11"]
+    plugin = [one for one in required if one.name == "airflow-clickhouse-plugin"]
+    assert [str(one.marker) for one in plugin] == ['extra == "plugin"']
+
+
+def test_the_bare_environment_has_no_plugin(bare: Path) -> None:
+    """So what runs in it runs without: DriverHook asks ClickHouse."""
+    done = run([str(bare), "-c", "import importlib.util as u; print(u.find_spec('airflow_clickhouse_plugin'))"])
+    assert done.stdout.strip() == "None"
 
 
 def test_airflow_finds_the_provider_and_the_provider_its_files(bare: Path, tmp_path: Path) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import entry_points
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, entry_points, metadata
 from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
 import pytest
 from airflow.plugins_manager import AirflowPlugin
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import airflow_provider_k2
 from airflow_provider_k2.get_provider_info import get_provider_info
@@ -81,9 +86,65 @@ def test_the_entry_points_load(group: str, name: str) -> None:
         assert callable(loaded)
 
 
+def _required(name: str, extra: str = "") -> Iterator[Requirement]:
+    """What an installed distribution requires, by its metadata."""
+    for text in metadata(name).get_all("Requires-Dist") or []:
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+            yield requirement
+
+
+def _caps(start: Iterable[Requirement]) -> dict[str, str]:
+    """Upper bounds of Airflow among requirements and, through them, everything else that is installed for them."""
+    caps: dict[str, str] = {}
+    seen: set[tuple[str, str]] = set()
+    waiting = [(PROJECT["name"], requirement) for requirement in start]
+    while waiting:
+        asks, requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name in ("apache-airflow", "apache-airflow-core"):
+            # One that Airflow's own parts have of each other pins them together; it is no cap of ours.
+            if not requirement.specifier.contains("99.0") and not asks.startswith("apache-airflow"):
+                caps[asks] = str(requirement.specifier)
+            continue
+        for extra in ("", *requirement.extras):
+            if (name, extra) not in seen:
+                seen.add((name, extra))
+                with suppress(PackageNotFoundError):
+                    waiting += [(name, other) for other in _required(name, extra)]
+    return caps
+
+
 def test_airflow_has_no_upper_cap() -> None:
-    (airflow,) = (entry for entry in PROJECT["dependencies"] if entry.startswith("apache-airflow>"))
-    assert airflow == "apache-airflow>=2.11"
+    """By the metadata of the distribution and of everything that it brings: a new Airflow can be installed beside it."""
+    (airflow,) = (one for one in _required(PROJECT["name"]) if one.name == "apache-airflow")
+    assert str(airflow.specifier) == ">=2.11"
+    assert _caps(_required(PROJECT["name"])) == {}
+
+
+def test_the_plugin_is_an_extra_because_it_caps_airflow() -> None:
+    assert not any("clickhouse-plugin" in requirement.name for requirement in _required(PROJECT["name"]))
+    assert list(_caps(map(Requirement, PROJECT["optional-dependencies"]["plugin"]))) == ["airflow-clickhouse-plugin"]
+
+
+def test_only_one_module_imports_the_plugin() -> None:
+    package = ROOT / "airflow_provider_k2"
+    found = [
+        path
+        for path in package.rglob("*.py")
+        if re.search(r"^\s*(from|import) airflow_clickhouse_", path.read_text(), re.M)
+    ]
+    assert found == [package / "hooks/native.py"]
+
+
+def test_every_line_of_airflow_has_a_lock_file() -> None:
+    lines = [line.split() for line in (ROOT / ".ci/matrix").read_text().splitlines() if not line.startswith("#")]
+    assert {name for name, *_ in lines} == {path.stem for path in (ROOT / "requirements").glob("*.txt")}
+    for name, *extras in lines:
+        assert set(extras) <= set(PROJECT["optional-dependencies"])
+        assert ("airflow-clickhouse-plugin==" in (ROOT / f"requirements/{name}.txt").read_text()) is (
+            "plugin" in extras
+        )
 
 
 @pytest.mark.parametrize("name", ["airflow-3.3", "airflow-2.11"])

@@ -48,7 +48,12 @@ def storage_access(io: FileIO, location: str) -> Access:
 
 def source_access(client: HttpClient) -> Access:
     """What reading from ClickHouse needs. Holds secrets."""
-    return {"endpoints": asdict(client.endpoints), "connection": client.connection, "timeout": client.timeout}
+    return {
+        "endpoints": asdict(client.endpoints),
+        "connection": client.connection,
+        "timeout": client.timeout,
+        "pinned": client.pinned,
+    }
 
 
 def open_storage(access: Access) -> FileIO:
@@ -60,7 +65,8 @@ def open_storage(access: Access) -> FileIO:
 
 def open_source(access: Access) -> HttpClient:
     """The server of :func:`source_access`, on whatever machine this is."""
-    return HttpClient(Endpoints(**access["endpoints"]), access["connection"], access["timeout"])
+    pinned = tuple((name, value) for name, value in access["pinned"])
+    return HttpClient(Endpoints(**access["endpoints"]), access["connection"], access["timeout"], pinned)
 
 
 def split_secrets(access: Access) -> tuple[Access, dict[str, str]]:

@@ -76,7 +76,7 @@ def pack_piece(piece: FilePiece) -> Json:
 
 def unpack_piece(packed: Json) -> FilePiece:
     """Read what :func:`pack_piece` wrote."""
-    return FilePiece(packed["path"], packed["select"], tuple(packed["values"]))
+    return FilePiece(**{**packed, "values": tuple(packed["values"])})
 
 
 def pack_written(written: WrittenFile, metadata: TableMetadata) -> Json:

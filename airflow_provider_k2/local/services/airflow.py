@@ -16,7 +16,14 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.local.home import HOST, Home, LocalSystemError, write_private
+from airflow_provider_k2.local.home import (
+    HOST,
+    PRIVATE_DIRECTORY,
+    PRIVATE_UMASK,
+    Home,
+    LocalSystemError,
+    write_private,
+)
 from airflow_provider_k2.local.process import Process
 from airflow_provider_k2.local.services.base import Service, Status, status_of
 
@@ -120,6 +127,8 @@ class Airflow(Service):
             "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
             "SCHEDULER__ENABLE_TRACEBACKS": "False",
+            "LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
+            "LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
             "USAGE_DATA_COLLECTION__ENABLED": "False",
         }
         if self._is_two:
@@ -161,7 +170,7 @@ class Airflow(Service):
         :raises LocalSystemError: a step failed; the text holds the end of the log concerned.
         """
         self.home.make()
-        self.data.mkdir(exist_ok=True)
+        self.data.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         if not any(process.find() for process in self.processes.values()):
             self.home.choose_port("airflow", 8080)
         env = {**self._env(), **self.settings()}
@@ -174,7 +183,9 @@ class Airflow(Service):
         self._migrate(env)
         for command, process in self.processes.items():
             if process.find() is None:
-                process.start([sys.executable, "-m", "airflow", command], env, cwd=self.data)
+                # Logs are read from the disk; the scheduler's own server for them would listen on every address.
+                options = ["--skip-serve-logs"] if command == "scheduler" else []
+                process.start([sys.executable, "-m", "airflow", command, *options], env, cwd=self.data)
         self.home.remember("airflow.env", fingerprint)
         *others, last = self.processes.values()
         for process in others[1:]:
@@ -194,9 +205,9 @@ class Airflow(Service):
     def _run(self, arguments: list[str], env: Mapping[str, str]) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "airflow", *arguments], env={**os.environ, **env}, cwd=self.data, text=True,
-            capture_output=True, check=False,
+            capture_output=True, check=False, umask=PRIVATE_UMASK,
         )  # fmt: skip
-        (self.home.logs / "airflow-migrate.log").write_text(done.stdout + done.stderr)
+        write_private(self.home.logs / "airflow-migrate.log", done.stdout + done.stderr)
         if done.returncode:
             end = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
             raise LocalSystemError(f"'airflow {' '.join(arguments[:2])}' failed:\n{end}")

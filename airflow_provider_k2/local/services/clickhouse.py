@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from airflow_provider_k2.local.home import HOST, Home, LocalSystemError, port_answers
+from airflow_provider_k2.local.home import HOST, PRIVATE_DIRECTORY, Home, LocalSystemError, port_answers
 from airflow_provider_k2.local.services.base import Service
 from airflow_provider_k2.local.tls import self_signed
 
@@ -70,7 +70,7 @@ class ClickHouse(Service):
             sys.executable, "-m", "airflow_provider_k2.local.clickhouse_server", "--path", str(self.data / "store"),
             "--host", HOST, "--user", self.user, "--native-port", str(native), "--http-port", str(http),
         ]  # fmt: skip
-        self.data.mkdir(exist_ok=True)
+        self.data.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         if self.tls:
             certificate, key = self_signed(self.data / "tls")
             command += [

@@ -13,7 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
-from airflow_provider_k2.local.home import HOST, LocalSystemError, port_answers, write_private
+from airflow_provider_k2.local.home import (
+    HOST,
+    PRIVATE_DIRECTORY,
+    PRIVATE_UMASK,
+    LocalSystemError,
+    port_answers,
+    write_private,
+)
 from airflow_provider_k2.local.process import as_user
 from airflow_provider_k2.local.services.base import Service
 
@@ -68,40 +75,56 @@ class Postgres(Service):
         return self.data / "cluster"
 
     def _launch(self) -> None:
-        self.data.mkdir(exist_ok=True)
+        self._make(self.data)
         if self._user:
-            account = pwd.getpwnam(self._user)
-            os.chown(self.data, account.pw_uid, account.pw_gid)
-            _let_through(self.data)
             _let_through(self._binaries)
         if not (self._cluster / "PG_VERSION").exists():
             self._initialize()
         port = self.home.choose_port("postgres", 5432)
         # No socket files: paths below a home directory can be too long for them.
-        command = [str(self._binaries / "postgres"), "-D", str(self._cluster), "-h", HOST, "-p", str(port),
+        command = [str(self._binaries / "postgres"), "-D", self._seen(self._cluster), "-h", HOST, "-p", str(port),
                    "-c", "unix_socket_directories=", "-c", "timezone=UTC", "-c", "max_connections=200"]  # fmt: skip
-        self.process.start(command, {"TZ": "UTC"}, cwd=self.data, user=self._user)
+        self.process.start(command, {"TZ": "UTC"}, cwd=self._cluster, user=self._user)
+
+    def _make(self, directory: Path) -> None:
+        """Make a directory that belongs to the account that PostgreSQL runs as."""
+        directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+        if self._user:
+            account = pwd.getpwnam(self._user)
+            os.chown(directory, account.pw_uid, account.pw_gid)
+
+    def _seen(self, directory: Path) -> str:
+        """How PostgreSQL is to name its directory, which it is started in.
+
+        The account has no way through the local system's directory, which is closed to all but its owner; the working
+        directory that it gets from root it may use nevertheless.
+        """
+        return "/proc/self/cwd" if self._user else str(directory)
 
     def _initialize(self) -> None:
         password_file, unfinished = self.data / "superuser", self.data / "cluster.new"
         shutil.rmtree(unfinished, ignore_errors=True)
+        self._make(unfinished)
         write_private(password_file, self.password("postgres"))
         if self._user:
             account = pwd.getpwnam(self._user)
             os.chown(password_file, account.pw_uid, account.pw_gid)
         try:
             self._run(
-                [str(self._binaries / "initdb"), "-D", str(unfinished), "-U", "postgres", "-A", "scram-sha-256",
-                 f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"]
+                [str(self._binaries / "initdb"), "-D", self._seen(unfinished), "-U", "postgres", "-A", "scram-sha-256",
+                 f"--pwfile=../{password_file.name}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync",
+                 "--no-instructions"], cwd=unfinished,
             )  # fmt: skip
         finally:
             password_file.unlink()
         unfinished.rename(self._cluster)
 
-    def _run(self, command: list[str], env: dict[str, str] | None = None, text: str | None = None) -> str:
+    def _run(
+        self, command: list[str], env: dict[str, str] | None = None, text: str | None = None, cwd: Path | None = None
+    ) -> str:
         done = subprocess.run(
-            command, cwd=self.data, env={**os.environ, **(env or {})}, input=text, text=True, capture_output=True,
-            check=False, **as_user(self._user),
+            command, cwd=cwd or self.data, env={**os.environ, **(env or {})}, input=text, text=True, capture_output=True,
+            check=False, umask=PRIVATE_UMASK, **as_user(self._user),
         )  # fmt: skip
         if done.returncode:
             raise LocalSystemError(f"{Path(command[0]).name} failed: {done.stderr.strip() or done.stdout.strip()}")

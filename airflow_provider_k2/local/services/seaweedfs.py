@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import sys
 import urllib.error
@@ -9,8 +10,9 @@ import urllib.request
 from http import HTTPStatus
 from pathlib import Path
 
-from airflow_provider_k2.local.home import HOST, LocalSystemError, port_answers
+from airflow_provider_k2.local.home import HOST, PRIVATE_DIRECTORY, LocalSystemError, port_answers
 from airflow_provider_k2.local.services.base import Service
+from airflow_provider_k2.local.tls import private_authority
 
 BUCKET = "k2lake"
 PROBE_BUCKET = "k2probe"
@@ -22,11 +24,18 @@ SIGNING_NAME = "s3tables"
 _READ_ONLY_BELOW = 0.01
 _ROOM = 2**30
 """Bytes of free disk that a demo and its like need above that."""
+_PARTS = ("master", "volume", "filer", "s3", "admin", "worker", "client")
+"""Its parts that have a gRPC port, or call one."""
+_LONGEST_SOCKET = 108 - len("/seaweedfs-volume-grpc-65535.sock") - 1
 _DEFAULTS = {"master": 9333, "volume": 9340, "filer": 8888, "s3": 8333, "admin": 23646}
 
 
 class SeaweedFS(Service):
-    """``weed mini`` with the table bucket ``k2lake``: S3 with signatures, and the Iceberg REST catalog over it."""
+    """``weed mini`` with the table bucket ``k2lake``: S3 with signatures, and the Iceberg REST catalog over it.
+
+    Those two are what it serves. Its inner ports would take anything from every account of the machine: its master and filer
+    answer no HTTP, its volume server only what carries a token, and gRPC wants a certificate that only its own parts have.
+    """
 
     name = "seaweedfs"
 
@@ -80,7 +89,8 @@ class SeaweedFS(Service):
         }
 
     def _launch(self) -> None:
-        (self.data / "data").mkdir(parents=True, exist_ok=True)
+        self.data.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+        (self.data / "data").mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         refuse_short_disk(self.data)
         command = [
             _binary(), "mini", f"-dir={self.data / 'data'}", f"-ip={HOST}", f"-ip.bind={HOST}",
@@ -88,7 +98,7 @@ class SeaweedFS(Service):
             f"-bucket={PROBE_BUCKET}",
             # Its own figure, free space by volume size, is 0 on a large disk with little left. Nothing is preallocated.
             "-volume.max=1000",
-            "-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-s3.port.lance=0",
+            "-disableHttp", "-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-s3.port.lance=0",
             f"-s3.port.iceberg={self.home.choose_port('seaweedfs.iceberg', 8181)}",
         ]  # fmt: skip
         for part, default in _DEFAULTS.items():
@@ -98,7 +108,19 @@ class SeaweedFS(Service):
         if len(str(sockets)) < 90:  # longer paths do not fit into a socket address; weed then uses /tmp
             command += [f"-filer.localSocket={sockets}-filer", f"-s3.localSocket={sockets}-s3"]
         keys = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
-        self.process.start(command, keys, cwd=self.data)
+        self.process.start(command, {**keys, **self._inner_keys()}, cwd=self.data)
+
+    def _inner_keys(self) -> dict[str, str]:
+        """What its parts know each other by; new at each start, because nobody else needs it."""
+        authority, certificate, key = private_authority(self.data / "tls")
+        tokens = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
+        found = {f"WEED_JWT_{name}_KEY": secrets.token_hex(32) for name in tokens} | {"WEED_GRPC_CA": str(authority)}
+        for part in _PARTS:
+            found |= {f"WEED_GRPC_{part.upper()}_CERT": str(certificate), f"WEED_GRPC_{part.upper()}_KEY": str(key)}
+        # Its sockets and logs: in a folder that is closed to others, where a socket's path fits into an address.
+        folder = self.data / "tmp"
+        folder.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+        return found | ({"TMPDIR": str(folder)} if len(str(folder)) <= _LONGEST_SOCKET else {})
 
     def ready(self) -> bool:
         """The table bucket is in the catalog, and the object store takes an object and gives one back.

@@ -1,4 +1,32 @@
--- The two stages between landing and the layers. The Null engine stores nothing: rows pass through to the views.
+-- The stages between landing and the layers. The Null engine stores nothing: rows pass through to the views.
+
+-- Stage 0, shared: records as they are delivered, then each record once. See 07_deliveries.sql.
+CREATE TABLE IF NOT EXISTS k2.incoming_records
+(
+    exchange        LowCardinality(String),
+    message         String,
+    kafka_topic     LowCardinality(String),
+    kafka_partition Int32,
+    kafka_offset    Int64,
+    fingerprint     UInt64,
+    inserted_at     DateTime64(6, 'UTC'),
+    arrived_at      DateTime64(6, 'UTC')
+)
+ENGINE = Null;
+
+CREATE TABLE IF NOT EXISTS k2.accepted_records
+(
+    exchange        LowCardinality(String),
+    message         String,
+    kafka_topic     LowCardinality(String),
+    kafka_partition Int32,
+    kafka_offset    Int64,
+    inserted_at     DateTime64(6, 'UTC'),
+    arrived_at      DateTime64(6, 'UTC'),
+    -- Its earlier deliveries; none, for nearly all.
+    earlier         Array(Tuple(inserted_at DateTime64(6, 'UTC'), arrived_at DateTime64(6, 'UTC')))
+)
+ENGINE = Null;
 
 -- Stage 1, written per exchange: one row a trade, every value still the text that the exchange wrote. A message in which
 -- no trade can be found is one row with its `problem`.
@@ -9,15 +37,17 @@ CREATE TABLE IF NOT EXISTS k2.extracted_trades
     kafka_topic     LowCardinality(String),
     kafka_partition Int32,
     kafka_offset    Int64,
+    inserted_at     DateTime64(6, 'UTC'),
     arrived_at      DateTime64(6, 'UTC'),
+    earlier         Array(Tuple(inserted_at DateTime64(6, 'UTC'), arrived_at DateTime64(6, 'UTC'))),
     position        UInt32,                 -- of the trade in its message, from 0
     problem         String,
     symbol          String,
     price           String,
     quantity        String,
     time            String,
-    time_format     LowCardinality(String), -- milliseconds, seconds or rfc3339
-    event_time      String,                 -- milliseconds, or empty: the trade's time
+    time_format     LowCardinality(String), -- milliseconds (or microseconds), seconds or rfc3339
+    event_time      String,                 -- the same, or empty: the trade's time
     trade_id        String,                 -- empty where the form has none
     needs_trade_id  Bool,
     side            LowCardinality(String), -- the taker's: BUY, SELL, or empty when it cannot be told
@@ -34,7 +64,9 @@ CREATE TABLE IF NOT EXISTS k2.parsed_trades
     kafka_topic      LowCardinality(String),
     kafka_partition  Int32,
     kafka_offset     Int64,
+    inserted_at      DateTime64(6, 'UTC'),
     arrived_at       DateTime64(6, 'UTC'),
+    earlier          Array(Tuple(inserted_at DateTime64(6, 'UTC'), arrived_at DateTime64(6, 'UTC'))),
     position         UInt32,
     reason           String,
     message_id       String,
@@ -52,5 +84,25 @@ CREATE TABLE IF NOT EXISTS k2.parsed_trades
     source_sequence  UInt64,
     vendor_data      Map(String, String),
     validation_errors Array(String)
+)
+ENGINE = Null;
+
+-- Stage 3: candles of one minute of the trades that an insert brings to silver. All candles are made from these, which are few.
+CREATE TABLE IF NOT EXISTS k2.trade_minutes
+(
+    exchange         LowCardinality(String),
+    canonical_symbol LowCardinality(String),
+    window_start     DateTime64(6, 'UTC'),
+    open_time        DateTime64(6, 'UTC'),
+    open_price       AggregateFunction(argMin, Decimal(18, 8), UInt256),
+    close_time       DateTime64(6, 'UTC'),
+    close_price      AggregateFunction(argMax, Decimal(18, 8), UInt256),
+    high_price       Decimal(18, 8),
+    low_price        Decimal(18, 8),
+    volume           Decimal(38, 8),
+    quote_volume     Decimal(38, 8),
+    trade_count      UInt64,
+    last_update      DateTime64(6, 'UTC'),
+    updates          Array(DateTime64(6, 'UTC'))
 )
 ENGINE = Null;

@@ -19,6 +19,8 @@ CREATE TABLE IF NOT EXISTS k2.ohlcv_1d_state
     quote_volume     SimpleAggregateFunction(sum, Decimal(38, 8)),
     trade_count      SimpleAggregateFunction(sum, UInt64),
     last_update      SimpleAggregateFunction(max, DateTime64(6, 'UTC')),
+    updates          SimpleAggregateFunction(groupUniqArrayArray, Array(DateTime64(6, 'UTC')))
+        TTL toDateTime(last_update, 'UTC') + INTERVAL 7 DAY,
     INDEX last_update_minmax last_update TYPE minmax GRANULARITY 1
 )
 ENGINE = AggregatingMergeTree

@@ -21,4 +21,4 @@ SELECT
     empty(validation_errors) AS is_valid,
     validation_errors
 FROM k2.parsed_trades
-WHERE reason = '';
+WHERE reason = '' AND empty(earlier);

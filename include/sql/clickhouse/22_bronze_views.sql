@@ -11,7 +11,7 @@ SELECT
     kafka_partition,
     arrived_at AS ingestion_timestamp
 FROM k2.parsed_trades
-WHERE reason = '' AND exchange = 'binance';
+WHERE reason = '' AND exchange = 'binance' AND empty(earlier);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS k2.bronze_trades_kraken_mv TO k2.bronze_trades_kraken AS
 SELECT
@@ -26,9 +26,9 @@ SELECT
     kafka_partition,
     arrived_at AS ingestion_timestamp
 FROM k2.parsed_trades
-WHERE reason = '' AND exchange = 'kraken';
+WHERE reason = '' AND exchange = 'kraken' AND empty(earlier);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS k2.dead_letter_trades_mv TO k2.dead_letter_trades AS
 SELECT exchange, reason, message, position, kafka_topic, kafka_partition, kafka_offset, arrived_at
 FROM k2.parsed_trades
-WHERE reason != '';
+WHERE reason != '' AND empty(earlier);

@@ -22,10 +22,12 @@ WITH
     -- The product of 16 decimal digits, rounded half up to 8.
     round(toDecimal128(ifNull(exact_price, 0), 8) * toDecimal128(ifNull(exact_quantity, 0), 8), 8) AS product,
     if(product < 10000000000, accurateCastOrNull(product, 'Decimal(18, 8)'), NULL) AS exact_quote_volume,
-    -- Microseconds since 1970, exact: milliseconds, seconds with a fraction, or RFC 3339 in UTC.
+    -- Microseconds since 1970, exact: milliseconds or microseconds (13 and 16 digits from 2001 to 2286, so the length tells
+    -- which), seconds with a fraction, or RFC 3339 in UTC.
     multiIf(
         e.time_format = 'milliseconds',
-            if(match(e.time, '^[0-9]{1,15}$'), toInt64OrNull(e.time) * 1000, NULL),
+            multiIf(match(e.time, '^[0-9]{1,15}$'), toInt64OrNull(e.time) * 1000,
+                match(e.time, '^[0-9]{16}$'), toInt64OrNull(e.time), NULL),
         e.time_format = 'seconds',
             if(match(e.time, '^[0-9]{1,11}([.][0-9]{1,6}0*)?$'),
                 toInt64(toDecimal128OrNull(e.time, 6) * 1000000), NULL),
@@ -33,24 +35,21 @@ WITH
             toUnixTimestamp64Micro(parseDateTime64BestEffortOrNull(e.time, 6, 'UTC')), NULL)
     ) AS trade_micros,
     if(e.event_time = '', trade_micros,
-        if(match(e.event_time, '^[0-9]{1,15}$'), toInt64OrNull(e.event_time) * 1000, NULL)) AS event_micros,
+        multiIf(match(e.event_time, '^[0-9]{1,15}$'), toInt64OrNull(e.event_time) * 1000,
+            match(e.event_time, '^[0-9]{16}$'), toInt64OrNull(e.event_time), NULL)) AS event_micros,
     -- Before the first bitcoin block, or more than a day ahead of the server's clock: no trade.
     toInt64(1230940800000000) AS earliest,
     toUnixTimestamp64Micro(e.arrived_at) + 86400000000 AS latest,
-    if(match(e.trade_id, '^[0-9]{1,20}$'), toUInt64OrNull(e.trade_id), NULL) AS id_number,
-    -- BASE/QUOTE: Kraken writes the slash, Binance does not, so the known quote assets split its symbols.
-    if(position(e.symbol, '/') > 0, splitByChar('/', upper(e.symbol)),
-        extractGroups(upper(e.symbol), '^(.+?)(FDUSD|USDT|USDC|USDP|USD1|TUSD|BUSD|USDS|AEUR|EURI|BIDR|IDRT|BVND|DAI|PAX|UST|VAI|BTC|ETH|BNB|XRP|TRX|SOL|DOT|DOGE|USD|EUR|GBP|TRY|BRL|AUD|RUB|UAH|ZAR|PLN|RON|NGN|ARS|JPY|MXN|COP|CZK|IDR)$')
-    ) AS split_symbol,
-    length(split_symbol) = 2 AND notEmpty(split_symbol[1]) AND notEmpty(split_symbol[2]) AS is_split,
-    arrayMap(a -> transform(a, ['XBT', 'XDG'], ['BTC', 'DOGE'], a), split_symbol) AS assets
+    if(match(e.trade_id, '^[0-9]{1,20}$'), toUInt64OrNull(e.trade_id), NULL) AS id_number
 SELECT
     e.exchange AS exchange,
     e.message AS message,
     e.kafka_topic AS kafka_topic,
     e.kafka_partition AS kafka_partition,
     e.kafka_offset AS kafka_offset,
+    e.inserted_at AS inserted_at,
     e.arrived_at AS arrived_at,
+    e.earlier AS earlier,
     e.position AS position,
     multiIf(
         e.problem != '', e.problem,
@@ -83,8 +82,8 @@ SELECT
             arrayStringConcat(e.conditions, ','), if(e.trade_id = '', toString(e.position), '')], '|')))) AS message_id,
     e.trade_id AS trade_id,
     e.symbol AS symbol,
-    if(is_split, arrayStringConcat(assets, '/'), upper(e.symbol)) AS canonical_symbol,
-    if(is_split, assets[2], '') AS currency,
+    s.canonical_symbol AS canonical_symbol,
+    s.currency AS currency,
     ifNull(exact_price, 0) AS price,
     ifNull(exact_quantity, 0) AS quantity,
     ifNull(exact_quote_volume, 0) AS quote_volume,
@@ -94,5 +93,52 @@ SELECT
     fromUnixTimestamp64Micro(ifNull(event_micros, 0), 'UTC') AS event_time,
     if(e.trade_id = '', toUInt64(ifNull(trade_micros, 0)) * 1000 + e.position, ifNull(id_number, 0)) AS source_sequence,
     e.vendor_data AS vendor_data,
-    if(is_split, [], ['canonical_symbol: the quote asset is not known']) AS validation_errors
-FROM k2.extracted_trades AS e;
+    s.validation_errors AS validation_errors
+FROM k2.extracted_trades AS e
+LEFT ANY JOIN
+(
+    -- BASE/QUOTE, worked out once for every symbol of the block. Kraken writes the slash. Binance does not: a symbol is split only
+    -- where the known markets and assets leave one way to do it.
+    WITH '[^\\x00-/:-@\\[-`{-\\x7f]+' AS name_form -- letters and digits of any alphabet
+    SELECT
+        exchange,
+        symbol,
+        multiIf(
+            market IS NOT NULL, ifNull(market, ''),
+            position(text, '/') > 0, if(match(text, concat('^', name_form, '([.][A-Z])?/', name_form, '$')), text, ''),
+            length(choices) = 1 AND choices[1].2 != 'quote' AND match(text, concat('^', name_form, '$')), choices[1].1,
+            '') AS pair,
+        arrayMap(asset -> ifNull(joinGetOrNull('k2.known_assets', 'name', asset), asset), splitByChar('/', pair)) AS names,
+        if(pair = '', text, arrayStringConcat(names, '/')) AS canonical_symbol,
+        names[2] AS currency,
+        if(pair != '', [], [concat('canonical_symbol: ', symbol, multiIf(
+            market IS NOT NULL, ' is no market, as k2.known_markets says',
+            position(text, '/') > 0, ' is not of the form BASE/QUOTE',
+            empty(choices), ' ends with no known quote asset; add it to k2.known_markets',
+            concat(' may be ', arrayStringConcat(arraySort(choices.1), ', '), ' or another market; add it to k2.known_markets')
+        ))]) AS validation_errors
+    FROM
+    (
+        -- Of the ways to split it, those with a known base, if there are any.
+        SELECT *, arrayFilter(way -> way.2 = 'known' OR NOT has(ways.2, 'known'), ways) AS choices
+        FROM
+        (
+            SELECT
+                exchange,
+                symbol,
+                upper(symbol) AS text,
+                joinGetOrNull('k2.known_markets', 'market', toString(exchange), text) AS market,
+                arrayFilter(way -> way.2 != '', arrayMap(
+                    size -> (
+                        concat(substring(text, 1, length(text) - size) AS base, '/', substring(text, length(text) - size + 1) AS quote),
+                        multiIf(
+                            ifNull(joinGetOrNull('k2.known_assets', 'role', quote), 'base') AS role = 'base', '',
+                            joinGetOrNull('k2.known_assets', 'role', base) IS NOT NULL, 'known',
+                            toString(role))),
+                    range(1, least(length(text), 17)))) AS ways
+            FROM (SELECT DISTINCT exchange, symbol FROM k2.extracted_trades)
+        )
+    )
+) AS s USING (exchange, symbol)
+SETTINGS join_use_nulls = 0, join_overflow_mode = 'throw', set_overflow_mode = 'throw', distinct_overflow_mode = 'throw',
+    group_by_overflow_mode = 'throw', read_overflow_mode = 'throw';

@@ -20,7 +20,9 @@ SELECT
     r.kafka_topic AS kafka_topic,
     r.kafka_partition AS kafka_partition,
     r.kafka_offset AS kafka_offset,
-    nowInBlock64(6, 'UTC') AS arrived_at,
+    r.inserted_at AS inserted_at,
+    r.arrived_at AS arrived_at,
+    r.earlier AS earlier,
     0 AS position,
     multiIf(
         NOT is_json, 'not JSON',
@@ -42,5 +44,5 @@ SELECT
     mapUpdate(
         mapFilter((name, value) -> name NOT IN ('e', 's', 't', 'p', 'q', 'T', 'm'), fields),
         if(NOT is_envelope, map(), map('stream', JSONExtractString(text, 'stream')))) AS vendor_data
-FROM k2.raw_trades_binance AS r
-WHERE NOT (is_json AND JSONHas(r.message, 'result') AND JSONHas(r.message, 'id'));
+FROM k2.accepted_records AS r
+WHERE r.exchange = 'binance' AND NOT (is_json AND JSONHas(r.message, 'result') AND JSONHas(r.message, 'id'));

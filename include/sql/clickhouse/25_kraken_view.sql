@@ -10,7 +10,9 @@ SELECT
     kafka_topic,
     kafka_partition,
     kafka_offset,
-    nowInBlock64(6, 'UTC') AS arrived_at,
+    inserted_at,
+    arrived_at,
+    earlier,
     number - 1 AS position,
     multiIf(
         NOT is_json, 'not JSON',
@@ -48,6 +50,9 @@ FROM
         kafka_topic,
         kafka_partition,
         kafka_offset,
+        inserted_at,
+        arrived_at,
+        earlier,
         is_json,
         text,
         form,
@@ -79,6 +84,9 @@ FROM
                 kafka_topic,
                 kafka_partition,
                 kafka_offset,
+                inserted_at,
+                arrived_at,
+                earlier,
                 isValidJSON(message) AS is_json,
                 -- A JSON number with a fraction would go through a float: put quotes around every number outside of strings first.
                 -- (Given '' where there is none: short-circuit evaluation of nested ifs costs more than it saves here.)
@@ -88,7 +96,8 @@ FROM
                         piece -> if(startsWith(piece, '"'), piece, replaceRegexpAll(piece, '-?[0-9][0-9.eE+-]*', '"\\0"')),
                         extractAll(if(has_fractions, message, ''), '"(?:[^"\\\\]|\\\\.)*"|[^"]+'))),
                     message) AS text
-            FROM k2.raw_trades_kraken
+            FROM k2.accepted_records
+            WHERE exchange = 'kraken'
         )
         WHERE NOT (is_json AND JSONType(text) = 'Object' AND (
             (JSONExtractString(text, 'event') IN ('heartbeat', 'systemStatus', 'subscriptionStatus', 'pong')

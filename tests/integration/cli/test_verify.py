@@ -91,8 +91,28 @@ def test_repair_by_less_needs_force(pair):
     cold.append(cold.scan(row_filter="arrived == '2026-01-03T00:00:00+00:00'").to_arrow())
     result = k2("--repair")
     assert result.exit_code == 1
-    assert "240 rows in the warm tier, but 241 rows" in result.stdout
+    assert "240 rows in the warm tier and 241 in the cold tier, of which 1 is not" in result.stdout
+    assert "force" not in result.stdout
+    snapshot = pair.cold.metadata.current_snapshot_id
+    result = k2("--repair", "--force", "--dry-run")
+    assert (
+        "1 of the 241 cold rows are not in the warm tier and WOULD BE TAKEN OUT (for example symbol=" in result.stdout
+    )
+    assert k2("--repair", "--keep", "--dry-run").stdout.count("would stay") == 1
+    assert pair.cold.metadata.current_snapshot_id == snapshot, "a dry run changes nothing"
     assert k2("--repair", "--force").exit_code == 0
+
+
+def test_repair_keeps_what_only_the_cold_tier_has(pair):
+    pair.sql(f"DELETE FROM {{t}} WHERE arrived = fromUnixTimestamp64Micro({day(3)}, 'UTC')")
+    pair.insert(3, day(3) + 7)
+    expected = pair.cold.scan().count() + 3
+    assert "Not repaired" in k2("--repair").stdout
+    assert pair.cold.scan().count() == expected - 3
+    assert k2("--repair", "--keep").exit_code == 1, "the row that the warm tier has lost is still a difference"
+    assert pair.cold.scan().count() == expected
+    assert k2("--repair", "--keep", "--force").exit_code == 2
+    assert k2("--keep").exit_code == 2
 
 
 def test_a_late_row_of_a_deleted_day_differs_and_is_not_repaired(pair):
@@ -133,7 +153,7 @@ def test_a_range(pair):
         (["--since", "2026-01-03", "--until", "2026-01-02"], "swap the bounds"),
         (["--since", "2026-01-03", "--until", "2026-01-03"], "The asked range is empty"),
         (["--bucket", "week"], "use day or hour"),
-        (["--force"], "belongs to --repair"),
+        (["--force"], "belong to --repair"),
         (["no_such_table"], "No table is called 'no_such_table'"),
         (["--tables", "missing.yaml"], "cannot be read"),
         (["--clickhouse-conn-id", "missing"], "A connection is missing"),

@@ -146,7 +146,7 @@ def test_reset_accepts_a_restored_source(pair):
     """Its rows lie below the old watermark: they replace the old source's, nothing is lost or doubled."""
     pair.sql("DROP TABLE {t} SYNC")
     pair.__post_init__()
-    pair.insert(260, day(1), price=200)
+    pair.insert(260, day(1))
     k2("reset", pair.name)
     assert pair.offload().rows == 260
     assert pair.cold.scan().count() == 260

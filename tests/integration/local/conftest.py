@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def system() -> Iterator[LocalSystem]:
-    # Not below pytest's own directory: it closes that to all other accounts whenever another pytest starts.
+    # A short path: sockets lie below it.
     with (
         tempfile.TemporaryDirectory(prefix="k2-test-") as home,
         LocalSystem(Path(home), default_ports=False, clickhouse_tls=True) as started,

@@ -63,7 +63,7 @@ def test_the_env_file_is_private_and_holds_the_connections(system: LocalSystem) 
     env = dict(line.split("=", 1) for line in seen.split("\0") if line)
     assert system.env().items() <= env.items()
     clickhouse = json.loads(env["AIRFLOW_CONN_CLICKHOUSE_DEFAULT"])
-    assert (clickhouse["conn_type"], clickhouse["port"]) == ("clickhouse", system.clickhouse.port)
+    assert (clickhouse["conn_type"], clickhouse["port"]) == ("k2_clickhouse", system.clickhouse.port)
     assert clickhouse["extra"]["http_port"] == system.clickhouse.http_port
     assert json.loads(env["AIRFLOW_CONN_POSTGRES_DEFAULT"])["schema"] == "k2"
 

@@ -341,7 +341,8 @@ def test_a_window_is_not_replaced_by_less_unless_forced(tiers, caplog):
     before = table.untouched()
     with pytest.raises(
         ReplacedByLessError,
-        match=r"holds 3 rows in the warm tier and 6 in the cold tier, of which 3 are not in the warm tier from n 0 to 2 .for example n=0, .*\"keep\": true",
+        match=r"holds 3 rows in the warm tier and 6 in the cold tier, of which 3 are not in the warm tier from n 0 to 2 "
+        r".for example n=0, .*\"keep\": true",
     ):
         table.offload(kind="backfill", window=Window(0, 6))
     assert table.untouched() == before
@@ -392,8 +393,8 @@ def test_foreign_rows_and_compaction_between_windows(tiers):
     table = tiers(window_rows=3)
     table.insert(1, 2, 3)
     table.offload()
-    # Another writer's row above the watermark: the window that comes replaces it, but not by less.
-    table.cold.append(foreign_rows(table, 100, 5))
+    # Another writer's row above the watermark is none of the window's that comes: it stays, or the window is refused.
+    table.cold.append(foreign_rows(table, 100))
     table.insert(4, 5, 6)
     assert table.offload().rows == 3
     assert table.cold_numbers() == [1, 2, 3, 4, 5, 6, 100]
@@ -430,7 +431,7 @@ def compact(table):
                 producer.append_data_file(data_file)
 
 
-def test_foreign_rows_far_ahead_are_replaced_when_their_window_comes(tiers):
+def test_foreign_rows_far_ahead_are_refused_when_their_window_comes(tiers):
     table = tiers()
     table.insert(1, 2)
     table.offload()
@@ -440,8 +441,10 @@ def test_foreign_rows_far_ahead_are_replaced_when_their_window_comes(tiers):
     # The commit above did not touch them, but remembers that they are there.
     assert table.cold_numbers() == [1, 2, 3, 7]
     table.insert(6, 7, 8)
-    table.offload()
-    table.assert_same()
+    with pytest.raises(ReplacedByLessError, match="of which 1 is not in the warm tier at n 7"):
+        table.offload()
+    assert table.offload(keep=True).rows == 3
+    assert table.cold_numbers() == [1, 2, 3, 6, 7, 7, 8]
 
 
 def test_a_compacted_table_is_still_fresh_above_and_replaced_below(tiers):
@@ -643,14 +646,13 @@ def test_a_conflict_is_planned_again_on_the_new_snapshot(tiers, catalog, caplog)
 
     def overtaken(do):
         plan.insert(0, None)
-        table.cold.append(foreign_rows(table, 3, 90))
+        table.cold.append(foreign_rows(table, 90))
         return do()
 
     plan.append(overtaken)
     report = table.offload()
     assert "another writer changed the table" in caplog.text
     assert report.rows == 2
-    # The foreign row that sneaked into the window is replaced with it; the one outside stays.
     assert table.cold_numbers() == [1, 2, 3, 4, 90]
     assert table.cold.scan(row_filter="symbol == 'foreign'").to_arrow()["n"].to_pylist() == [90]
 

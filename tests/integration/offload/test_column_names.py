@@ -44,7 +44,7 @@ VALUES = f"number, number, {', '.join(f'number * 100 + {at}' for at in range(len
     ids=lambda entry: entry.get("mode", "append"),
 )
 def test_any_name_goes_cold_and_is_compared(tiers: Callable[..., Tiers], entry: dict[str, object]) -> None:
-    table = tiers(columns=COLUMNS, **entry)
+    table = tiers(columns=COLUMNS, case_sensitive=True, **entry)
     table.sql(f"INSERT INTO {{t}} SELECT {VALUES} FROM numbers(1, 5)")
     assert table.offload().rows == 5
     table.assert_same()

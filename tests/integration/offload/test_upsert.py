@@ -125,6 +125,25 @@ def test_a_row_is_not_replaced_by_one_that_has_less(counts):
     assert sorted(row["trades"] for row in counts.cold.scan().to_arrow().to_pylist()) == [1, 2, 8]
 
 
+def test_a_backfill_beyond_the_watermark_does_not_stop_the_table(counts):
+    """The windows below do not offer the older row of a key again whose newer one the backfill has moved."""
+    one = str(uuid.uuid5(uuid.NAMESPACE_OID, "1"))
+
+    def insert(n: int, trades: int) -> None:
+        counts.sql(f"INSERT INTO {{t}} VALUES ('{one}', 'x', {trades}, {n})")
+
+    insert(1, 10)
+    counts.offload()
+    insert(2, 20)
+    insert(3, 30)
+    assert counts.offload(kind="backfill", window=Window(1, 4)).rows == 1
+    counts.entry["window_rows"] = 1
+    counts.offload(kind="backfill", window=Window(1, 4))
+    counts.offload()
+    assert [row["trades"] for row in counts.cold.scan().to_arrow().to_pylist()] == [30]
+    assert counts.watermark == 4
+
+
 @pytest.mark.parametrize("kind", ["String", "Nullable(UInt32)", "Float64"])
 def test_a_column_that_cannot_grow_is_refused(tiers, kind):
     table = tiers(
@@ -217,3 +236,16 @@ def test_survivors_keep_their_nested_values(candles):
     candles.offload()
     tags = {row["price"]: row["tags"] for row in candles.cold.scan().to_arrow().to_pylist()}
     assert tags == {9: ["x"], 2: ["a", "b"], 3: ["x"], 4: ["x"]}
+
+
+def test_keys_of_any_length(tiers):
+    """They are compared by a hash beyond 64 bytes: a window of long keys in memory would be as large as the window."""
+    table = tiers(
+        "(n Int64, k String, v Int64) ENGINE = MergeTree ORDER BY n", mode="upsert", key=["k"], window_rows=1000
+    )
+    table.sql("INSERT INTO {t} SELECT number, concat(repeat('k', number * 40), 'é'), number FROM numbers(40)")
+    table.offload()
+    table.sql("INSERT INTO {t} SELECT 100 + number, concat(repeat('k', number * 80), 'é'), -1 FROM numbers(10)")
+    table.offload()
+    latest = table.sql("SELECT max(n), k, argMax(v, n) FROM {t} GROUP BY k")
+    assert sorted(table.cold_rows()) == sorted(latest)

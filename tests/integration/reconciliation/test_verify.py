@@ -160,8 +160,13 @@ def test_repair_refuses_to_replace_by_less_and_is_forced(pair):
     cold = pair.cold
     cold.append(cold.scan(row_filter=f"at == '{_iso(day(3))}'").to_arrow())
     outcome = pair.repair(pair.verify())
+    if pair.mode == "upsert":
+        # Both rows have the key of the one that replaces them.
+        assert pair.verify().equal
+        return
     assert outcome.reports == []
-    assert "--force" in outcome.refused[0]
+    assert "holds 240 rows in the warm tier and 241 in the cold tier, of which 1 is not" in outcome.refused[0]
+    assert "force" not in outcome.refused[0]
     assert located(pair.verify()) == [3]
     pair.repair(pair.verify(), force=True)
     verdict = pair.verify()
@@ -285,7 +290,9 @@ def test_the_end_of_a_longer_month_expires_with_the_shorter_one(make, clickhouse
     pair.insert(480, begin, HOUR)
     pair.offload()
     execute, now = clickhouse.execute, "toDateTime64('2025-03-31 12:00:00', 6, 'UTC')"
-    monkeypatch.setattr(clickhouse, "execute", lambda sql, *args: execute(sql.replace("now64(6, 'UTC')", now), *args))
+    monkeypatch.setattr(
+        clickhouse, "execute", lambda sql, *args, **more: execute(sql.replace("now64(6, 'UTC')", now), *args, **more)
+    )
     pair.sql(f"DELETE FROM {{t}} WHERE arrived < fromUnixTimestamp64Micro({begin + 3 * DAY}, 'UTC')")
     verdict = pair.verify()
     assert verdict.equal, verdict.divergent

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_k2.exceptions import TypePlanError
+from airflow_provider_k2.reconciliation.reconciler import Reconciler
 from tests.integration.tables import Tiers
 
 COLUMNS = "(n UInt64, small Int32, ratio Float32, amount Decimal(9, 2), name String) ENGINE = MergeTree ORDER BY n"
@@ -67,6 +68,64 @@ def test_a_column_that_the_source_widens_is_widened(
     assert f"column {column} is widened to {cold}" in caplog.text
     assert types(table)[column] == cold
     table.assert_same()
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "wider", "new", "cold"),
+    [
+        ("Array(Int32)", "[1]", "Array(Int64)", "[9223372036854775807]", "list<long>"),
+        ("Array(Array(Nullable(Float32)))", "[[0.5]]", "Array(Array(Nullable(Float64)))", "[[0.1, NULL]]", "list<list<double>>"),
+        ("Map(String, Decimal(9, 2))", "map('a', 1)", "Map(String, Decimal(18, 2))", "map('b', 2)", "map<string, decimal(18, 2)>"),
+        ("Map(String, Array(UInt16))", "map('a', [1])", "Map(String, Array(UInt64))", "map('b', [9223372036854775807])",
+         "map<string, list<long>>"),
+        ("Array(String)", "['a']", "Array(LowCardinality(Nullable(String)))", "[NULL]", "list<string>"),
+    ],
+)  # fmt: skip
+def test_what_is_nested_is_widened_too(
+    tiers: Callable[..., Tiers], kind: str, value: str, wider: str, new: str, cold: str
+) -> None:
+    table = tiers(columns=f"(n Int64, c {kind}) ENGINE = MergeTree ORDER BY n")
+    table.sql(f"INSERT INTO {{t}} SELECT 1, {value}")
+    table.offload()
+    table.sql(f"ALTER TABLE {{t}} MODIFY COLUMN c {wider}")
+    table.sql(f"INSERT INTO {{t}} SELECT 2, {new}")
+    assert table.offload().rows == 1
+    assert types(table)["c"] == cold
+    verdict = Reconciler(table.clickhouse, table.iceberg, table.ledger).verify(table.config)
+    assert (verdict.equal, verdict.cold_rows) == (True, 2)
+    # A narrower type keeps what is cold.
+    table.sql("ALTER TABLE {t} DELETE WHERE n = 2 SETTINGS mutations_sync = 2")
+    if "LowCardinality" not in wider:
+        table.sql(f"ALTER TABLE {{t}} MODIFY COLUMN c {kind}")
+    table.sql(f"INSERT INTO {{t}} SELECT 3, {value}")
+    assert table.offload().rows == 1
+    assert types(table)["c"] == cold
+
+
+@pytest.mark.parametrize(
+    ("kind", "other", "fix"),
+    [
+        ("Array(Int32)", "Array(String)", r"CAST\(c, 'Array\(Int32\)'\)"),
+        ("Map(UInt8, Int8)", "Map(UInt32, Int8)", r"CAST\(c, 'Map\(Int32, Int32\)'\)"),
+        ("Decimal(9, 2)", "Decimal(9, 3)", r"CAST\(c, 'Decimal\(9, 2\)'\)"),
+        ("Nullable(Int32)", "String", r"CAST\(c, 'Int32'\)"),
+    ],
+)
+def test_what_cannot_be_widened_is_refused_with_the_cast(
+    tiers: Callable[..., Tiers], kind: str, other: str, fix: str
+) -> None:
+    table = tiers(columns=f"(n Int64, c {kind}) ENGINE = MergeTree ORDER BY n")
+    table.sql("INSERT INTO {t} (n) VALUES (1)")
+    table.offload()
+    table.sql("ALTER TABLE {t} DROP COLUMN c")
+    table.sql(f"ALTER TABLE {{t}} ADD COLUMN c {other}")
+    table.sql("INSERT INTO {t} (n) VALUES (2)")
+    before = table.untouched()
+    with pytest.raises(
+        TypePlanError, match=f"column c is .* in the cold table but .*cast it back in a view ..{fix} AS c"
+    ):
+        table.offload()
+    assert table.untouched() == before
 
 
 def test_a_column_that_the_source_narrows_keeps_its_cold_type(table: Tiers) -> None:

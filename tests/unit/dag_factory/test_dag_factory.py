@@ -55,7 +55,7 @@ def test_the_offload_dag_keeps_its_shape():
     assert {task.task_id for task in dag.tasks} == {
         "bronze.offload", "silver.offload", "gold.offload", "report", "failed_tables",
     }  # fmt: skip
-    assert set(dag.params) == {"tables", "lower", "upper", "force"}
+    assert set(dag.params) == {"tables", "lower", "upper", "keep", "force"}
 
 
 @pytest.mark.parametrize("name", ["k2_offload", "k2_reconcile"])

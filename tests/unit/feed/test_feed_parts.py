@@ -14,7 +14,7 @@ from airflow_provider_k2.feed import client as feed_client
 from airflow_provider_k2.feed.client import VARIABLE, FeedError, clickhouse_client, connection_arguments
 from airflow_provider_k2.feed.messages import read_messages
 from airflow_provider_k2.feed.partitioner import murmur2, partition_of, symbol_of
-from airflow_provider_k2.feed.replay import Feeder
+from airflow_provider_k2.feed.replay import Feeder, _take
 from airflow_provider_k2.feed.times import parse_time
 from airflow_provider_k2.offload.run_conf import read_bound
 
@@ -250,3 +250,22 @@ def test_generate_to_standard_output(arguments, rows):
 def test_the_client_is_looked_up_late():
     # `k2 --help` must not pay for clickhouse_connect.
     assert "clickhouse_connect" not in vars(feed_client)
+
+
+def test_an_insert_is_bounded_by_bytes(monkeypatch):
+    monkeypatch.setattr("airflow_provider_k2.feed.replay.BATCH_BYTES", 1_000)
+    source = iter(["x" * 300] * 10 + ["y"] * 10)
+    assert [len(block) for block in iter(lambda: _take(source, 12), [])] == [4, 4, 12]
+
+
+def test_standard_input_is_shifted_without_being_kept(monkeypatch):
+    warm = _WarmTier()
+    monkeypatch.setattr(feed_client, "clickhouse_client", lambda: warm)
+    message = '{"e":"trade","E":1767000000001,"s":"BTCUSDT","t":1,"p":"2","q":"3","T":1767000000000,"m":true}'
+    arguments = ["replay", "-", "--exchange", "binance", "--shift-to", "2026-02-01T00:00:00Z"]
+    run(app, arguments, input=f"{message}\n" * 3)
+    assert [line.split(b"\t")[0].count(b'"T":1769904000000') for line in b"".join(warm.inserts).splitlines()] == [
+        1,
+        1,
+        1,
+    ]

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
 from airflow_provider_k2.exceptions import WatermarkError
-from airflow_provider_k2.offload.run_conf import read_bound, read_comparison, read_request, refuse_empty
+from airflow_provider_k2.offload.conf_keys import COMPARISON_KEYS, OFFLOAD_KEYS, RETENTION_KEYS
+from airflow_provider_k2.offload.run_conf import (
+    asked_flag,
+    asked_tables,
+    read_bound,
+    read_comparison,
+    read_request,
+    read_retention,
+    refuse_empty,
+    refuse_future,
+)
+from airflow_provider_k2.reconciliation.buckets import TableVerdict
 from airflow_provider_k2.windows import Window, to_micros
 
 START, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
@@ -51,6 +63,13 @@ def test_tables_and_force():
     assert read({"tables": ""}).tables == ()
 
 
+def test_keep_and_force_are_opposites():
+    assert read({"keep": True}).keep
+    assert not read({"force": True, "keep": False}).keep
+    with pytest.raises(WatermarkError, match="both `keep` and `force`"):
+        read({"keep": True, "force": True})
+
+
 @pytest.mark.parametrize(
     ("value", "micros"),
     [
@@ -61,13 +80,17 @@ def test_tables_and_force():
         ("2026-11-01T00:00:00", DAY.lower),
         ("2026-11-01T09:00:00+09:00", DAY.lower),
         ("2026-11-01T00:00:00.000001Z", DAY.lower + 1),
+        (" 2026-11-01\n", DAY.lower),
+        (" 7 ", 7),
+        (2**63 - 1, 2**63 - 1),
     ],
 )
 def test_bounds(value, micros):
     assert read_bound(value) == micros
 
 
-@pytest.mark.parametrize("value", ["yesterday", "", "1e9", 1.5, True, None, [1], "2026-13-01", "--5", "²"])
+@pytest.mark.parametrize("value", ["yesterday", "", "1e9", 1.5, True, None, [1], "2026-13-01", "--5", "²", "  ", math.nan,
+                                   math.inf, 1.7e15, {"a": 1}, [], "NaN", "null", "2026-11-01 to 2026-11-02"])  # fmt: skip
 def test_a_bound_that_is_none_is_refused_with_the_mend(value):
     with pytest.raises(WatermarkError, match=r"neither a time nor an integer. Nothing was moved; write 2026"):
         read_bound(value)
@@ -110,3 +133,100 @@ def test_an_empty_range_is_no_comparison():
         refuse_empty(6, 5)
     for bounds in ((None, 5), (5, None), (5, 6)):
         refuse_empty(*bounds)
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, "9" * 19, 10**30])
+def test_a_bound_that_no_cursor_can_be_is_refused(value):
+    with pytest.raises(WatermarkError, match=r"beyond what a cursor can be. Nothing was moved; write an integer of at"):
+        read_bound(value)
+
+
+# Keys -------------------------------------------------------------------------------------------------------------------
+
+READERS = {read_request: OFFLOAD_KEYS, read_comparison: COMPARISON_KEYS, read_retention: RETENTION_KEYS}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("key", ["lowr", "table", "Force", "", " tables", "windows", "täbles", "lower.upper"])
+@pytest.mark.parametrize("value", [1, None, "", [], {"a": 1}])
+def test_a_key_that_nothing_reads_is_refused_with_those_that_are(reader, key, value):
+    with pytest.raises(WatermarkError) as caught:
+        reader({key: value, "tables": ["a"]}, "manual", (None, None))
+    said = str(caught.value)
+    assert said.startswith(f"The run conf has the unknown key `{key}`")
+    assert "Nothing was changed; the keys are " + ", ".join(f"`{name}`" for name in READERS[reader]) in said
+
+
+@pytest.mark.parametrize(
+    ("reader", "key", "meant"),
+    [
+        (read_request, "lowr", "lower"), (read_request, "uper", "upper"), (read_request, "table", "tables"),
+        (read_request, "TABLES", "tables"), (read_request, "forced", "force"), (read_request, "since", "lower"),
+        (read_request, "end", "upper"), (read_comparison, "lower", "since"), (read_comparison, "to", "until"),
+        (read_comparison, "repairs", "repair"), (read_retention, "dryrun", "dry_run"), (read_retention, "dry-run", "dry_run"),
+    ],
+)  # fmt: skip
+def test_the_key_that_is_probably_meant_is_said(reader, key, meant):
+    with pytest.raises(WatermarkError, match=f"unknown key `{key}` \\(`{meant}`\\?\\)"):
+        reader({key: 1}, "manual", (None, None))
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_unknown_key_is_said_at_once(reader):
+    with pytest.raises(WatermarkError, match=r"unknown keys `colour`, `x`\. Nothing"):
+        reader({"colour": 1, "x": 2}, "manual", (None, None))
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_keys_of_airflow_and_of_the_dag_itself_are_not_ours_to_refuse(reader):
+    lineage = {"openlineage": {"parentRunId": "1"}}
+    assert reader({**lineage, "region": "eu"}, "manual", (None, None), {"region"}).tables == ()
+
+
+@pytest.mark.parametrize("value", [[""], [" "], ["a", ""], ",", "a,,b", " , ", 0, False, {}, math.nan])
+def test_a_name_that_is_empty_does_not_mean_all_tables(value):
+    with pytest.raises(WatermarkError, match=r"is not a list of names. Nothing was changed"):
+        asked_tables({"tables": value})
+
+
+@pytest.mark.parametrize("value", [None, [], "", "  ", ()])
+def test_no_names_mean_all_tables(value):
+    assert asked_tables({"tables": value}) == ()
+
+
+@pytest.mark.parametrize("value", [math.nan, "", " ", {}, "yes", 1.0])
+def test_a_flag_is_true_or_false_or_not_there(value):
+    with pytest.raises(WatermarkError, match="is not a boolean"):
+        asked_flag({"repair": value}, "repair")
+
+
+# Ranges that hold nothing -----------------------------------------------------------------------------------------------
+
+
+def test_a_range_between_equal_bounds_is_refused():
+    with pytest.raises(
+        WatermarkError, match=r"begins at 5 and ends at 5, exclusive. Nothing was moved; let `upper` be"
+    ):
+        read({"lower": 5, "upper": "5"})
+
+
+def test_a_backfill_of_intervals_without_width_is_refused():
+    """``@daily`` gives such intervals on Airflow 3: every run of the backfill would move nothing, and be green."""
+    with pytest.raises(WatermarkError, match="schedule this DAG by a CronDataIntervalTimetable"):
+        read(run_type="backfill", interval=(START, START))
+
+
+def future(**changes):
+    return TableVerdict("a", "bronze", "append", 5, 1, **{"column": "at", **changes})
+
+
+def test_a_comparison_that_begins_in_the_future_and_finds_nothing_is_refused():
+    with pytest.raises(
+        WatermarkError, match=r"a: the asked range begins at 2026-11-02 00:00:00 UTC, which lies in the f"
+    ):
+        refuse_future(future(), DAY.upper, lambda: DAY.lower)
+    for verdict, since in (
+        (future(), DAY.lower - 1), (future(), None), (future(pending=3), DAY.upper), (future(is_time=False), DAY.upper),
+        (future(problem="another"), DAY.upper), (future(buckets=(None,)), DAY.upper),
+    ):  # fmt: skip
+        refuse_future(verdict, since, lambda: DAY.lower)

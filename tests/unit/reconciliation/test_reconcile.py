@@ -153,7 +153,7 @@ def test_a_difference_names_buckets_counts_and_the_mend():
     )
     assert "Not repaired: t: too few. Only what was repaired has changed." in text
     assert (
-        '{"tables": ["t"], "since": "1970-01-02T00:00:00+00:00", "until": "1970-01-04T00:00:00+00:00", "force": true}'
+        '{"tables": ["t"], "since": "1970-01-02T00:00:00+00:00", "until": "1970-01-04T00:00:00+00:00", "keep": true}'
         in text
     )
 

@@ -145,6 +145,9 @@ def test_columns_are_taken_in_the_order_that_is_asked_for():
         ("Nullable(Decimal(9, 2))", "decimal(38,2)", "decimal(38, 2)"),
         ("String", "string", "string"),
         ("Array(String)", "list<string>", "list<string>"),
+        ("Array(Int8)", "list<long>", "list<long>"),
+        ("Map(String, Array(UInt64))", "map<string, list<long>>", "map<string, list<long>>"),
+        ("Map(UInt8, Decimal(9, 2))", "map<long,decimal(18,2)>", "map<long, decimal(18, 2)>"),
     ],
 )
 def test_lossless_wishes_are_granted(kind, wish, cold):
@@ -161,7 +164,8 @@ def test_lossless_wishes_are_granted(kind, wish, cold):
         ("Decimal(18, 8)", "decimal(19, 10)"), ("Decimal(18, 8)", "decimal(39, 8)"), ("Decimal(18, 8)", "double"),
         ("Float64", "float"), ("Float64", "decimal(38, 10)"), ("String", "uuid"), ("DateTime64(6)", "date"),
         ("DateTime", "timestamp"), ("FixedString(4)", "string"), ("UUID", "string"), ("Date", "timestamptz"),
-        ("String", "decimal(5,2)"), ("String", "nonsense"), ("Array(Int8)", "list<long>"), ("Bool", "int"),
+        ("String", "decimal(5,2)"), ("String", "nonsense"), ("Array(Int64)", "list<int>"), ("Array(Int8)", "long"), ("Bool", "int"),
+        ("Map(Int8, Int8)", "list<int>"),
         ("Int8", "decimal(a,b)"), ("Int8", "decimal(5)"), ("Int8", "decimal()"), ("Int8", "decimal(1,2,3)"),
         ("Int8", "decimal"), ("Int8", "decimal(,)"), ("Int8", f"decimal({'9' * 5000}, 0)"), ("Int8", "decimal(-5, -5)"),
     ],
@@ -282,3 +286,34 @@ def test_the_schema_has_unique_ids_and_optional_fields():
     ids = list(schema._lazy_id_to_name)
     assert len(ids) == len(set(ids)) == 4 + 2 + 3
     assert len({field.field_id for field in schema.fields} | {schema.find_field("a.element.element").field_id}) == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "held", "cold"),
+    [
+        ("Array(Int32)", "list<long>", "list<long>"),
+        ("Array(Int64)", "list<int>", "list<long>"),
+        ("Array(UInt64)", "list<long>", "list<long>"),
+        ("Array(UInt64)", "list<int>", "list<long>"),
+        ("UInt64", "int", "long"),
+        ("Map(Int64, Int8)", "map<int, long>", "map<long, long>"),
+        ("Map(String, Map(String, Decimal(9, 2)))", "map<string, map<string, decimal(18, 2)>>",
+         "map<string, map<string, decimal(18, 2)>>"),
+        ("Array(Array(String))", "list<string>", "list<list<string>>"),
+        ("Array(Nullable(Float32))", "list<double>", "list<double>"),
+    ],
+)  # fmt: skip
+def test_a_cold_table_s_types_are_taken_part_by_part(kind, held, cold):
+    assert str(plan_types("t", [("c", kind)], (), (), {}, {"c": held})["c"].target) == cold
+
+
+@pytest.mark.parametrize(
+    "kind", ["UInt64", "Nullable(UInt64)", "Array(UInt64)", "Map(UInt64, Array(Nullable(UInt64)))"]
+)
+def test_a_long_is_checked_where_a_value_is_moved_and_wraps_around_where_it_is_summed(kind):
+    held = {"UInt64": "long", "Nullable(UInt64)": "long", "Array(UInt64)": "list<long>"}.get(
+        kind, "map<long, list<long>>"
+    )
+    column = plan_types("t", [("c", kind)], (), (), {"c": held})["c"]
+    assert column.expression.startswith("accurateCast(")
+    assert column.bits.startswith("CAST(")

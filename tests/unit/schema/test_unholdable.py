@@ -35,7 +35,7 @@ def test_columns_that_are_looked_into(kind, wish, suspect):
 
 def test_the_largest_number_is_one_of_the_target():
     plan = plan_types("t", [("a", "Decimal(5, 2)"), ("b", "Decimal(3, 3)"), ("c", "Decimal(4, 0)")], (), (), {})
-    assert [sql.split("toDecimal256('")[1].split(",")[0] for sql, _, _ in unholdable(plan)] == [
+    assert [sql.split("toDecimal256('")[1].split(",")[0] for sql in (one.condition for one in unholdable(plan))] == [
         "999.99'",
         "0.999'",
         "9999'",

@@ -115,6 +115,10 @@ def test_defaults_apply_and_an_entry_overrules_them():
         ({"grows": "n", "exclude": ["n"], "mode": "upsert", "key": ["id"]}, "grows column `n` is excluded; both tiers"),
         ({"columns": ["at", "id"], "grows": "n", "mode": "upsert", "key": ["id"]}, "grows column `n` is unknown"),
         ({"types": ["long"]}, "is not a mapping of column to cold type"),
+        (
+            {"columns": ["at", {"n": "long"}], "types": {"n": "string", "at": "timestamptz"}},
+            "`columns` says {n: long} and `types` says {n: string}; say it once",
+        ),
         ({"partition": ["bucket(16, id)"]}, "is not a partition spec"),
         ({"partition": ["week(at)"]}, "is not a partition spec"),
         ({"depends_on": "cold.z"}, "is not a list of table names"),
@@ -195,6 +199,82 @@ def test_all_mistakes_of_a_file_are_reported_at_once():
     for words in ("tables[1] (cold.a)", "copper", "colour", "safety_lag", "tables[2] (cold.b)", "tables[3] (cold.c)",
                   "`source` is missing", "`layer` is missing", "`cursor` is missing", "duplicate of cold.b"):  # fmt: skip
         assert words in text
+
+
+@pytest.mark.parametrize("broken", [{"layer": "copper"}, {"cursor": 5}, {"engine": "flink"}, {"safety_lag": "?"}])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"mode": "upsert"}, "mode upsert has no `key`"),
+        ({"key": ["id"]}, "mode append has a `key`"),
+        ({"grows": "n", "changes": "k2.c"}, "mode append has `changes`"),
+        ({"columns": ["at"], "partition": ["day(when)"]}, "partition column `when` is unknown"),
+        ({"partition": ["day(b)"], "exclude": ["b"]}, "partition column `b` is excluded"),
+        ({"mode": "upsert", "key": ["id"], "exclude": ["id"]}, "key column `id` is excluded"),
+        ({"event_time": "b", "exclude": ["b"]}, "event_time column `b` is excluded"),
+        ({"columns": ["at", "at"]}, "`columns` names a column twice"),
+        ({"partition": ["id", "id"]}, "`partition` names a field twice"),
+        ({"depends_on": ["cold.z"]}, "depends_on names unknown table `cold.z`"),
+    ],
+)
+def test_what_contradicts_itself_is_told_beside_a_field_that_cannot_be_read(broken, changes, words):
+    text = mistakes({**GOOD, **changes, **broken})
+    assert words in text
+    assert f"`{next(iter(broken))}: " in text
+    assert text.startswith("list.yaml: 2 mistakes") or "grows" in changes
+
+
+def test_a_rule_says_nothing_of_a_field_that_cannot_be_read():
+    """What it would say could be wrong: the field's own mistake is told, and no other."""
+    for changes in (
+        {"mode": "merge", "key": ["id"], "changes": "k2.c"}, {"mode": "upsert", "key": 5}, {"mode": "upsert", "key": [5]},
+        {"columns": [5], "partition": ["day(when)"]}, {"mode": "upsert", "key": ["id"], "retention": "7d", "event_time": 1},
+        {"partition": 7},
+    ):  # fmt: skip
+        assert mistakes({**GOOD, **changes}).startswith("list.yaml: 1 mistake "), changes
+
+
+def test_mistakes_between_fields_are_told_also_where_their_parts_have_another():
+    text = mistakes({**GOOD, "mode": "upsert", "key": ["id", "a b"], "retention": {"keep": "7d", "ttl": "off"}})
+    assert text.startswith("list.yaml: 3 mistakes")
+    assert "`retention` of mode upsert needs `at` in `key`" in text
+    text = mistakes({**GOOD, "retention": {"keep": "1d", "alert": "2d", "ttl": "off", "colour": 1}})
+    assert text.startswith("list.yaml: 3 mistakes")
+    assert "(`alert`) is not shorter than `keep`" in text
+    text = mistakes({**GOOD, "columns": ["at"], "partition": ["day(when)", "week(at)"]})
+    assert "partition column `when` is unknown" in text
+    assert "is not a partition spec: `'week(at)'`" in text
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("key", ["id", "a b", 5], "`'a b'`, `5`"),
+        ("exclude", ["id", "", None], "`''`, `None`"),
+        ("columns", ["at", {"c": 3}, 5], "`{'c': 3}`, `5`"),
+        ("types", {"a b": "long", "c": 5, "d": "long"}, "`{'a b': 'long'}`, `{'c': 5}`"),
+        ("partition", ["day(at)", "week(at)", 5], "`'week(at)'`, `5`"),
+        ("depends_on", ["cold.b", 5, ""], "`5`, `''`"),
+    ],
+)
+def test_every_item_of_a_list_that_is_wrong_is_named(field, value, named):
+    assert f": {named}; write" in mistakes({**GOOD, "mode": "upsert", field: value})
+
+
+@pytest.mark.parametrize("defaults", [[], 0, "", False, "safety_lag"])
+def test_defaults_are_a_mapping(defaults):
+    assert "defaults: is not a mapping; write" in mistakes(GOOD, defaults=defaults)
+    assert parse_tables({"tables": [GOOD], "defaults": None}, "x").tables
+
+
+def test_a_bad_default_is_told_once():
+    entries = [{**GOOD, "target": f"cold.t{number}"} for number in range(9)]
+    text = mistakes(*entries, defaults={"safety_lag": "soon", "engine": "flink"})
+    assert text.startswith("list.yaml: 2 mistakes")
+    assert "defaults: `safety_lag: 'soon'` is not a duration" in text
+    assert "defaults: `engine: 'flink'` is not known" in text
+    text = mistakes(*entries[:3], {**GOOD, "safety_lag": "?"}, defaults={"safety_lag": "soon"})
+    assert text.startswith("list.yaml: 2 mistakes"), "an entry's own is its own"
 
 
 def test_a_mistake_in_a_parent_is_not_blamed_on_its_child():

@@ -26,9 +26,19 @@ SETTINGS
 
 -- A view starts the consumer: these come last.
 CREATE MATERIALIZED VIEW IF NOT EXISTS k2.kafka_trades_binance_mv TO k2.raw_trades_binance AS
-SELECT message, _topic AS kafka_topic, toInt32(_partition) AS kafka_partition, toInt64(_offset) AS kafka_offset
+SELECT
+    message,
+    _topic AS kafka_topic,
+    toInt32(_partition) AS kafka_partition,
+    toInt64(_offset) AS kafka_offset,
+    ifNull(toUnixTimestamp64Milli(_timestamp_ms), 0) AS kafka_timestamp
 FROM k2.kafka_trades_binance;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS k2.kafka_trades_kraken_mv TO k2.raw_trades_kraken AS
-SELECT message, _topic AS kafka_topic, toInt32(_partition) AS kafka_partition, toInt64(_offset) AS kafka_offset
+SELECT
+    message,
+    _topic AS kafka_topic,
+    toInt32(_partition) AS kafka_partition,
+    toInt64(_offset) AS kafka_offset,
+    ifNull(toUnixTimestamp64Milli(_timestamp_ms), 0) AS kafka_timestamp
 FROM k2.kafka_trades_kraken;

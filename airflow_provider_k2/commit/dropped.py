@@ -1,0 +1,141 @@
+"""Which warm rows the deletion gate has dropped, kept in the cold table itself: a lost or restored ledger still knows them.
+
+One table property per pipeline, ``k2.dropped.<pipeline>``: a JSON list of half-open ranges of the bucket column, joined where
+they touch, so that it stays short. It is written before the rows go, by a commit that changes nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.exceptions import CommitConflictError, RetentionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pyiceberg.table import Table
+    from pyiceberg.table.metadata import TableMetadata
+
+Dropped = tuple[int | None, int]
+"""A range ``[lower, upper)`` of the bucket column; None as its lower end means everything below the upper one."""
+
+PROPERTY = "k2.dropped."
+
+TRIES = 6
+"""How often the property is written on a table that others change at the same time."""
+
+
+def join(ranges: Iterable[Dropped]) -> tuple[Dropped, ...]:
+    """Put ranges together that overlap or touch, in order; the first one may be open below. Pure."""
+    joined: list[Dropped] = []
+    for lower, upper in sorted(ranges, key=lambda one: (one[0] is not None, one[0] or 0, one[1])):
+        if joined and (lower is None or lower <= joined[-1][1]):
+            joined[-1] = (joined[-1][0], max(joined[-1][1], upper))
+        else:
+            joined.append((lower, upper))
+    return tuple(joined)
+
+
+def covers(ranges: Iterable[Dropped], wanted: Dropped) -> bool:
+    """Whether one of some joined ranges holds all of another range. Pure."""
+    lower, upper = wanted
+    return any(
+        upper <= end and (begin is None or (lower is not None and begin <= lower)) for begin, end in join(ranges)
+    )
+
+
+def read_dropped(metadata: TableMetadata, pipeline: str) -> tuple[Dropped, ...]:
+    """Read the ranges that the gate of a pipeline has dropped, joined and in order.
+
+    :raises RetentionError: when somebody has written something else there.
+    """
+    name = PROPERTY + pipeline
+    text = metadata.properties.get(name)
+    if text is None:
+        return ()
+    try:
+        found = json.loads(text)
+        ranges = [(None if lower is None else int(lower), int(upper)) for lower, upper in found]
+    except (ValueError, TypeError) as error:
+        raise RetentionError(
+            f"The property {name!r} of the cold table with UUID {metadata.table_uuid} is not a list of ranges: {text[:200]!r}. "
+            "Nothing was changed. It says which rows the deletion gate has dropped from the warm tier; write it as the table's "
+            "older metadata have it (`[[null, 1764028800000000]]`, say), or remove it if the gate never dropped anything."
+        ) from error
+    return join(ranges)
+
+
+def record_dropped(table: Table, pipeline: str, lower: int | None, upper: int) -> tuple[Dropped, ...]:
+    """Write down that the warm rows of a range are about to be dropped; ``table`` is refreshed.
+
+    :param lower: smallest value of the bucket column; None for everything below ``upper``.
+    :param upper: one past the largest.
+    :returns: the ranges that were written down before.
+    :raises RetentionError: when it cannot be written down; nothing may be dropped then.
+    """
+    return _write(table, pipeline, add=(lower, upper))
+
+
+def take_back(table: Table, pipeline: str, lower: int | None, upper: int, before: tuple[Dropped, ...]) -> None:
+    """Take a record back: nothing of the range was dropped; ``table`` is refreshed.
+
+    What somebody else has written since is left alone: then the record stays, which only makes commits more careful.
+
+    :param before: what :func:`record_dropped` returned.
+    :raises RetentionError: when it cannot be written; the record stays.
+    """
+    _write(table, pipeline, expected=join((*before, (lower, upper))), instead=before)
+
+
+def _write(
+    table: Table,
+    pipeline: str,
+    *,
+    add: Dropped | None = None,
+    expected: tuple[Dropped, ...] | None = None,
+    instead: tuple[Dropped, ...] = (),
+) -> tuple[Dropped, ...]:
+    """Write the property anew onto the table's newest metadata, merged with what is there.
+
+    Writing it twice changes nothing, so an unknown outcome is tried again.
+
+    :param add: a range to add, or else
+    :param expected: what has to be there for it to be replaced by ``instead``.
+    :returns: what was there before the first try.
+    """
+    first: tuple[Dropped, ...] | None = None
+    problem: Exception | None = None
+    for number in range(TRIES):
+        time.sleep(min(0.25 * 2 ** (number - 2), 4) if number > 1 else 0)
+        try:
+            table.refresh()
+            there = read_dropped(table.metadata, pipeline)
+            first = there if first is None else first
+            wanted = join((*there, add)) if add is not None else instead if there == expected else there
+            if wanted != there:
+                _commit(table, PROPERTY + pipeline, wanted)
+        except RetentionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a conflict, a timeout, a refusal: none of them wrote it for sure
+            problem = error
+            continue
+        return first
+    name = ".".join(table.name())
+    raise RetentionError(
+        f"{name}: the cold table cannot be told which warm rows are dropped ({type(problem).__name__}: "
+        f"{str(problem).rstrip('.')}). Nothing was dropped; give the catalog's user the right to set properties of {name}, or "
+        "look into the catalog's log."
+    ) from problem
+
+
+def _commit(table: Table, name: str, ranges: tuple[Dropped, ...]) -> None:
+    from pyiceberg.table.update import AssertTableUUID, RemovePropertiesUpdate, SetPropertiesUpdate
+
+    text = json.dumps([list(one) for one in ranges], separators=(",", ":"))
+    update = SetPropertiesUpdate(updates={name: text}) if ranges else RemovePropertiesUpdate(removals=[name])
+    answer = table.catalog.commit_table(table, (AssertTableUUID(uuid=table.metadata.table_uuid),), (update,))
+    if (answer.metadata.properties.get(name) or "[]") != text:
+        # Two writers of one pipeline, of which one has lost its lease: the catalog has taken the other's.
+        raise CommitConflictError(f"{name} was written by somebody else at the same moment")

@@ -1,0 +1,306 @@
+"""The end of a Parquet file, written anew with Iceberg's field ids; nothing before it is touched. Pure.
+
+ClickHouse writes names only. A reader that goes by field ids, as the Iceberg specification asks, finds nothing in such a file, or
+needs a name mapping, which no rename or drop may ever contradict. The footer is a Thrift structure (compact protocol); only its
+list of schema elements is taken apart, and of an element only what is known here. Everything else passes through byte by byte.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pyiceberg.types import BinaryType, IcebergType, ListType, MapType, PrimitiveType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyiceberg.io import OutputStream
+    from pyiceberg.schema import Schema
+
+MAGIC = b"PAR1"
+_TAIL = 8
+"""Bytes behind the footer: its length, and the magic number."""
+_CHUNK = 1 << 20
+
+# Types of the compact protocol.
+_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT, _UUID = range(1, 14)
+_NUMBERS = frozenset({_I16, _I32, _I64})
+_FIXED = {_TRUE: 0, _FALSE: 0, _BYTE: 1, _DOUBLE: 8, _UUID: 16}
+
+# Fields of parquet.thrift's FileMetaData and SchemaElement.
+_SCHEMA = 2
+_NAME, _CHILDREN, _CONVERTED, _FIELD_ID, _LOGICAL = 4, 5, 6, 9, 10
+
+
+class Readable(Protocol):
+    """What bytes come from."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read so many bytes, or less at the end."""
+
+
+class TailTooShortError(Exception):
+    """More of a file's end has to be held back than was.
+
+    :ivar needed: bytes.
+    """
+
+    def __init__(self, needed: int) -> None:
+        super().__init__(f"the footer and what follows it have {needed} bytes")
+        self.needed = needed
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What was written.
+
+    :param size: bytes of the file.
+    :param tail: its footer, with the magic number on both sides: a Parquet file without data.
+    """
+
+    size: int
+    tail: bytes
+
+
+def copy_with_field_ids(source: Readable, sink: OutputStream, schema: Schema, hold: int) -> Copied | None:
+    """Copy a Parquet file; its footer gets the field ids of a schema.
+
+    :param source: the file, as it comes.
+    :param sink: where it goes.
+    :param schema: the Iceberg schema, with a field for every column of the file.
+    :param hold: bytes of the end that are held back until it has come: the memory that this takes.
+    :returns: None for an empty stream, as ClickHouse answers when there is nothing.
+    :raises TailTooShortError: when the footer is longer than that; what was written is worthless then.
+    :raises ValueError: when the stream ends early, or holds other columns than the schema.
+    """
+    waiting: deque[bytes] = deque()
+    held = size = 0
+    while chunk := source.read(_CHUNK):
+        waiting.append(chunk)
+        held += len(chunk)
+        while held - len(waiting[0]) >= hold:
+            first = waiting.popleft()
+            sink.write(first)
+            size += len(first)
+            held -= len(first)
+    end = b"".join(waiting)
+    if not end and not size:
+        return None
+    if len(end) < _TAIL or end[-4:] != MAGIC:
+        raise ValueError("ClickHouse's answer ends before the Parquet file does")
+    length = int.from_bytes(end[-_TAIL:-4], "little")
+    if length + _TAIL > len(end):
+        raise TailTooShortError(length + _TAIL)
+    data, footer = end[: -length - _TAIL], with_field_ids(end[-length - _TAIL : -_TAIL], schema)
+    tail = footer + len(footer).to_bytes(4, "little") + MAGIC
+    sink.write(data)
+    sink.write(tail)
+    return Copied(size + len(data) + len(tail), MAGIC + tail)
+
+
+def with_field_ids(footer: bytes, schema: Schema) -> bytes:
+    """Give every column of a footer, and what is nested in it, its field id; bytes are no text any more.
+
+    :param footer: the Thrift structure FileMetaData.
+    :raises ValueError: when the columns are not the schema's.
+    """
+    reader = _Reader(footer)
+    for number, kind in reader.fields():
+        if number != _SCHEMA:
+            reader.skip(kind)
+            continue
+        begin = reader.at
+        elements = reader.elements()
+        walk = _Walk(elements)
+        walk.root(schema)
+        return b"".join(
+            [footer[:begin], _list_of_structs([element.encode() for element in elements]), footer[reader.at :]]
+        )
+    raise ValueError("a Parquet footer without a schema")
+
+
+class _Element:
+    """A SchemaElement: its fields by number, each with its type and its bytes."""
+
+    def __init__(self, fields: dict[int, tuple[int, bytes]]) -> None:
+        self.fields = fields
+
+    @property
+    def name(self) -> str:
+        value = self.fields[_NAME][1]
+        return _Reader(value).binary().decode()
+
+    @property
+    def children(self) -> int:
+        return _zigzag(_Reader(self.fields[_CHILDREN][1]).varint()) if _CHILDREN in self.fields else 0
+
+    def identify(self, field_id: int) -> None:
+        self.fields[_FIELD_ID] = (_I32, _varint(field_id << 1))
+
+    def be_bytes(self) -> None:
+        """Take the note away that the bytes are text."""
+        self.fields.pop(_CONVERTED, None)
+        self.fields.pop(_LOGICAL, None)
+
+    def encode(self) -> bytes:
+        parts, last = [], 0
+        for number, (kind, value) in sorted(self.fields.items()):
+            delta = number - last
+            parts.append(bytes([delta << 4 | kind]) if 0 < delta < 16 else bytes([kind]) + _varint(number << 1))
+            parts.append(value)
+            last = number
+        return b"".join([*parts, b"\0"])
+
+
+class _Walk:
+    """Goes through the elements, which stand in depth-first order, beside the Iceberg schema."""
+
+    def __init__(self, elements: list[_Element]) -> None:
+        self.elements, self.at = elements, 0
+
+    def next(self) -> _Element:
+        if self.at >= len(self.elements):
+            raise ValueError("a Parquet footer whose schema ends too early")
+        self.at += 1
+        return self.elements[self.at - 1]
+
+    def root(self, schema: Schema) -> None:
+        fields = {field.name: field for field in schema.fields}
+        for _ in range(self.next().children):
+            name = self.elements[self.at].name if self.at < len(self.elements) else ""
+            if name not in fields:
+                raise ValueError(f"a Parquet file with the column {name!r}, which the cold table does not have")
+            self.visit(fields[name].field_id, fields[name].field_type)
+        if self.at != len(self.elements):
+            raise ValueError("a Parquet footer with more schema elements than columns")
+
+    def visit(self, field_id: int, kind: IcebergType) -> None:
+        element = self.next()
+        element.identify(field_id)
+        match kind:
+            case ListType():
+                self.group(element, 1)
+                self.group(self.next(), 1)
+                self.visit(kind.element_id, kind.element_type)
+            case MapType():
+                self.group(element, 1)
+                self.group(self.next(), 2)
+                self.visit(kind.key_id, kind.key_type)
+                self.visit(kind.value_id, kind.value_type)
+            case PrimitiveType():
+                self.group(element, 0)
+                if isinstance(kind, BinaryType):
+                    element.be_bytes()
+            case _:
+                raise ValueError(f"a column of the cold type {kind}, which no type plan has")
+
+    def group(self, element: _Element, children: int) -> None:
+        if element.children != children:
+            raise ValueError(f"a Parquet column {element.name!r} of another shape than its cold type")
+
+
+class _Reader:
+    """Reads the compact protocol, as far as needed to find where a value ends."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def byte(self) -> int:
+        if self.at >= len(self.data):
+            raise ValueError("a Parquet footer that ends too early")
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+
+    def binary(self) -> bytes:
+        length = self.varint()
+        self.move(length)
+        return self.data[self.at - length : self.at]
+
+    def move(self, count: int) -> None:
+        self.at += count
+        if self.at > len(self.data):
+            raise ValueError("a Parquet footer that ends too early")
+
+    def fields(self) -> Iterator[tuple[int, int]]:
+        """Number and type of each field of a struct; whoever asks reads or skips the value before the next one."""
+        number = 0
+        while header := self.byte():
+            delta, kind = header >> 4, header & 0x0F
+            number = number + delta if delta else _zigzag(self.varint())
+            yield number, kind
+
+    def list_header(self) -> tuple[int, int]:
+        header = self.byte()
+        size, kind = header >> 4, header & 0x0F
+        return (self.varint() if size == 15 else size), kind
+
+    def elements(self) -> list[_Element]:
+        size, kind = self.list_header()
+        if kind != _STRUCT:
+            raise ValueError("a Parquet footer whose schema is no list of structures")
+        elements = []
+        for _ in range(size):
+            fields = {}
+            for number, field_kind in self.fields():
+                begin = self.at
+                self.skip(field_kind)
+                fields[number] = (field_kind, self.data[begin : self.at])
+            elements.append(_Element(fields))
+        return elements
+
+    def skip(self, kind: int, inside: bool = False) -> None:
+        """Move past a value.
+
+        :param inside: it is an element of a collection, where a boolean has a byte of its own.
+        """
+        if kind in _NUMBERS:
+            self.varint()
+        elif kind in _FIXED:
+            self.move(1 if inside and kind in (_TRUE, _FALSE) else _FIXED[kind])
+        elif kind == _BINARY:
+            self.binary()
+        elif kind in (_LIST, _SET):
+            size, element = self.list_header()
+            for _ in range(size):
+                self.skip(element, inside=True)
+        elif kind == _MAP:
+            size = self.varint()
+            kinds = self.byte() if size else 0
+            for _ in range(size):
+                self.skip(kinds >> 4, inside=True)
+                self.skip(kinds & 0x0F, inside=True)
+        elif kind == _STRUCT:
+            for _, field_kind in self.fields():
+                self.skip(field_kind)
+        else:
+            raise ValueError(f"a Parquet footer with a value of the unknown type {kind}")
+
+
+def _zigzag(value: int) -> int:
+    return value >> 1 ^ -(value & 1)
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def _list_of_structs(structs: list[bytes]) -> bytes:
+    size = len(structs)
+    header = bytes([size << 4 | _STRUCT]) if size < 15 else bytes([0xF0 | _STRUCT]) + _varint(size)
+    return b"".join([header, *structs])

@@ -1,0 +1,89 @@
+"""Whether a dag run is about its data interval, which nearly every run has without anybody's asking. Pure.
+
+A backfill run is about it. A scheduled run is not: it goes on from the watermark. Of a manual run Airflow guesses the
+interval from the date of triggering, so only one that differs from that guess was typed in by a person.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2.exceptions import WatermarkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MANUAL = ("manual", "operator_triggered")
+"""Run types that a person or another DAG triggers; the second one is Airflow 3.3's."""
+
+PATIENCE = timedelta(hours=1)
+"""How far the logical date may lie from the moment of triggering before it was chosen: the form shows when it was opened."""
+
+Interval = tuple[datetime, datetime]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What Airflow says of a dag run.
+
+    :param run_type: Airflow's run type.
+    :param start: start of the data interval; None where there is none.
+    :param end: its end.
+    :param logical_date: None for a run of Airflow 3 without one.
+    :param made_at: when the run was triggered; None where that is not known.
+    """
+
+    run_type: str
+    start: datetime | None = None
+    end: datetime | None = None
+    logical_date: datetime | None = None
+    made_at: datetime | None = None
+
+
+def asked_interval(
+    run: RunFacts, guess: Callable[[datetime], Interval | None], keys: tuple[str, str] = ("lower", "upper")
+) -> Interval | None:
+    """Return the data interval when the run is about it, None when it is not.
+
+    :param run: the dag run.
+    :param guess: the interval that the DAG's timetable gives a manual run of a date; None without a timetable.
+    :param keys: names of the run conf's bounds, for messages.
+    :raises WatermarkError: for a manual run of a chosen logical date, which could mean either.
+    """
+    given = None if run.start is None or run.end is None else (run.start, run.end)
+    if run.run_type == "backfill":
+        return given
+    if run.run_type not in MANUAL:
+        return None
+    dates = [date for date in (run.logical_date, run.made_at) if date is not None]
+    if given is not None:
+        guesses = [guessed for guessed in map(guess, dates) if guessed is not None]
+        if given not in guesses and (guesses or given[0] < given[1]):
+            return given
+    if run.logical_date is not None and run.made_at is not None and abs(run.made_at - run.logical_date) > PATIENCE:
+        raise WatermarkError(
+            f"This run was triggered on {_utc(run.made_at)} for the logical date {_utc(run.logical_date)}, but a manual run "
+            f"goes on from the watermark, whatever its date. Nothing was changed; for a range, trigger it with `{keys[0]}` and "
+            f"`{keys[1]}` in the run conf; otherwise leave the logical date out."
+        )
+    return None
+
+
+def is_past(run: RunFacts, now: datetime) -> bool:
+    """Whether a scheduled run is one of the past that somebody has cleared (or that was caught up)."""
+    return run.end is not None and now - run.end > PATIENCE
+
+
+def describe_past(run: RunFacts, keys: tuple[str, str] = ("lower", "upper")) -> str:
+    """What a scheduled run of the past does now, for its log: a reader would take it for its data interval."""
+    interval = "" if run.start is None or run.end is None else f", {_utc(run.start)} to {_utc(run.end)}"
+    return (
+        f"this is a scheduled run of the past{interval}, but no scheduled run is about its data interval: it does what a run of "
+        f"now does. For a range, trigger one with `{keys[0]}` and `{keys[1]}` in the run conf, or backfill this DAG."
+    )
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
