@@ -72,6 +72,7 @@ TYPES = {
     "text": ("String", "['', 'a', 'ä€😀', 'quote\\'\"\\\\', 'tab\\tline\\n', repeat('x', 100)][n % 6 + 1]"),
     "TEXT": ("Int8", "n % 3"),
     "k2_text": ("Int8", "n % 5"),
+    "bytes": ("String", "unhex('FF00' || hex(toString(n)))"),
     "maybe": ("Nullable(String)", "if(n % 2 = 0, NULL, toString(n))"),
     "dict": ("LowCardinality(Nullable(String))", "if(n % 4 = 0, NULL, 'BTCUSDT')"),
     "side": ("Enum8('BUY' = 1, 'SELL' = 2)", "if(n % 2 = 0, 'BUY', 'SELL')"),
@@ -134,8 +135,9 @@ def test_every_type_is_exact_and_both_engines_leave_the_same(world):
     reports = {}
     for engine in (SparkEngine(Spark(world.submit)), DirectEngine()):
         entry = world.table(
-            source="t.kinds", target=f"cold.kinds_{engine.name}", cursor="seen", partition=["day(seen)", "side"]
-        )
+            source="t.kinds", target=f"cold.kinds_{engine.name}", cursor="seen", partition=["day(seen)", "side"],
+            case_sensitive=True, types={"bytes": "binary"},
+        )  # fmt: skip
         reports[engine.name] = world.run(entry, engine)
     assert reports["spark"].rows == reports["direct"].rows == 60
     assert reports["spark"].checksum == reports["direct"].checksum
@@ -157,7 +159,10 @@ def test_every_type_is_exact_and_both_engines_leave_the_same(world):
 def test_spark_sql_reads_both_engines_files_and_sums_the_same(world, tmp_path):
     """Iceberg's own reader and a checksum in another language: an opinion that shares no code with the proof."""
     warm_table(world, "read", 40)
-    entry = world.table(source="t.read", target="cold.read", cursor="seen", partition=["day(seen)", "side"])
+    entry = world.table(
+        source="t.read", target="cold.read", cursor="seen", partition=["day(seen)", "side"], case_sensitive=True,
+        types={"bytes": "binary"},
+    )  # fmt: skip
     world.run(entry, DirectEngine())
     world.clickhouse.execute("INSERT INTO t.read SELECT * REPLACE (seen + INTERVAL 1 DAY AS seen) FROM t.read")
     day = Window(START + 86_400_000_000, START + 2 * 86_400_000_000)

@@ -81,7 +81,7 @@ def test_on_yarn_every_window_is_a_submission_of_its_own(world, monkeypatch, tmp
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert (found["moved"]["rows"], found["moved"]["windows"], found["moved"]["engine"]) == (3, 2, "spark")
+    assert (found["moved"]["rows"], found["moved"]["windows"], found["moved"]["engine"]) == (5, 3, "spark")
     assert (found["compared"]["equal"], found["compared"]["reader"], found["compared"]["cold_rows"]) == (
         True,
         "spark",
@@ -90,9 +90,9 @@ def test_on_yarn_every_window_is_a_submission_of_its_own(world, monkeypatch, tmp
     assert found["state"] == {}, "a driver is kept for the task, and a later window would be taken for it"
     assert set(found["attributes"].values()) == {"", None, "arrow-spark"}
     jobs = [json.loads(line) for line in told.read_text().splitlines()]
-    assert len(jobs) == 3
-    assert len({job["application"][1] for job in jobs}) == 3
-    assert [job["queue"] for job in jobs] == ["day"] * 3
+    assert len(jobs) == 4
+    assert len({job["application"][1] for job in jobs}) == 4
+    assert [job["queue"] for job in jobs] == ["day"] * 4
     assert jobs[0]["conf"] == ["spark.yarn.queue=night"]
     shown = done.stdout + done.stderr + told.read_text()
     assert not [value for name, value in secrets.items() if value in shown and not name.endswith("-id")]
