@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 CLICKHOUSE = "ClickHouse"
 CATALOG = "Iceberg catalog"
@@ -74,6 +74,13 @@ class K2Error(Exception):
         """The fields, for XCom, callbacks, JSON and logs."""
         names = ("what", "table", "window", "step", "untouched", "fix")
         return {"error": type(self).__name__, "message": str(self), **{name: getattr(self, name) for name in names}}
+
+
+def from_dict(fields: Mapping[str, Any]) -> K2Error:
+    """The error that :meth:`K2Error.as_dict` described, for what was raised on another machine."""
+    kind: type[K2Error] = globals()[fields["error"]]
+    known = {name: value for name, value in fields.items() if name not in ("error", "message", "what")}
+    return kind(fields["what"], **known)
 
 
 @contextmanager

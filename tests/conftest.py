@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.environments import environment_of, switch_to
+from tests.environments import SPARK, environment_of, switch_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +76,7 @@ def system() -> Iterator[LocalSystem]:
     # A short path: sockets lie below it.
     with (
         tempfile.TemporaryDirectory(prefix="k2-test-") as home,
-        LocalSystem(Path(home), default_ports=False) as started,
+        LocalSystem(Path(home), default_ports=False, spark=SPARK) as started,
         environment_of("system", started.env()),
     ):
         yield started

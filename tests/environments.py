@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+SPARK = Path(os.environ.get("K2_TEST_SPARK", Path(__file__).parents[1] / ".k2" / "spark"))
+"""Spark's environment, made once for all tests."""
 
 _BEFORE = dict(os.environ)
 _ENVIRONMENTS: dict[str, dict[str, str]] = {}

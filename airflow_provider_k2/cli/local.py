@@ -25,10 +25,13 @@ Home = Annotated[Path | None, typer.Option("--home", envvar="K2_HOME", help="Its
 Dags = Annotated[Path, typer.Option(help="Airflow's folder of DAGs.")]
 
 
-def _system(home: Path | None, airflow: bool = False, dags: Path = Path("dags")) -> LocalSystem:
-    from airflow_provider_k2.local.system import ALL_SERVICES, DATA_SERVICES, LocalSystem
+def _system(
+    home: Path | None, airflow: bool = False, dags: Path = Path("dags"), spark_cluster: bool = False
+) -> LocalSystem:
+    from airflow_provider_k2.local.system import ALL_SERVICES, DATA_SERVICES, SPARK_CLUSTER, LocalSystem
 
-    return LocalSystem(home or Path(".k2"), ALL_SERVICES if airflow else DATA_SERVICES, dags=dags)
+    services = (*(ALL_SERVICES if airflow else DATA_SERVICES), *((SPARK_CLUSTER,) if spark_cluster else ()))
+    return LocalSystem(home or Path(".k2"), services, dags=dags)
 
 
 @contextlib.contextmanager
@@ -49,10 +52,13 @@ def up(
     home: Home = None,
     dags: Dags = Path("dags"),
     airflow: Annotated[bool, typer.Option("--airflow/--no-airflow", help="Airflow too, or the services only.")] = True,
-    spark: Annotated[bool, typer.Option("--spark", help="Make Spark's environment (once, 400 MB).")] = False,
+    spark: Annotated[bool, typer.Option("--spark", help="Make Spark's environment (once, 800 MB).")] = False,
+    spark_cluster: Annotated[
+        bool, typer.Option("--with-spark-cluster", help="A Spark master and two workers, too (600 MB of memory).")
+    ] = False,
 ) -> None:
     """Start what does not run yet, and show where everything is."""
-    system = _system(home, airflow, dags)
+    system = _system(home, airflow, dags, spark_cluster)
     with _console.status("starting ..."):
         if spark:
             system.ensure_spark()

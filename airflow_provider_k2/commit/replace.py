@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from pyiceberg.exceptions import BadRequestError, CommitFailedException, ForbiddenError, UnauthorizedError
 from pyiceberg.table import Transaction
-from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.update import (
     AssertCurrentSchemaId,
     AssertDefaultSortOrderId,
     AssertDefaultSpecId,
-    AssertRefSnapshotId,
     AssertTableUUID,
-    RemoveSnapshotRefUpdate,
     SetSnapshotRefUpdate,
     TableRequirement,
     TableUpdate,
@@ -32,8 +30,6 @@ from airflow_provider_k2.exceptions import CommitConflictError, CommitRefusedErr
 from airflow_provider_k2.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
@@ -72,40 +68,6 @@ def commit_replacement(table: Table, replacement: Replacement, record: CommitRec
     snapshot_id = int(producer.snapshot_id)
     _commit(table, (*transaction._updates, _tag(record, snapshot_id)), transaction._requirements, record)
     return snapshot_id
-
-
-def commit_staged(table: Table, snapshot_id: int, branch: str, record: CommitRecord) -> None:
-    """Make a snapshot that was staged on a branch (by Spark) the current one, and drop the branch, in one commit.
-
-    :param snapshot_id: the staged snapshot; a descendant of the snapshot that ``table`` was loaded with.
-    :raises CommitConflictError: when the table has changed since it was loaded; nothing was committed.
-    :raises CommitRefusedError: when the catalog does not allow it.
-    :raises CommitUnknownError: when the outcome is not known.
-    """
-    current = table.metadata.current_snapshot_id
-    updates: tuple[TableUpdate, ...] = (
-        SetSnapshotRefUpdate(
-            ref_name=MAIN_BRANCH,
-            type=SnapshotRefType.BRANCH,
-            snapshot_id=snapshot_id,
-            max_ref_age_ms=None,
-            max_snapshot_age_ms=None,
-            min_snapshots_to_keep=None,
-        ),
-        RemoveSnapshotRefUpdate(ref_name=branch),
-        _tag(record, snapshot_id),
-    )
-    _commit(table, updates, (AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=current),), record)
-
-
-def drop_branches(table: Table, branches: Iterable[str]) -> None:
-    """Remove staging branches that a dead run left behind; a branch that is gone already is no error."""
-    updates = tuple(RemoveSnapshotRefUpdate(ref_name=branch) for branch in branches)
-    if updates:
-        try:
-            table.catalog.commit_table(table, (AssertTableUUID(uuid=table.metadata.table_uuid),), updates)
-        except CommitFailedException:
-            table.refresh()
 
 
 def _tag(record: CommitRecord, snapshot_id: int) -> SetSnapshotRefUpdate:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pyiceberg.table.metadata import TableMetadata
 
     from airflow_provider_k2.engines.parquet_footer import Copied
+    from airflow_provider_k2.engines.progress import Progress
     from airflow_provider_k2.tables.model import PartitionField
 
     Stream = Callable[[str, str, dict[str, Any]], AbstractContextManager[BinaryIO]]
@@ -110,11 +111,14 @@ class WrittenFile:
     proof_seconds: float
 
 
-def write_file(target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO) -> WrittenFile | None:
+def write_file(
+    target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO, progress: Progress | None = None
+) -> WrittenFile | None:
     """Write one file, read it back, sum it and describe it.
 
     :param stream: gives ClickHouse's answer.
     :param io: the cold table's storage.
+    :param progress: counts what is sent and proven.
     :returns: None when the SELECT yields no row; nothing is left then.
     :raises ServiceError: when ClickHouse or the storage fails.
     :raises ProofError: for a value that its cold type does not allow, or that does not belong into the file's partition.
@@ -122,10 +126,13 @@ def write_file(target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO)
     started = time.monotonic()
     failpoint("before_write")
     try:
-        copied = _upload(target, piece, stream, io)
+        copied = _upload(target, piece, stream, io, progress)
         uploaded = time.monotonic()
         failpoint("after_write")
-        rows, total = checksum(_valid(target, _read_back(target, piece, io))) if copied else (0, 0)
+        batches = _read_back(target, piece, io)
+        rows, total = (
+            checksum(_valid(target, _counted(batches, progress) if progress else batches)) if copied else (0, 0)
+        )
         if copied is None or rows == 0:
             with suppress(Exception):
                 io.delete(piece.path)
@@ -160,7 +167,9 @@ def parquet_settings(row_bytes: float, widest: int) -> dict[str, Any]:
     return settings
 
 
-def _upload(target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO) -> Copied | None:
+def _upload(
+    target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO, progress: Progress | None
+) -> Copied | None:
     """Stream a file to the table's storage; its columns get their field ids on the way."""
     schema = target.metadata.schema()
     hold = HOLD_BACK + HOLD_BACK_COLUMN * len(schema.field_ids)
@@ -170,7 +179,7 @@ def _upload(target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO) ->
                 stream(piece.select, "Parquet", parquet_settings(piece.row_bytes, piece.widest)) as source,
                 io.new_output(piece.path).create(overwrite=True) as sink,
             ):
-                copied = copy_with_field_ids(source, sink, schema, hold)
+                copied = copy_with_field_ids(_Counted(source, progress) if progress else source, sink, schema, hold)
                 failpoint("in_write")
                 return copied
         except TailTooShortError as error:
@@ -182,6 +191,24 @@ def _read_back(target: FileTarget, piece: FilePiece, io: FileIO) -> Iterator[pa.
     """Read what lies in the storage."""
     with io.new_input(piece.path).open() as source:
         yield from read_batches(open_parquet(source, target.dictionaries), row_bytes=piece.row_bytes)
+
+
+class _Counted:
+    """A stream whose bytes count as sent when they are read."""
+
+    def __init__(self, source: BinaryIO, progress: Progress) -> None:
+        self.source, self.progress = source, progress
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self.source.read(size)
+        self.progress.add(sent=len(data))
+        return data
+
+
+def _counted(batches: Iterator[pa.RecordBatch], progress: Progress) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch
+        progress.add(proven=batch.num_rows)
 
 
 def _valid(target: FileTarget, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Protocol
 
 from pyiceberg.types import BinaryType, IcebergType, ListType, MapType, PrimitiveType
 
@@ -32,6 +32,13 @@ _FIXED = {_TRUE: 0, _FALSE: 0, _BYTE: 1, _DOUBLE: 8, _UUID: 16}
 # Fields of parquet.thrift's FileMetaData and SchemaElement.
 _SCHEMA = 2
 _NAME, _CHILDREN, _CONVERTED, _FIELD_ID, _LOGICAL = 4, 5, 6, 9, 10
+
+
+class Readable(Protocol):
+    """What bytes come from."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read so many bytes, or less at the end."""
 
 
 class TailTooShortError(Exception):
@@ -57,7 +64,7 @@ class Copied:
     tail: bytes
 
 
-def copy_with_field_ids(source: BinaryIO, sink: OutputStream, schema: Schema, hold: int) -> Copied | None:
+def copy_with_field_ids(source: Readable, sink: OutputStream, schema: Schema, hold: int) -> Copied | None:
     """Copy a Parquet file; its footer gets the field ids of a schema.
 
     :param source: the file, as it comes.

@@ -38,18 +38,21 @@ def file_target(job: WindowJob) -> FileTarget:
     )
 
 
-def file_pieces(job: WindowJob) -> list[FilePiece]:
-    """Every file of a window."""
-    cut = [(part, select) for part in job.facts.parts for select in _selects(job, part)]
+def file_pieces(job: WindowJob, rows: int = FILE_ROWS) -> list[FilePiece]:
+    """Every file of a window.
+
+    :param rows: rows of a file at most; see :data:`FILE_ROWS`.
+    """
+    cut = [(part, select) for part in job.facts.parts for select in _selects(job, part, rows)]
     return [
         FilePiece(_path(job, number, part), select, part.values, part.size / max(part.rows, 1), part.widest)
         for number, (part, select) in enumerate(cut)
     ]
 
 
-def _selects(job: WindowJob, part: WarmPart) -> Iterator[str]:
+def _selects(job: WindowJob, part: WarmPart, rows: int) -> Iterator[str]:
     """The SELECT of each file of a part."""
-    files = max(-(-part.rows // FILE_ROWS), -(-part.size // FILE_BYTES), 1)
+    files = max(-(-part.rows // rows), -(-part.size // FILE_BYTES), 1)
     if job.table.mode == "append":
         for piece in job.warm.split(part.span, files):
             yield job.warm.select(piece, job.partition, part)

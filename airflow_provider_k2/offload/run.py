@@ -55,7 +55,7 @@ class Offload:
     :param clickhouse: the warm tier.
     :param iceberg: the cold tier.
     :param ledger: the ledger.
-    :param choose_engine: gives the engine for a range of so many rows.
+    :param choose_engine: gives the engine for the next window, where so many rows are left.
     """
 
     def __init__(
@@ -168,16 +168,19 @@ class _Run:
         self.report.lower, self.report.upper = whole.lower, whole.upper
         if whole.is_empty:
             return
-        engine = self.choose_engine(self.warm.count(whole))
-        rows = self.table.window_rows
-        # A JVM's start costs seconds: Spark gets windows that are worth it.
-        rows = max(rows, self.table.spark_rows) if engine.name == "spark" else rows
-        if self.request.dead:
-            # What replaces a file that cannot be read comes with the commit that takes it out.
-            yield whole, engine
-            return
-        for window in cut(whole, rows, self.warm.cursor_at):
+        rest, left = whole, self.warm.count(whole)
+        while not rest.is_empty:
+            engine = self.choose_engine(left)
+            if self.request.dead:
+                # What replaces a file that cannot be read comes with the commit that takes it out.
+                yield whole, engine
+                return
+            rows = self.table.window_rows
+            # A JVM's start costs seconds: Spark gets windows that are worth it.
+            rows = max(rows, self.table.spark_rows) if engine.name == "spark" else rows
+            window = next(cut(rest, rows, self.warm.cursor_at))
             yield window, engine
+            rest, left = Window(window.upper, rest.upper), max(left - rows, 0)
 
     def _whole(self) -> Window:
         """The range that this run is about."""

@@ -58,7 +58,7 @@ class ReconcileOperator(TableOperator):
     :param bucket: ``day`` or ``hour``.
     :param repair: replace buckets that differ by what the warm tier holds, never by fewer rows, then compare again.
     :param cold_reader: what reads the cold side: ``arrow`` in the worker, ``spark`` by spark-submit, or ``auto``: Spark
-        above ``spark_rows``.
+        above ``spark_rows`` where a cluster is configured.
     :param spark_rows: rows of the cold files concerned above which ``auto`` takes Spark.
     :param threads: cold files that Arrow reads side by side.
     :returns: what was compared, found and repaired, as XCom; also when the task fails.
@@ -105,7 +105,7 @@ class ReconcileOperator(TableOperator):
             IcebergTableHook(self.iceberg_conn_id),
             WatermarkHook(self.watermark_conn_id),
         )
-        reconciler = Reconciler(*hooks, threads=self.threads, spark=self._spark(context))
+        reconciler = Reconciler(*hooks, threads=self.threads, spark=self._reading(context))
         offload = Offload(table, *hooks, lambda rows: self._choose_engine(table, rows, context), self.log)
         wanted = self.repair if asked.repair is None else asked.repair
         outcome = self._compare_and_repair(context, reconciler, offload, asked, wanted)
@@ -197,14 +197,14 @@ class ReconcileOperator(TableOperator):
         self.log.info("%s: %s.", table.name, looks)
         return since
 
-    def _spark(self, context: Context) -> SparkReading | None:
+    def _reading(self, context: Context) -> SparkReading | None:
         from airflow_provider_k2.reconciliation.spark_side import SparkReading
 
-        if self.cold_reader == "arrow":
+        if self.cold_reader == "arrow" or (self.cold_reader == "auto" and not self._spark_offer.usable):
             return None
         # Without any cold row there is nothing that a JVM would be worth.
         rows = 0 if self.cold_reader == "spark" else self.spark_rows
-        return SparkReading(lambda submission: self._submit(submission, context), rows)
+        return SparkReading(self._spark(context), rows)
 
     def _check_parameters(self) -> None:
         from airflow_provider_k2.reconciliation.reconciler import WIDTHS

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_k2.exceptions import (
-    SPARK,
     DifferenceError,
     IdentityError,
     ReplacedByLessError,
     RunConfError,
-    ServiceError,
     TableListError,
     TypePlanError,
     WatermarkError,
 )
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
+from airflow_provider_k2.operators._spark_submit import described, find_driver, kill, run, spark_offer
 from airflow_provider_k2.operators.table_task import TableTask
 from airflow_provider_k2.tables.model import ENGINES
 
@@ -29,14 +28,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_k2.engines.base import Engine
-    from airflow_provider_k2.engines.spark.job import SparkSubmission
+    from airflow_provider_k2.engines.choice import SparkOffer
+    from airflow_provider_k2.engines.spark.job import Spark, SparkSubmission
     from airflow_provider_k2.tables.model import TableConfig
-
-_SUBMITTED = ("application", "application_args", "name", "env_vars", "files", "py_files")
-"""Attributes that a submission sets for its own time."""
-
-_UNNAMED = "arrow-spark"
-"""SparkSubmitOperator's default name."""
 
 
 class TableOperator(TableTask, SparkSubmitOperator):
@@ -68,14 +62,6 @@ class TableOperator(TableTask, SparkSubmitOperator):
     without_spark = "use `engine: direct`"
     """How to do without Spark, for messages."""
 
-    # SparkSubmitOperator's, set for the time of a submission.
-    application: str
-    application_args: list[Any] | None
-    name: str
-    env_vars: dict[str, Any] | None
-    files: str | None
-    py_files: str | None
-
     def __init__(
         self,
         *,
@@ -98,6 +84,8 @@ class TableOperator(TableTask, SparkSubmitOperator):
         self.engine = engine
         self.lease_seconds = lease_seconds
         self.parallel_files = parallel_files
+        self._chosen: str | None = None
+        self._submitted: SparkSubmitOperator | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Do the work; see the class."""
@@ -109,59 +97,44 @@ class TableOperator(TableTask, SparkSubmitOperator):
     def _execute(self, context: Context) -> dict[str, Any]:
         raise NotImplementedError
 
-    # Spark ------------------------------------------------------------------------------------------------------------
+    # Engines ----------------------------------------------------------------------------------------------------------
 
     def _choose_engine(self, table: TableConfig, rows: int, context: Context) -> Engine:
-        if table.takes_spark(rows, self.engine):
+        """Choose the engine for what is left of a range, and say why, once for each answer."""
+        from airflow_provider_k2.engines.choice import choose_engine
+
+        choice = choose_engine(table, rows, self.engine, self._spark_offer)
+        if choice.engine != self._chosen:
+            self._chosen = choice.engine
+            self.log.info("%s: the %s engine moves it: %s.", table.name, choice.engine, choice.why)
+        if choice.engine == "spark":
             from airflow_provider_k2.engines.spark.engine import SparkEngine
 
-            return SparkEngine(lambda submission: self._submit(submission, context))
+            return SparkEngine(self._spark(context))
         from airflow_provider_k2.engines.direct import DirectEngine
 
         return DirectEngine(self.parallel_files)
 
-    def _submit(self, submission: SparkSubmission, context: Context) -> None:
-        """Run spark-submit as SparkSubmitOperator does, with the user's own parameters beside the submission's.
+    @cached_property
+    def _spark_offer(self) -> SparkOffer:
+        return spark_offer(self)
 
-        :raises ServiceError: when the Spark connection is missing (the hook would fall back to ``--master yarn`` silently), or
-            the driver would run where its answer cannot be read.
+    def _spark(self, context: Context) -> Spark:
+        """How this task's Spark jobs are run: as SparkSubmitOperator does, with the user's own parameters.
+
+        :raises ServiceError: when the Spark connection is missing, or cannot run them.
         """
-        from airflow.providers.common.compat.sdk import BaseHook
+        from airflow_provider_k2.engines.spark.job import Spark
 
-        try:
-            connection = BaseHook.get_connection(self._conn_id)
-        except AirflowNotFoundException as error:
-            raise ServiceError(
-                f"The Spark connection {self._conn_id!r} is missing. {self.untouched}; add it with `airflow connections add "
-                f"{self._conn_id}`, or {self.without_spark}.",
-                service=SPARK,
-            ) from error
-        on_cluster = (self._deploy_mode or connection.extra_dejson.get("deploy-mode")) == "cluster"
-        if on_cluster and submission.answers_here:
-            raise ServiceError(
-                "the Spark job leaves its answer on the worker's disk, but its driver would run on "
-                f'the cluster. {self.untouched}; give this task `deploy_mode="client"`, or '
-                f"{self.without_spark}",
-                service=SPARK,
-                table=self.table_name,
-            )
-        own = {name: getattr(self, name) for name in _SUBMITTED}
-        self.application = self.application or submission.application
-        self.application_args = [*submission.application_args, *(self.application_args or [])]
-        self.name = submission.name if self.name == _UNNAMED else self.name
-        self.env_vars = {**submission.env, **(self.env_vars or {})}
-        self.py_files = ",".join([*submission.py_files, *([self.py_files] if self.py_files else [])])
-        if on_cluster:
-            self.files = ",".join([*submission.files, *([self.files] if self.files else [])])
-        try:
-            # A hook keeps its command line; every submission gets its own.
-            self._hook = None
-            super().execute(context)
-        finally:
-            for name, value in own.items():
-                setattr(self, name, value)
+        driver = find_driver(self, self.untouched, self.without_spark)
+
+        def submit(submission: SparkSubmission) -> None:
+            self._submitted = described(self, submission)
+            run(self._submitted, context)
+
+        return Spark(submit, driver.remote, driver.secrets_file)
 
     def on_kill(self) -> None:
-        """Stop a running spark-submit; all else ends with the process."""
-        if self._hook is not None:
-            super().on_kill()
+        """Stop a running Spark job; all else ends with the process."""
+        if self._submitted is not None:
+            kill(self._submitted)

@@ -53,16 +53,24 @@ def find_dead(
         raise _silent_store(table, path, failure) from failure
     if why is None:
         return None
-    if not _is_current(cold, path):
-        raise ServiceError(
-            f"{path} is {why}, but the cold table does not need it any more: it was rewritten, and "
-            "snapshots were expired, while it was read",
-            service=STORE,
-            table=table.name,
-            untouched="Nothing was changed",
-            fix="run it again",
-        ) from error
     return describe(cold.schema(), data_file, column, why, dead=True)
+
+
+def refuse_outdated(table: TableConfig, cold: Table, files: Iterable[BadFile]) -> None:
+    """Tell files that are dead from those that the table does not need any more, because it was rewritten while it was read.
+
+    :raises ServiceError: when there is one that belongs to a snapshot that was expired meanwhile.
+    """
+    for file in files:
+        if file.dead and not _is_current(cold, file.path):
+            raise ServiceError(
+                f"{file.path} is {file.why}, but the cold table does not need it any more: it was rewritten, and snapshots were "
+                "expired, while it was read",
+                service=STORE,
+                table=table.name,
+                untouched="Nothing was changed",
+                fix="run it again",
+            )
 
 
 def _silent_store(table: TableConfig, path: str, failure: OSError) -> ServiceError:

@@ -19,11 +19,17 @@ from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import bound_literal
 from airflow_provider_k2.exceptions import STORE, ServiceError
 from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BadFile, BucketKey, Facts, Scope
-from airflow_provider_k2.reconciliation.cold_files import FileCheck, describe, explain_planning, find_dead
+from airflow_provider_k2.reconciliation.cold_files import (
+    FileCheck,
+    describe,
+    explain_planning,
+    find_dead,
+    refuse_outdated,
+)
 from airflow_provider_k2.windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -81,9 +87,26 @@ class ColdSide:
             readable(self.table, self.cold),
             ThreadPoolExecutor(self.threads, thread_name_prefix="k2-verify") as pool,
         ):
-            for buckets, bad in pool.map(reader.sum_file, self._files(scope, floor)):
+            for buckets, bad in pool.map(reader.sum_file, self.files(scope, floor)):
                 _merge(total, buckets)
                 self.bad_files += [bad] if bad else []
+            refuse_outdated(self.table, self.cold, self.bad_files)
+        return total
+
+    def sum_files(
+        self,
+        tasks: Iterable[FileScanTask],
+        scope: Scope,
+        floor: int | None,
+        pending_keys: np.ndarray[Any, np.dtype[np.uint64]],
+    ) -> dict[BucketKey, Facts]:
+        """Count and sum the rows of some files, one after the other; see :meth:`measure`."""
+        reader = _Reader(self, scope, floor, pending_keys)
+        total: dict[BucketKey, Facts] = {}
+        for task in tasks:
+            buckets, bad = reader.sum_file(task)
+            _merge(total, buckets)
+            self.bad_files += [bad] if bad else []
         return total
 
     def estimate(self, scope: Scope, floor: int | None) -> int:
@@ -92,10 +115,10 @@ class ColdSide:
         :raises ServiceError: when the manifests cannot be read.
         """
         with readable(self.table, self.cold):
-            return sum(task.file.record_count for task in self._files(scope, floor))
+            return sum(task.file.record_count for task in self.files(scope, floor))
 
-    def _files(self, scope: Scope, floor: int | None) -> list[FileScanTask]:
-        """Files that may hold rows of a scope, planned once. The largest first: no thread is left with one at the end."""
+    def files(self, scope: Scope, floor: int | None) -> list[FileScanTask]:
+        """Plan the files that may hold rows of a scope, once. The largest first: no thread is left with one at the end."""
         if (scope, floor) not in self._planned:
             tasks = self.cold.scan(row_filter=self._filter(scope, floor)).plan_files()
             self._planned[scope, floor] = sorted(tasks, key=lambda task: -task.file.file_size_in_bytes)

@@ -204,7 +204,7 @@ class Reconciler:
             return arrow
         from airflow_provider_k2.reconciliation.spark_side import SparkSide
 
-        return SparkSide(table, cold, self.iceberg.catalog, columns, self.spark.submit)
+        return SparkSide(arrow, self.spark.spark)
 
     def _check_identity(
         self, table: TableConfig, warm: WarmTable, state: ColdState, stored: StoredWatermark | None

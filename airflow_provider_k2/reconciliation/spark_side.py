@@ -1,235 +1,214 @@
-"""The cold side of a comparison, read by Spark: for more rows than one worker should read alone.
+"""The cold side of a comparison, read by tasks of Spark: for more rows than one worker should read alone.
 
-Same interface and same answer as :class:`.cold_side.ColdSide`; the checksum is Spark's own SQL. The job only reads: the
-snapshot is pinned by its id, and what it finds comes back in a file beside its description.
+Same interface and same answer as :class:`.cold_side.ColdSide`, and the same code: the worker plans which files are read, at a
+pinned snapshot, and executors read and sum them as the worker would. They need the files' storage only, no catalog.
 """
 
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+import json
+import secrets
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from pyiceberg.types import ListType, LongType, MapType
+import numpy as np
 
-from airflow_provider_k2.checksum.spark import row_query, value_expression
-from airflow_provider_k2.clickhouse.sql import quote_identifier
-from airflow_provider_k2.engines.spark.catalog import spark_catalog
-from airflow_provider_k2.engines.spark.columns import spark_type
-from airflow_provider_k2.engines.spark.engine import bound_sql
-from airflow_provider_k2.engines.spark.job import SparkSubmission, Words, run_job, written_job
-from airflow_provider_k2.exceptions import SPARK, ServiceError
-from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, SPARK_ROWS, BadFile, BucketKey, Facts, Scope
-from airflow_provider_k2.reconciliation.cold_side import span
+from airflow_provider_k2.engines.spark.access import storage_access
+from airflow_provider_k2.engines.spark.job import JobDescription, Spark, run_job
+from airflow_provider_k2.engines.spark.wire import (
+    Json,
+    pack_file,
+    pack_metadata,
+    partition_type,
+    unpack_file,
+    unpack_metadata,
+)
+from airflow_provider_k2.ledger.warm_retention import Retention
+from airflow_provider_k2.reconciliation.buckets import SPARK_ROWS, BadFile, BucketKey, Facts, Scope
+from airflow_provider_k2.reconciliation.cold_files import refuse_outdated
+from airflow_provider_k2.reconciliation.cold_side import ColdSide
+from airflow_provider_k2.tables.model import TableConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    import numpy as np
-    from pyiceberg.catalog import Catalog
-    from pyiceberg.schema import Schema
-    from pyiceberg.table import Table
-    from pyiceberg.types import IcebergType
+    from pyiceberg.io import FileIO
+    from pyiceberg.table import FileScanTask
+    from pyiceberg.table.metadata import TableMetadata
 
-    from airflow_provider_k2.tables.model import TableConfig
-    from airflow_provider_k2.windows import Window
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
-_VALUE, _EXPIRING, _KEY, _HASH = "_k2_value", "_k2_expiring", "_k2_key", "_k2_hash"
+TASK_BYTES = 64 * 2**20
+"""Size of the files that one task reads, at least: seconds of work, so that many small files are not many tasks."""
 
 
 @dataclass(frozen=True)
 class SparkReading:
     """How Spark reads cold sides.
 
-    :param submit: runs spark-submit to its end and raises when it fails; it must print neither the files nor the environment.
+    :param spark: how jobs are run.
     :param rows: rows above which it does.
     """
 
-    submit: Callable[[SparkSubmission], None]
+    spark: Spark
     rows: int = SPARK_ROWS
 
 
 class SparkSide:
-    """One table's cold side, read by Spark, at the snapshot that ``cold`` was loaded with.
+    """One table's cold side, read by Spark.
 
-    :param table: its entry in the table list.
-    :param cold: the cold table; it is not refreshed.
-    :param catalog: its catalog.
-    :param columns: the columns that both tiers hold: what the checksum is over.
-    :param submit: runs spark-submit; see :class:`SparkReading`.
+    :param arrow: the same side as the worker would read it; it plans the files.
+    :param spark: how jobs are run.
     """
 
     name = "spark"
 
-    def __init__(
-        self,
-        table: TableConfig,
-        cold: Table,
-        catalog: Catalog,
-        columns: tuple[str, ...],
-        submit: Callable[[SparkSubmission], None],
-    ) -> None:
-        self.table, self.cold, self.catalog, self.columns, self.submit = table, cold, catalog, columns, submit
-        # Spark names no single file: one that it cannot read fails the job.
+    def __init__(self, arrow: ColdSide, spark: Spark) -> None:
+        self.arrow, self.spark = arrow, spark
         self.bad_files: list[BadFile] = []
 
-    def measure(
-        self, scope: Scope, floor: int | None, pending_keys: np.ndarray[Any, np.dtype[np.uint64]]
-    ) -> dict[BucketKey, Facts]:
-        """Count and sum the cold rows of a scope.
+    def measure(self, scope: Scope, floor: int | None, pending_keys: Hashes) -> dict[BucketKey, Facts]:
+        """Count and sum the cold rows of a scope; see :meth:`.ColdSide.measure`.
 
-        :param floor: smallest bucket value in the warm tier; rows before it that may have expired are history.
-        :param pending_keys: hashes of keys to leave out.
         :raises ServiceError: when the job cannot be run, fails, or leaves no answer.
         """
-        words = Words(
-            self.table.name,
-            f"snapshot {self.cold.metadata.current_snapshot_id}",
-            "Nothing was changed",
-            'use `cold_reader="arrow"` for this table',
+        table, cold = self.arrow.table, self.arrow.cold
+        files = self.arrow.files(scope, floor)
+        if not files:
+            return {}
+        job = JobDescription(
+            table=table.name,
+            purpose=f"snapshot {cold.metadata.current_snapshot_id}",
+            untouched="Nothing was changed",
+            otherwise='use `cold_reader="arrow"` for this table',
+            work=SUM,
+            rows=sum(task.file.record_count for task in files),
+            shared=self._shared(scope, floor, pending_keys),
+            tasks=[{"files": [_pack_task(task, cold.metadata) for task in group]} for group in _groups(files)],
+            access=storage_access(cold.io, cold.location()),
         )
-        with written_job("reconcile.py", self._spec(scope, floor, pending_keys), words, answers_here=True) as job:
-            said = run_job(self.submit, *job, words)
-        if "buckets" not in said:
-            raise ServiceError(
-                f"the Spark job for {words.purpose} ended without an error but left no answer on "
-                f'this machine. {words.untouched}; let its driver run here (`deploy_mode="client"`), '
-                f"or {words.otherwise}",
-                service=SPARK,
-                table=words.table,
-            )
-        return {
-            BucketKey(number, bool(expiring)): Facts(int(rows), int(checksum), first, last)
-            for number, expiring, rows, checksum, first, last in said["buckets"]
-        }
+        # Beside the data files, where a look for orphans finds it should nobody take it.
+        place, name = cold.location_provider(), f"k2-verify-{secrets.token_hex(4)}"
+        answer = run_job(self.spark, job, cold.io, lambda end: place.new_data_location(f"{name}-{end}"))
+        total: dict[BucketKey, Facts] = {}
+        self.bad_files = [BadFile(**file) for task in answer["done"] for file in task["bad"]]
+        refuse_outdated(table, cold, self.bad_files)
+        for number, expiring, rows, checksum, first, last in (
+            one for task in answer["done"] for one in task["buckets"]
+        ):
+            key = BucketKey(number, bool(expiring))
+            total[key] = total.get(key, Facts()) + Facts(int(rows), int(checksum), first, last)
+        return total
 
-    def _spec(
-        self, scope: Scope, floor: int | None, pending_keys: np.ndarray[Any, np.dtype[np.uint64]]
-    ) -> dict[str, Any]:
-        """What the job has to know, as JSON. Holds secrets."""
-        catalog, properties = spark_catalog(self.catalog)
-        namespace, _, name = self.table.target.rpartition(".")
-        schema = self.cold.schema()
-        types = {column: schema.find_type(column) for column in self.columns}
-        pending = self.table.mode == "upsert" and len(pending_keys) > 0
+    def _shared(self, scope: Scope, floor: int | None, pending_keys: Hashes) -> Json:
+        table, metadata = self.arrow.table, self.arrow.cold.metadata
         return {
-            "catalog": catalog,
-            "catalog_properties": properties,
-            "target": ".".join(f"`{part}`" for part in (catalog, *namespace.split("."), name)),
-            "snapshot_id": str(self.cold.metadata.current_snapshot_id),
-            "columns": projection(schema, snapshot_schema(self.cold), self.columns),
-            "filter": files_filter(types[scope.column], scope, span(self.table, scope, floor)),
-            "query": buckets_query(self.table, scope, floor, types, leave_out_pending=pending),
-            "pending": base64.b64encode(pending_keys.astype("<u8").tobytes()).decode() if pending else "",
+            "table": [table.source, table.target, table.layer, table.cursor, table.mode, table.key],
+            "metadata": pack_metadata(metadata),
+            "snapshot": metadata.current_snapshot_id,
+            "columns": self.arrow.columns,
+            "scope": asdict(scope),
+            "floor": floor,
+            "pending": base64.b64encode(pending_keys.astype("<u8").tobytes()).decode(),
         }
 
 
-def snapshot_schema(cold: Table) -> Schema:
-    """The schema of the current snapshot: what Spark reads a pinned snapshot with. It may be older than the table's."""
-    snapshot = cold.metadata.current_snapshot()
-    number = None if snapshot is None else snapshot.schema_id
-    return next((schema for schema in cold.metadata.schemas if schema.schema_id == number), cold.schema())
+SUM = "airflow_provider_k2.reconciliation.spark_side:sum_task"
+"""The work of a comparison's tasks."""
 
 
-def projection(present: Schema, held: Schema, columns: tuple[str, ...]) -> list[str]:
-    """Columns of an older schema under their present names and types. Pure.
+def sum_task(shared: str, given: Mapping[str, Any], attempt: int) -> Json:
+    """Sum a task's files on an executor; the number of the try makes no difference."""
+    from airflow_provider_k2.engines.spark.access import open_storage
 
-    :param present: the table's schema.
-    :param held: the snapshot's.
+    return sum_files(shared, given["files"], open_storage(given["access"]))
+
+
+def sum_files(shared: str, files: Iterable[Json], io: FileIO) -> Json:
+    """Count and sum the rows of some files: a task of the job.
+
+    :param shared: what all tasks have in common, as JSON.
+    :param files: the files, packed.
+    :returns: number, whether it is expiring, rows, checksum, smallest and largest value of every bucket.
     """
-    chosen = []
-    for column in columns:
-        field = present.find_field(column)
-        name, kind = quote_identifier(column), field.field_type
-        before = held.find_column_name(field.field_id)
-        if before is None:
-            chosen.append(f"cast(NULL AS {_ddl(kind)}) AS {name}")
-            continue
-        value = "`" + before.replace("`", "``") + "`"
-        value = value if held.find_type(before) == kind else f"cast({value} AS {_ddl(kind)})"
-        chosen.append(f"{value} AS {name}")
-    return chosen
+    from pyiceberg.catalog.noop import NoopCatalog
+    from pyiceberg.table import Table
+
+    reading = _reading(shared)
+    cold = Table(tuple(reading.table.target.split(".")), reading.metadata, "", io, NoopCatalog(""))
+    side = ColdSide(reading.table, cold, reading.columns)
+    tasks = (_unpack_task(file, reading.metadata) for file in files)
+    buckets = side.sum_files(tasks, reading.scope, reading.floor, reading.pending_keys)
+    return {
+        "buckets": [
+            [key.number, key.expiring, facts.rows, str(facts.checksum), facts.first, facts.last]
+            for key, facts in buckets.items()
+        ],
+        "bad": [asdict(file) for file in side.bad_files],
+    }
 
 
-def _ddl(kind: IcebergType) -> str:
-    match kind:
-        case ListType():
-            return f"array<{_ddl(kind.element_type)}>"
-        case MapType():
-            return f"map<{_ddl(kind.key_type)}, {_ddl(kind.value_type)}>"
-    return spark_type(kind)
+@dataclass(frozen=True)
+class _Reading:
+    table: TableConfig
+    metadata: TableMetadata
+    columns: tuple[str, ...]
+    scope: Scope
+    floor: int | None
+    pending_keys: Hashes
 
 
-def files_filter(kind: IcebergType, scope: Scope, span: Window) -> str:
-    """Spark SQL that lets Iceberg's statistics rule files out; rows are chosen exactly afterwards. Pure.
-
-    :param kind: type of the bucket column.
-    :param span: range in which every row of the scope lies that has a value, with ends that may be open.
-    """
-    # A bound may lie beyond what an `int` holds: it is compared as a long, and Spark narrows it.
-    kind = LongType() if str(kind) == "int" else kind
-    bounds = [bound_sql(kind, scope.column, ">=", span.lower)] if span.lower > EARLIEST else []
-    bounds += [bound_sql(kind, scope.column, "<", span.upper)] if span.upper < LATEST else []
-    inside = "false" if span.is_empty else " AND ".join(bounds) or "true"
-    return inside if scope.is_part else f"({inside}) OR {quote_identifier(scope.column)} IS NULL"
-
-
-def buckets_query(
-    table: TableConfig, scope: Scope, floor: int | None, types: Mapping[str, IcebergType], *, leave_out_pending: bool
-) -> str:
-    """Spark SQL over the view ``k2_cold`` that yields the buckets of a scope. Pure.
-
-    The same rows as :class:`.cold_side.ColdSide` chooses.
-
-    :param floor: smallest bucket value in the warm tier.
-    :param types: names and Iceberg types of the columns of the checksum.
-    :param leave_out_pending: whether keys whose hash is in the view ``k2_pending`` are left out.
-    """
-    value, expiring = f"{value_expression(scope.column, types[scope.column])} AS {_VALUE}", _expiring(scope, types)
-    rows = f"SELECT *, {expiring} AS {_EXPIRING} FROM (SELECT *, {value} FROM k2_cold)"
-    rows = f"SELECT * FROM ({rows}) WHERE {' AND '.join(_wanted(table, scope, floor))}"
-    if leave_out_pending:
-        key = [(name, types[name]) for name in table.key]
-        rows = row_query(key, f"({rows})", _KEY, carried=(*types, _VALUE, _EXPIRING))
-        rows = f"SELECT * FROM ({rows}) LEFT ANTI JOIN k2_pending ON {_KEY} = pending"
-    rows = row_query(list(types.items()), f"({rows})", _HASH, carried=(_VALUE, _EXPIRING))
-    # `div` rounds towards zero; a bucket before 1970 has to round down.
-    bucket = f"({_VALUE} - pmod({_VALUE}, {scope.width}L)) div {scope.width}L"
-    return (
-        f"SELECT bucket, expiring, count(*) AS row_count, sum({_HASH}) AS checksum, min({_VALUE}) AS first, "
-        f"max({_VALUE}) AS last FROM (SELECT {bucket} AS bucket, {_EXPIRING} AS expiring, {_VALUE}, {_HASH} FROM ({rows})) "
-        "GROUP BY bucket, expiring"
+@lru_cache(maxsize=1)
+def _reading(shared: str) -> _Reading:
+    given = json.loads(shared)
+    source, target, layer, cursor, mode, key = given["table"]
+    # Its snapshots did not travel; errors name the one that is read.
+    metadata = unpack_metadata(given["metadata"]).model_copy(update={"current_snapshot_id": given["snapshot"]})
+    retention = given["scope"].pop("retention")
+    retention["gone"] = tuple(tuple(bounds) for bounds in retention["gone"])
+    return _Reading(
+        TableConfig(source, target, layer, cursor, mode, tuple(key)),
+        metadata,
+        tuple(given["columns"]),
+        Scope(**given["scope"], retention=Retention(**retention)),
+        given["floor"],
+        np.frombuffer(base64.b64decode(given["pending"]), dtype="<u8"),
     )
 
 
-def _expiring(scope: Scope, types: Mapping[str, IcebergType]) -> str:
-    """Whether the warm tier may have deleted a row."""
-    retention = scope.retention
-    parts = []
-    if retention.column is not None:
-        parts.append(f"{value_expression(retention.column, types[retention.column])} < {_number(retention.edge)}")
-    if retention.dropped is not None:
-        parts.append(f"{_VALUE} < {_number(retention.dropped)}")
-    parts += [f"({_VALUE} >= {_number(lower)} AND {_VALUE} < {_number(upper)})" for lower, upper in retention.gone]
-    return " OR ".join(f"coalesce({part}, false)" for part in parts) or "false"
+def _groups(files: Iterable[FileScanTask]) -> Iterator[list[FileScanTask]]:
+    """Files together that are worth a task; the largest come first."""
+    group: list[FileScanTask] = []
+    size = 0
+    for task in files:
+        group.append(task)
+        size += task.file.file_size_in_bytes
+        if size >= TASK_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
-def _wanted(table: TableConfig, scope: Scope, floor: int | None) -> list[str]:
-    """Conditions for the rows of a scope."""
-    # Not to be found in the warm tier any more: history. Where expiry is unknown, everything before the floor is.
-    gone = _EXPIRING if scope.retention.known else "true"
-    wanted = [f"NOT ({gone} AND coalesce({_VALUE} < {_number(LATEST if floor is None else floor)}, false))"]
-    if scope.since is not None:
-        wanted.append(f"{_VALUE} >= {_number(scope.since)}")
-    if scope.until is not None:
-        wanted.append(f"{_VALUE} < {_number(scope.until)}")
-    if table.mode == "append":
-        inside = f"{_VALUE} < {_number(scope.watermark)}"
-        if scope.start > EARLIEST:
-            inside = f"{_VALUE} >= {_number(scope.start)} AND {inside}"
-        wanted.append(f"({_VALUE} IS NULL OR ({inside}))")
-    return wanted
+def _pack_task(task: FileScanTask, metadata: TableMetadata) -> Json:
+    spec = task.file.spec_id
+    return {
+        "spec": spec,
+        "file": pack_file(task.file, partition_type(metadata, spec)),
+        "deletes": [pack_file(file, partition_type(metadata, file.spec_id)) for file in task.delete_files],
+        "delete_specs": [file.spec_id for file in task.delete_files],
+    }
 
 
-def _number(value: int) -> str:
-    return f"({value}L)"
+def _unpack_task(packed: Json, metadata: TableMetadata) -> FileScanTask:
+    from pyiceberg.table import FileScanTask
+
+    def unpack(file: Json, spec: int) -> Any:
+        data_file = unpack_file(file, partition_type(metadata, spec))
+        data_file.spec_id = spec
+        return data_file
+
+    deletes = {unpack(file, spec) for file, spec in zip(packed["deletes"], packed["delete_specs"], strict=True)}
+    return FileScanTask(unpack(packed["file"], packed["spec"]), deletes)

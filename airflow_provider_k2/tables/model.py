@@ -70,11 +70,11 @@ class TableConfig:
     :param mode: ``append`` (each row is a fact) or ``upsert`` (a row replaces the row with the same key).
     :param key: key columns, for ``upsert``.
     :param partition: partition spec of the cold table.
-    :param engine: ``auto`` takes ``direct`` up to ``spark_rows``, ``spark`` above.
+    :param engine: ``direct``, ``spark``, or ``auto``: ``spark`` above ``spark_rows`` where a cluster is configured.
     :param safety_lag: seconds before the warm tier's now at which windows end.
     :param cursor_lag: how far below the largest integer cursor windows end: for cursors that do not arrive in order.
     :param window_rows: rows after which a backlog is cut into another window.
-    :param spark_rows: rows of a window from which ``engine: auto`` takes Spark.
+    :param spark_rows: rows that are left of a range above which ``engine: auto`` takes Spark; its windows are at least this large.
     :param columns: the columns that go cold, in this order; empty means all of the source's.
     :param types: column to cold type, where it shall differ from the type plan's choice.
     :param exclude: columns that stay warm.
@@ -104,7 +104,7 @@ class TableConfig:
     safety_lag: int = 30
     cursor_lag: int = 0
     window_rows: int = 4_000_000
-    spark_rows: int = 5_000_000
+    spark_rows: int = 20_000_000
     columns: tuple[str, ...] = ()
     types: Mapping[str, str] = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
@@ -133,15 +133,6 @@ class TableConfig:
     def identity_source(self) -> str:
         """The warm object whose UUID identifies the source."""
         return self.identity or self.source
-
-    def takes_spark(self, rows: int, engine: str | None = None) -> bool:
-        """Whether Spark moves a range.
-
-        :param rows: rows of the range.
-        :param engine: what a task asks for instead of the entry's own engine.
-        """
-        wish = engine or self.engine
-        return wish == "spark" or (wish == "auto" and rows > self.spark_rows)
 
     @property
     def bucket_column(self) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import resource
-import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyiceberg.catalog.rest
 import pyiceberg.io.pyarrow  # noqa: F401
@@ -25,23 +26,17 @@ from airflow_provider_k2.offload.request import Request
 from airflow_provider_k2.offload.run import Offload
 from airflow_provider_k2.tables.reader import parse_tables
 
+if TYPE_CHECKING:
+    from airflow_provider_k2.engines.spark.engine import SparkEngine
 
-def spark_engine():
-    import os
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-    from airflow_provider_k2.engines.spark.engine import SparkEngine, SparkSubmission
 
-    def submit(submission: SparkSubmission) -> None:
-        command = ["spark-submit", "--master", "local[2]", "--driver-java-options", "-XX:+UseSerialGC"]
-        command += ["--name", submission.name, submission.application]
-        subprocess.run(
-            [*command, *submission.application_args],
-            env={**os.environ, **submission.env},
-            check=True,
-            stdout=sys.stderr,
-        )
+def spark_engine() -> SparkEngine:
+    from airflow_provider_k2.engines.spark.engine import SparkEngine
+    from tests.benchmarks.spark_submit import spark
 
-    return SparkEngine(submit)
+    return SparkEngine(spark())
 
 
 def main(entry: str, engine: str) -> None:

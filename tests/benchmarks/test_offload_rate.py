@@ -39,9 +39,6 @@ DIRECT: dict[str, dict[str, Any]] = {
 }
 """What of the table list entry differs."""
 
-JAVA = "-XX:+UseSerialGC"
-"""Java's options for both Spark ways: with the optimising compiler, which the local system leaves out for its short jobs."""
-
 COLUMNS = {"quote_volume": "decimal(38, 8)"}
 
 
@@ -107,31 +104,6 @@ def move(engine: str, **more: Any) -> dict[str, Any]:
     return {"target": f"cold.{target}", **json.loads(done.stdout.splitlines()[-1])}
 
 
-def predecessor(clickhouse: ClickHouseHook, iceberg: IcebergTableHook) -> tuple[int, float]:
-    """Rows and seconds of the predecessor's way: one JDBC connection, cached, counted, written; JVM's start included."""
-    from airflow_provider_k2.engines.spark.catalog import spark_catalog
-
-    name, properties = spark_catalog(iceberg.catalog)
-    prefix = f"spark.sql.catalog.{name}"
-    catalog = {prefix: "org.apache.iceberg.spark.SparkCatalog"}
-    catalog |= {f"{prefix}.{key}": value for key, value in properties.items()}
-    at = clickhouse.endpoints
-    warm = warm_side(clickhouse, f"predecessor_{time.monotonic_ns()}")
-    # Made here, because this catalog refuses Spark's own way to make a partitioned table.
-    iceberg.create(warm.table, warm.plan.schema())
-    started = time.monotonic()
-    done = subprocess.run(
-        [
-            "spark-submit", "--master", "local[2]", "--driver-java-options", JAVA, str(Path(__file__).with_name("predecessor.py")),
-            f"jdbc:clickhouse://{at.host}:{at.http_port}/k2", "bronze_trades_binance", f"{name}.{warm.table.target}",
-        ],
-        env={**os.environ, "BENCH_USER": at.user, "BENCH_PASSWORD": at.password, "BENCH_CATALOG": json.dumps(catalog)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return int(json.loads(done.stdout.splitlines()[-1])["rows"]), time.monotonic() - started
-
-
 @dataclass(frozen=True)
 class Line:
     """One line of the table.
@@ -148,7 +120,7 @@ class Line:
 
 
 def run_benchmark(
-    clickhouse: ClickHouseHook, iceberg: IcebergTableHook, rows: int, tmp_path: Path, *, spark: bool
+    clickhouse: ClickHouseHook, iceberg: IcebergTableHook, rows: int, tmp_path: Path, *, full: bool
 ) -> list[Line]:
     """Measure every way; return the lines of the table."""
     few = rows // 9
@@ -167,7 +139,7 @@ def run_benchmark(
 
     # In turns: a machine that others use is slow for some time, and each share is taken within one turn.
     own, tries = [], {name: [] for name in DIRECT}
-    for _ in range(TURNS if spark else 1):
+    for _ in range(TURNS if full else 1):
         own.append(clickhouse_write(clickhouse, tmp_path / "own.parquet"))
         for name, more in DIRECT.items():
             tries[name].append(moved("direct", more))
@@ -176,12 +148,6 @@ def run_benchmark(
         seconds = [one["seconds"] for one in found]
         share = median(alone / taken for alone, taken in zip(own, seconds, strict=True))
         lines.append(Line(name, rows, median(seconds), share, max(one["peak"] for one in found)))
-    if spark:
-        found = moved("spark", {"spark_rows": 10_000_000, "window_rows": 10_000_000})
-        lines.append(Line("Spark engine, JVM's start included", rows, found["seconds"], peak=found["peak"]))
-        moved_rows, taken = predecessor(clickhouse, iceberg)
-        assert moved_rows == rows
-        lines.append(Line("the predecessor's way, unproven, JVM's start included", rows, taken))
     show(lines)
     return lines
 
@@ -203,15 +169,13 @@ def test_short(system: LocalSystem, clickhouse: ClickHouseHook, iceberg: Iceberg
 
     apply_warm_tier(clickhouse.execute)
     clickhouse.execute("TRUNCATE TABLE k2.bronze_trades_binance")
-    run_benchmark(clickhouse, iceberg, 9_000, tmp_path, spark=False)
+    run_benchmark(clickhouse, iceberg, 9_000, tmp_path, full=False)
 
 
 @pytest.mark.slow
 def test_in_full(system: LocalSystem, clickhouse: ClickHouseHook, iceberg: IcebergTableHook, tmp_path: Path) -> None:
     from airflow_provider_k2.feed.warm_tier import apply_warm_tier
 
-    system.ensure_spark()
-    os.environ.update(system.env())
     apply_warm_tier(clickhouse.execute)
     clickhouse.execute("TRUNCATE TABLE k2.bronze_trades_binance")
-    run_benchmark(clickhouse, iceberg, ROWS, tmp_path, spark=True)
+    run_benchmark(clickhouse, iceberg, ROWS, tmp_path, full=True)

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import resource
-import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pyiceberg.catalog.rest
 import pyiceberg.io.pyarrow  # noqa: F401
@@ -26,26 +24,20 @@ from airflow_provider_k2.reconciliation.reconciler import Reconciler
 from airflow_provider_k2.reconciliation.spark_side import SparkReading
 from airflow_provider_k2.tables.reader import parse_tables
 
-if TYPE_CHECKING:
-    from airflow_provider_k2.engines.spark.job import SparkSubmission
-
-
-def submit(submission: SparkSubmission) -> None:
-    command = ["spark-submit", "--master", "local[2]", "--name", submission.name, submission.application]
-    subprocess.run(
-        [*command, *submission.application_args], env={**os.environ, **submission.env}, check=True, stdout=sys.stderr
-    )
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
 def main(entry: str, threads: str, reader: str) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     table = parse_tables({"tables": [json.loads(entry)]}, "benchmark").tables[0]
-    spark = SparkReading(submit, rows=0) if reader == "spark" else None
+    from tests.benchmarks.spark_submit import spark
+
+    reading = SparkReading(spark(), rows=0) if reader == "spark" else None
     clickhouse, iceberg, ledger = ClickHouseHook(), IcebergTableHook(), WatermarkHook()
     clickhouse.now()
     _ = iceberg.catalog
     ledger.leases()
-    verdict = Reconciler(clickhouse, iceberg, ledger, int(threads), spark).verify(table)
+    verdict = Reconciler(clickhouse, iceberg, ledger, int(threads), reading).verify(table)
     print(
         json.dumps(
             {

@@ -150,9 +150,6 @@ def _rows_between(subject: Subject, lower: int, upper: int) -> int:
 
 def _unknown_files(subject: Subject, orphans: list[str]) -> Iterator[str]:
     """Every file that nobody refers to has a name that tells whose it was."""
-    # Spark names its files by ids of its own.
-    if subject.lab.engine == "spark":
-        return
     known = None if subject.ledger_lost else [window.window_id for window in subject.windows()]
     for path in orphans:
         ours = _WINDOWS_FILE.search(path) is not None if known is None else any(name in path for name in known)

@@ -29,7 +29,7 @@ from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from airflow_provider_k2.checksum.cold import checksum
 from airflow_provider_k2.commit import replace as commit_module
 from airflow_provider_k2.commit.cold_state import find_commit, has_commit_of_ours, records
-from airflow_provider_k2.engines import direct
+from airflow_provider_k2.engines import base, direct
 from airflow_provider_k2.exceptions import K2Error, LeaseHeldError, LeaseLostError, ReplacedByLessError, ServiceError
 from airflow_provider_k2.hooks.watermark import Lease, StoredWatermark, WindowRecord
 from airflow_provider_k2.offload import prepare as preparation
@@ -213,7 +213,7 @@ def _batch(rows: list[Row]) -> pa.RecordBatch:
 class Engine(direct.DirectEngine):
     """The direct engine, whose rows come from the list."""
 
-    def _write(self, job: Any) -> list[Any]:
+    def _write(self, job: Any, timings: dict[str, float]) -> list[Any]:
         from pyiceberg.io.pyarrow import parquet_file_to_data_file
 
         rows = job.warm.taken(job.window)
@@ -280,7 +280,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         preparation.WarmTable = Warm  # type: ignore[misc]
         # The list of rows has no TTL, and nothing is dropped from it.
         preparation.Prepared.intact = lambda self, window: None  # type: ignore[method-assign]
-        for module in (offload, commit_module, direct):
+        for module in (offload, commit_module, base):
             module.failpoint = self._failpoint  # type: ignore[attr-defined]
 
     def _failpoint(self, name: str) -> None:
@@ -482,7 +482,7 @@ def _unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparation, "describe_hidden", lambda *_: ())
     monkeypatch.setattr(preparation, "store_entry", lambda *_: None)
     monkeypatch.setattr(preparation.Prepared, "intact", preparation.Prepared.intact)
-    for module in (offload, commit_module, direct):
+    for module in (offload, commit_module, base):
         monkeypatch.setattr(module, "failpoint", module.failpoint)
 
 

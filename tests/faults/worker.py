@@ -158,17 +158,21 @@ def _is_refused(probe: Any) -> bool:
 
 def _engine(job: dict[str, Any]) -> Any:
     from airflow_provider_k2.engines.direct import DirectEngine
-    from airflow_provider_k2.engines.spark.engine import SparkEngine, SparkSubmission
+    from airflow_provider_k2.engines.spark.engine import SparkEngine
+    from airflow_provider_k2.engines.spark.job import Spark, SparkSubmission
 
     if job.get("engine", "direct") == "direct":
         return DirectEngine()
 
     def submit(submission: SparkSubmission) -> None:
         command = [job["spark_submit"], "--master", "local[1]", "--driver-memory", "1g", "--name", submission.name]
+        command += ["--py-files", ",".join(submission.py_files)]
+        # The steps at which a fault strikes are the worker's; the tasks of the job pass the same ones.
+        env = {name: value for name, value in os.environ.items() if name != "K2_FAILPOINTS"}
         # A process group of its own: what kills the driver does not kill the worker.
         with subprocess.Popen(
             [*command, submission.application, *submission.application_args],
-            env={**os.environ, **submission.env},
+            env={**env, **submission.env},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -180,7 +184,7 @@ def _engine(job: dict[str, Any]) -> Any:
         if running.returncode:
             raise RuntimeError(f"spark-submit ended with exit code {running.returncode}: {output[-300:]}")
 
-    return SparkEngine(submit)
+    return SparkEngine(Spark(submit))
 
 
 def _write(path: Path, text: str) -> None:

@@ -20,6 +20,7 @@ class TaskRun:
     logical_date: datetime | None = None
     run_after: datetime | None = None
     xcom: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
 
     def of(self, operator: Any, params: dict[str, Any] | None = None, **conf: Any) -> Any:
         return operator.execute(self.context(operator, params, conf))
@@ -43,6 +44,8 @@ class TaskRun:
                 xcom_push=self._push,
             ),
             "params": params or {},
+            # Airflow 3.3's store of task states: set() and get(), as of a dictionary.
+            "task_state_store": SimpleNamespace(get=self.state.get, set=self.state.__setitem__),
         }
 
     def _push(self, key: str, value: Any) -> None:

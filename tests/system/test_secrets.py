@@ -103,7 +103,7 @@ def test_there_is_something_to_look_into(traces: dict[str, str]) -> None:
     assert len(secrets_of_connections()) >= 4
     assert any("sys_hidden_spark: window" in text for name, text in traces.items() if name.endswith("(log)"))
     assert any("sys.not_there does not exist" in text for name, text in traces.items() if name.endswith("(log)"))
-    assert "offload.py" in traces["process list"]
+    assert "k2_job.py" in traces["process list"]
     assert "k2.commit-id" in traces["metadata of spark"]
 
 

@@ -50,7 +50,7 @@ def test_what_was_not_expected_is_noted() -> None:
 def test_an_error_travels_between_processes() -> None:
     error = ServiceError("no answer", service="ClickHouse", table="a", fix="look").at(window="[1, 2)")
     again = pickle.loads(pickle.dumps(error))
-    assert again.as_dict() == error.as_dict()
+    assert again.as_dict() == error.as_dict() == exceptions.from_dict(error.as_dict()).as_dict()
     assert str(again) == str(error)
 
 

@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_provider_k2.engines.direct import DirectEngine
+from airflow_provider_k2.engines.spark.engine import SparkEngine
+from airflow_provider_k2.engines.spark.job import Spark
 from airflow_provider_k2.exceptions import ProofError, TypePlanError
 from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
 from airflow_provider_k2.warm.source import WarmTable
 from airflow_provider_k2.windows import Window
+from tests.support.spark_inline import inline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_provider_k2.engines.base import Engine
     from tests.integration.tables import Tiers
 
 NOT_UTF_8 = "unhex('61FF62')"
@@ -47,14 +52,15 @@ def test_text_that_is_not_utf_8(tiers: Callable[..., Tiers], kind: str, value: s
     table.assert_same()
 
 
-def test_bytes_are_kept_where_the_entry_says_so(tiers: Callable[..., Tiers]) -> None:
+@pytest.mark.parametrize("engine", [DirectEngine(), SparkEngine(Spark(inline()))], ids=lambda engine: engine.name)
+def test_bytes_are_kept_where_the_entry_says_so(tiers: Callable[..., Tiers], engine: Engine) -> None:
     columns = "(n Int64, c String, text String, d LowCardinality(Nullable(String))) ENGINE = MergeTree ORDER BY n"
     table = tiers(columns=columns, types={"c": "binary"}, partition=["c"])
+    table.engine = engine
     table.sql(f"INSERT INTO {{t}} SELECT 1, {NOT_UTF_8}, 'é', 'x' UNION ALL SELECT 2, '', '', NULL")
     assert table.offload().rows == 2
     rows = {row["n"]: tuple(row.values())[1:] for row in table.cold.scan().to_arrow().to_pylist()}
     assert rows == {1: (b"a\xffb", "é", "x"), 2: (b"", "", None)}
-    assert not table.config.takes_spark(1)
 
 
 @pytest.mark.parametrize("role", ["partition", "key"])

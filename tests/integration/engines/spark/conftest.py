@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_k2.engines.base import Engine
-from airflow_provider_k2.engines.spark.engine import SparkEngine, SparkSubmission
+from airflow_provider_k2.engines.spark.engine import SparkEngine
+from airflow_provider_k2.engines.spark.job import Spark, SparkSubmission
 from airflow_provider_k2.local import LocalSystem, ensure_spark
 from airflow_provider_k2.offload.request import Report, Request
 from airflow_provider_k2.offload.run import Offload
 from airflow_provider_k2.tables.model import TableConfig
 from airflow_provider_k2.tables.reader import parse_tables
-from tests.environments import environment_of
+from tests.environments import SPARK, environment_of
 
 
 @dataclass
@@ -23,16 +25,17 @@ class Submit:
     """Runs spark-submit as SparkSubmitOperator does, and keeps what it was given and what it printed."""
 
     binary: Path
+    options: tuple[str, ...] = ("--master", "local[2]")
     submissions: list[SparkSubmission] = field(default_factory=list)
     output: list[str] = field(default_factory=list)
-    specs: list[str] = field(default_factory=list)
+    descriptions: list[str] = field(default_factory=list)
 
     def __call__(self, submission: SparkSubmission) -> None:
         self.submissions.append(submission)
-        self.specs.append(Path(submission.application_args[0]).read_text())
+        self.descriptions.append(Path(submission.application_args[0]).read_text())
         done = subprocess.run(
-            [self.binary, "--master", "local[2]", "--name", submission.name, submission.application,
-             *submission.application_args],
+            [self.binary, *self.options, "--name", submission.name, "--py-files", ",".join(submission.py_files),
+             submission.application, *submission.application_args],
             env={**os.environ, **submission.env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
         self.output.append(done.stdout)
@@ -45,6 +48,7 @@ class Submit:
 class World:
     """The services, as the operator would see them."""
 
+    system: LocalSystem
     submit: Submit
 
     def __post_init__(self) -> None:
@@ -58,19 +62,20 @@ class World:
         return parse_tables({"defaults": {"safety_lag": 0}, "tables": [{"layer": "bronze", **entry}]}, "test").tables[0]
 
     def run(self, table: TableConfig, engine: Engine | None = None, **request: object) -> Report:
-        chosen = engine or SparkEngine(self.submit)
+        chosen = engine or SparkEngine(Spark(self.submit))
         offload = Offload(table, self.clickhouse, self.iceberg, self.ledger, lambda rows: chosen)
         return offload.run(Request(run_id="test", holder="test", **request))
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    shared = Path(os.environ.get("K2_TEST_SPARK", Path(__file__).parents[4] / ".k2" / "spark"))
-    submit = ensure_spark(shared)
+def world() -> Iterator[World]:
+    submit = ensure_spark(SPARK)
+    # Not below pytest's own directory: it closes that to all other accounts, PostgreSQL's among them.
     with (
-        LocalSystem(tmp_path_factory.mktemp("k2"), default_ports=False) as system,
+        tempfile.TemporaryDirectory(prefix="k2-world-") as home,
+        LocalSystem(Path(home), default_ports=False, spark=SPARK) as system,
         environment_of("world", system.env()),
     ):
-        world = World(Submit(submit))
+        world = World(system, Submit(submit))
         world.clickhouse.execute("CREATE DATABASE t")
         yield world

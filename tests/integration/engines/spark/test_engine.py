@@ -1,17 +1,35 @@
 """The Spark engine against real services: what it leaves equals what the direct engine leaves and what ClickHouse holds."""
 
+import contextlib
 import json
+import os
 import re
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from pyiceberg.expressions import EqualTo
 
 from airflow_provider_k2.checksum.cold import checksum
+from airflow_provider_k2.engines import progress
 from airflow_provider_k2.engines.direct import DirectEngine
-from airflow_provider_k2.engines.spark.engine import PROVEN, STAGE, SparkEngine
-from airflow_provider_k2.exceptions import ProofError, ReplacedByLessError, ServiceError, TypePlanError
+from airflow_provider_k2.engines.spark import engine as spark_engine
+from airflow_provider_k2.engines.spark.engine import SparkEngine
+from airflow_provider_k2.engines.spark.job import Spark
+from airflow_provider_k2.engines.spark.tasks import run_task
+from airflow_provider_k2.exceptions import ProofError, ServiceError, TypePlanError
+from airflow_provider_k2.local import ensure_spark
+from airflow_provider_k2.warm.source import WarmTable
 from airflow_provider_k2.windows import Window
+from tests.integration.engines.spark.conftest import Submit
+from tests.support.spark_catalog import spark_catalog
+from tests.support.spark_checksum import checksum_query
+from tests.support.spark_inline import inline
 
 START = 1_763_700_000_000_000
 
@@ -54,6 +72,7 @@ TYPES = {
     "text": ("String", "['', 'a', 'ä€😀', 'quote\\'\"\\\\', 'tab\\tline\\n', repeat('x', 100)][n % 6 + 1]"),
     "TEXT": ("Int8", "n % 3"),
     "k2_text": ("Int8", "n % 5"),
+    "bytes": ("String", "unhex('FF00' || hex(toString(n)))"),
     "maybe": ("Nullable(String)", "if(n % 2 = 0, NULL, toString(n))"),
     "dict": ("LowCardinality(Nullable(String))", "if(n % 4 = 0, NULL, 'BTCUSDT')"),
     "side": ("Enum8('BUY' = 1, 'SELL' = 2)", "if(n % 2 = 0, 'BUY', 'SELL')"),
@@ -82,17 +101,43 @@ def cold(world, name: str):
     return world.iceberg.load(f"cold.{name}")
 
 
-def branches(table) -> list[str]:
-    return [name for name in table.metadata.refs if name.startswith((STAGE, PROVEN))]
+READER = Path(__file__).parents[3] / "support" / "spark_reader.py"
+WINDOW_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+
+def paths(world, name: str) -> list[str]:
+    """Every data file that lies in a cold table's storage, committed or not."""
+    from pyarrow.fs import FileSelector
+
+    table = cold(world, name)
+    location = table.location().removeprefix("s3://")
+    found = table.io.fs_by_scheme("s3", location.partition("/")[0]).get_file_info(
+        FileSelector(f"{location}/data", recursive=True, allow_not_found=True)
+    )
+    return [file.path for file in found if file.is_file]
+
+
+def committed(world, name: str) -> list[str]:
+    return [task.file.file_path.removeprefix("s3://") for task in cold(world, name).scan().plan_files()]
+
+
+def some_rows(world, name: str, rows: int, more: str = "") -> None:
+    world.clickhouse.execute(
+        f"CREATE TABLE IF NOT EXISTS t.{name} (seen DateTime64(6, 'UTC'), symbol String{more}) ENGINE = MergeTree ORDER BY seen"
+    )
+    world.clickhouse.execute(
+        f"INSERT INTO t.{name} SELECT fromUnixTimestamp64Micro({START} + number, 'UTC'), 'S' || number % 2 FROM numbers({rows})"
+    )
 
 
 def test_every_type_is_exact_and_both_engines_leave_the_same(world):
     warm_table(world, "kinds", 60)
     reports = {}
-    for engine in (SparkEngine(world.submit, piece_rows=25), DirectEngine()):
+    for engine in (SparkEngine(Spark(world.submit)), DirectEngine()):
         entry = world.table(
-            source="t.kinds", target=f"cold.kinds_{engine.name}", cursor="seen", partition=["day(seen)", "side"]
-        )
+            source="t.kinds", target=f"cold.kinds_{engine.name}", cursor="seen", partition=["day(seen)", "side"],
+            case_sensitive=True, types={"bytes": "binary"},
+        )  # fmt: skip
         reports[engine.name] = world.run(entry, engine)
     assert reports["spark"].rows == reports["direct"].rows == 60
     assert reports["spark"].checksum == reports["direct"].checksum
@@ -102,78 +147,45 @@ def test_every_type_is_exact_and_both_engines_leave_the_same(world):
     for table in tables:
         batches = table.scan().to_arrow_batch_reader()
         assert checksum(batches) == (60, reports["spark"].checksum)
+    # What the manifests say of the files went through JSON twice.
+    told = [sorted((tuple(task.file.partition._data), task.file.record_count, sorted(task.file.lower_bounds.items()))
+                   for task in table.scan().plan_files()) for table in tables]  # fmt: skip
+    assert told[0] == told[1]
     summary = tables[0].current_snapshot().summary.additional_properties
-    assert summary["k2.engine"] == "spark"
-    assert summary["k2.rows"] == "60"
-    assert branches(tables[0]) == []
+    assert (summary["k2.engine"], summary["k2.rows"]) == ("spark", "60")
+    assert not any(line for line in "".join(world.submit.output).splitlines() if re.search(r"\bINFO\b", line))
 
 
-def test_bytes_are_kept_and_no_text_is_made_of_them(world):
-    world.clickhouse.execute(
-        "CREATE TABLE t.bytes (seen DateTime64(6, 'UTC'), c Nullable(String)) ENGINE = MergeTree ORDER BY seen"
-    )
-    world.clickhouse.execute(
-        f"INSERT INTO t.bytes SELECT fromUnixTimestamp64Micro({START} + number, 'UTC'), [NULL, unhex('61FF62'), 'text'][number] "
-        "FROM numbers(1, 3)"
-    )
-    kept = world.table(source="t.bytes", target="cold.bytes", cursor="seen", types={"c": "binary"})
-    assert world.run(kept).rows == 3
-    assert cold(world, "bytes").scan().to_arrow().sort_by("seen")["c"].to_pylist() == [None, b"a\xffb", b"text"]
-    text = world.table(source="t.bytes", target="cold.text", cursor="seen")
-    with pytest.raises(TypePlanError, match="1 row holds text in column c that is not UTF-8"):
-        world.run(text)
-    assert cold(world, "text").metadata.current_snapshot_id is None
+def test_spark_sql_reads_both_engines_files_and_sums_the_same(world, tmp_path):
+    """Iceberg's own reader and a checksum in another language: an opinion that shares no code with the proof."""
+    warm_table(world, "read", 40)
+    entry = world.table(
+        source="t.read", target="cold.read", cursor="seen", partition=["day(seen)", "side"], case_sensitive=True,
+        types={"bytes": "binary"},
+    )  # fmt: skip
+    world.run(entry, DirectEngine())
+    world.clickhouse.execute("INSERT INTO t.read SELECT * REPLACE (seen + INTERVAL 1 DAY AS seen) FROM t.read")
+    day = Window(START + 86_400_000_000, START + 2 * 86_400_000_000)
+    world.run(entry, SparkEngine(Spark(inline())), window=day, kind="backfill")
+    table = cold(world, "read")
+    expected = checksum(table.scan().to_arrow_batch_reader())
+    assert expected[0] == 80
+    name, properties = spark_catalog(world.iceberg.catalog)
+    plan = WarmTable(entry, world.clickhouse).plan
+    spec = {"catalog": name, "properties": properties, "queries": [checksum_query(plan, f"{name}.cold.read")]}
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    ensure_spark(world.submit.binary.parents[1], jars=True)
+    done = subprocess.run(
+        [world.submit.binary, "--master", "local[1]", READER, tmp_path / "spec.json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("ROW")] or [done.stderr]
+    rows, total = json.loads(row.removeprefix("ROW "))
+    assert (rows, total % 2**64) == expected
 
 
-def test_a_decimal_with_more_digits_than_declared_fails_the_job(world):
-    world.clickhouse.execute(
-        "CREATE TABLE t.digits (seen DateTime64(6, 'UTC'), c Decimal(5, 2)) ENGINE = MergeTree ORDER BY seen"
-    )
-    world.clickhouse.execute(
-        f"INSERT INTO t.digits SELECT fromUnixTimestamp64Micro({START}, 'UTC'), reinterpret(toInt64(1234567), 'Decimal(5, 2)')"
-    )
-    with pytest.raises(ServiceError, match=r"digits.*Nothing was committed"):
-        world.run(world.table(source="t.digits", target="cold.digits", cursor="seen"))
-    assert cold(world, "digits").metadata.current_snapshot_id is None
-
-
-def test_a_window_is_replaced_also_where_files_match_in_part(world):
-    world.clickhouse.execute(
-        "CREATE TABLE t.facts (seen DateTime64(6, 'UTC'), symbol String, price Decimal(18, 8)) ENGINE = MergeTree ORDER BY seen"
-    )
-    fill = f"INSERT INTO t.facts SELECT fromUnixTimestamp64Micro({START} + number * 1000000, 'UTC'), 'S' || number % 2, number"
-    world.clickhouse.execute(f"{fill} FROM numbers(1000)")
-    entry = world.table(source="t.facts", target="cold.facts", cursor="seen", partition=["day(seen)", "symbol"])
-    first = world.run(entry)
-    assert first.rows == 1000
-    # The same again: whole files, by one overwrite.
-    whole = Window(START, START + 1_000_000_000)
-    world.run(entry, window=whole, kind="backfill")
-    table = cold(world, "facts")
-    assert table.scan().count() == 1000
-    assert [
-        s.summary.operation.value
-        for s in table.metadata.snapshots
-        if s.snapshot_id == table.metadata.current_snapshot_id
-    ] == ["overwrite"]
-    # A part of them, and late rows in it.
-    world.clickhouse.execute(f"{fill.replace('number', '(number + 100)').replace('price', 'price')} FROM numbers(50)")
-    part = Window(START + 100_000_000, START + 200_000_000)
-    report = world.run(entry, window=part, kind="backfill")
-    assert report.rows == 150
-    table = cold(world, "facts")
-    assert table.scan().count() == 1050
-    assert branches(table) == []
-    # Less than before is refused, and nothing has changed.
-    world.clickhouse.execute("ALTER TABLE t.facts DELETE WHERE price < 110 SETTINGS mutations_sync = 2")
-    with pytest.raises(ReplacedByLessError):
-        world.run(entry, window=part, kind="backfill")
-    assert cold(world, "facts").scan().count() == 1050
-    # The watermark has stood still all the time.
-    assert world.ledger.watermark(entry).watermark == first.upper
-
-
-def test_upsert_replaces_by_key(world):
+def test_upsert_replaces_by_key_and_tells_how_far_it_is(world, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.0)
     world.clickhouse.execute(
         "CREATE TABLE t.candles (symbol String, start DateTime64(6, 'UTC'), close Decimal(38, 8), upd DateTime64(6, 'UTC')) "
         "ENGINE = MergeTree ORDER BY upd"
@@ -187,117 +199,282 @@ def test_upsert_replaces_by_key(world):
         source="t.candles", target="cold.candles", layer="gold", cursor="upd", mode="upsert", key=["symbol", "start"],
         partition=["month(start)", "symbol"], exclude=["upd"], event_time="start",
     )  # fmt: skip
-    assert world.run(entry).rows == 2000
+    assert world.run(entry, SparkEngine(Spark(inline()))).rows == 2000
     # The same keys twice in one window: the last one counts, and the others of the file stay.
     world.clickhouse.execute(insert.format("number + 1", 1000, 50))
     world.clickhouse.execute(insert.format("number + 2", 1000, 50))
-    assert world.run(entry, SparkEngine(world.submit, piece_rows=20)).rows == 50
+    assert world.run(entry, SparkEngine(Spark(world.submit), piece_rows=20)).rows == 50
+    assert re.search(r"k2: candles: \d+ of 50 rows are written and proven \(\d+ %", world.submit.output[-1])
     table = cold(world, "candles")
     assert table.scan().count() == 2000
     assert [table.scan(row_filter=EqualTo("close", close)).count() for close in (1000, 1002, 1050)] == [0, 1, 2]
-    assert branches(table) == []
 
 
-def test_a_key_is_not_replaced_by_less(world):
-    world.clickhouse.execute(
-        "CREATE TABLE t.counts (symbol String, start DateTime64(6, 'UTC'), trades UInt64, upd DateTime64(6, 'UTC')) "
-        "ENGINE = MergeTree ORDER BY upd"
-    )
-    entry = world.table(
-        source="t.counts", target="cold.counts", layer="gold", cursor="upd", mode="upsert", key=["symbol", "start"],
-        exclude=["upd"], event_time="start", grows="trades",
-    )  # fmt: skip
-    insert = "INSERT INTO t.counts SELECT toString(number), toDateTime('2026-10-01 00:00:00', 'UTC'), {}, now64(6) FROM numbers({})"
-    world.clickhouse.execute(insert.format("100", 10))
-    assert world.run(entry).rows == 10
-    world.clickhouse.execute(insert.format("if(number < 8, 101, 7)", 10))
-    head = cold(world, "counts").metadata.current_snapshot_id
+def python_workers(process: psutil.Process) -> list[psutil.Process]:
+    """The Python processes in which Spark's tasks run: children of a daemon that looks the same."""
+    found = []
+    for one in process.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            parent = one.parent()
+            if "pyspark.daemon" in one.cmdline() and parent is not None and "pyspark.daemon" in parent.cmdline():
+                found.append(one)
+    return found
+
+
+def test_a_task_whose_process_is_killed_is_done_again_and_counts_once(world, monkeypatch, tmp_path):
+    some_rows(world, "again", 40)
+    entry = world.table(source="t.again", target="cold.again", cursor="seen", partition=["symbol"])
+    submit = Submit(world.submit.binary, ("--master", "local[1,4]"))
+    monkeypatch.setenv("K2_FAILPOINTS", f"after_write=hold:{tmp_path}")
+    killed = []
+
+    def kill_the_first_task():
+        """Its file is written, and not yet proven."""
+        until = time.monotonic() + 60
+        try:
+            while not (tmp_path / "after_write.reached").exists() and time.monotonic() < until:
+                time.sleep(0.02)
+            killed.extend(paths(world, "again"))
+            python_workers(psutil.Process())[0].kill()
+        finally:
+            (tmp_path / "after_write.go").touch()
+
+    killer = threading.Thread(target=kill_the_first_task)
+    killer.start()
+    # What the worker itself passes is not to wait.
+    monkeypatch.setattr(spark_engine, "failpoint", lambda name: None)
+    report = world.run(entry, SparkEngine(Spark(submit)))
+    killer.join()
+    assert report.rows == 40
+    assert cold(world, "again").scan().count() == 40
+    (orphan,) = killed
+    assert set(paths(world, "again")) - set(committed(world, "again")) == {orphan}
+    for path in paths(world, "again"):
+        assert re.match(WINDOW_ID, path.rpartition("/")[2])
+
+
+def test_a_machine_without_the_packages_is_named(world):
+    """The executor's Python is a bare one, as on a cluster that nobody has prepared."""
+    some_rows(world, "bare", 3)
+    entry = world.table(source="t.bare", target="cold.bare", cursor="seen")
+    bare = next(Path(sys.base_prefix, "bin").glob(f"python3.{sys.version_info.minor}"))
+    submit = Submit(world.submit.binary, ("--master", "local[1]", "--conf", f"spark.pyspark.python={bare}"))
+    host = os.uname().nodename
+    wanted = rf"the executor on {host} cannot run it: .*xxhash is not installed.*Install there .*'xxhash>=.*or ship an environ"
+    with pytest.raises(ServiceError, match=wanted):
+        world.run(entry, SparkEngine(Spark(submit)))
+    assert world.ledger.watermark(entry) is None
+    assert paths(world, "bare") == []
+
+
+def test_a_driver_elsewhere_answers_through_the_object_store(world, monkeypatch, tmp_path, caplog):
+    """The driver sees neither the worker's folder nor its credentials: those lie in a file on its own machine."""
+    some_rows(world, "remote", 30)
+    entry = world.table(source="t.remote", target="cold.remote", cursor="seen")
+    access = world.iceberg.catalog.properties
+    secrets = {
+        "clickhouse.password": world.clickhouse.endpoints.password,
+        "s3.access-key-id": access["s3.access-key-id"],
+        "s3.secret-access-key": access["s3.secret-access-key"],
+        "client.access-key-id": access["client.access-key-id"],
+        "client.secret-access-key": access["client.secret-access-key"],
+    }
+    secret_file = tmp_path / "secrets.json"
+    secret_file.write_text(json.dumps({"s3.access-key-id": "x"}))
+    seen = []
+
+    def submit(submission):
+        """As on YARN: what --files names lies in the driver's working directory, and there is no other file."""
+        seen.append(submission)
+        (described,) = submission.files
+        text = Path(described).read_text()
+        assert not [secret for secret in secrets.values() if secret in text]
+        folder = tmp_path / "container"
+        folder.mkdir(exist_ok=True)
+        Path(described).rename(folder / Path(described).name)
+        done = subprocess.run(
+            [world.submit.binary, "--master", "local[1]", "--py-files", ",".join(submission.py_files), submission.application,
+             *submission.application_args],
+            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(next(line for line in done.stdout.splitlines() if line.startswith("k2: ")))
+        assert list(folder.iterdir()) == [], "the description is left"
+
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    spark = Spark(submit, remote_driver=True, secrets_file=str(secret_file))
     with pytest.raises(
-        ReplacedByLessError,
-        match=r"the key \([89], 2026-10-01 .*trades 7 in the warm tier, but 100 .*1 more key like it",
+        ServiceError, match=r"the file .* with the credentials lacks clickhouse.password, client.access-key-id"
     ):
-        world.run(entry)
-    assert cold(world, "counts").metadata.current_snapshot_id == head
-    assert world.run(entry, force=True).rows == 10
-    assert sorted(cold(world, "counts").scan().to_arrow()["trades"].to_pylist()) == [7, 7, *[101] * 8]
-    assert branches(cold(world, "counts")) == []
+        world.run(entry, SparkEngine(spark))
+    with pytest.raises(ServiceError, match=r"stays in caches.*put clickhouse.password, .*secrets-file.* in the extras"):
+        world.run(entry, SparkEngine(replace(spark, secrets_file=None)))
+    secret_file.write_text(json.dumps(secrets))
+    with caplog.at_level("INFO"):
+        assert world.run(entry, SparkEngine(spark)).rows == 30
+    assert [line for line in caplog.messages if re.match(r"remote: \d+ of 30 rows are written and proven", line)]
+    assert cold(world, "remote").scan().count() == 30
+    assert seen[0].env == {}
+    # The answer has been taken away.
+    assert sorted(paths(world, "remote")) == sorted(committed(world, "remote"))
 
 
-def test_a_conflict_is_planned_again_and_a_dead_runs_branch_is_dropped(world):
-    world.clickhouse.execute(
-        "CREATE TABLE t.rival (seen DateTime64(6, 'UTC'), price Decimal(18, 8)) ENGINE = MergeTree ORDER BY seen"
-    )
-    world.clickhouse.execute(
-        f"INSERT INTO t.rival SELECT fromUnixTimestamp64Micro({START} + number, 'UTC'), number FROM numbers(100)"
-    )
+def test_a_job_whose_worker_died_commits_nothing_whenever_it_ends(world):
+    """The worker is gone in the middle of a job; its retry submits another; then the first one comes to its end."""
+    some_rows(world, "zombie", 20)
+    entry = world.table(source="t.zombie", target="cold.zombie", cursor="seen")
+    first = []
+
+    class WorkerKilledError(BaseException):
+        pass
+
+    def die(submission):
+        first.append(Path(submission.application_args[0]).read_text())
+        raise WorkerKilledError
+
+    with pytest.raises(WorkerKilledError):
+        world.run(entry, SparkEngine(Spark(die)))
+    assert world.run(entry, SparkEngine(Spark(inline()))).rows == 20
+    head = cold(world, "zombie").metadata.current_snapshot_id
+    description = json.loads(first[0])
+    for number, task in enumerate(description["tasks"]):
+        item = json.dumps({**task, "access": description["access"]})
+        assert "done" in run_task("write", json.dumps(description["shared"]), item, number)
+    table = cold(world, "zombie")
+    assert (table.metadata.current_snapshot_id, table.scan().count()) == (head, 20)
+    (orphan,) = set(paths(world, "zombie")) - set(committed(world, "zombie"))
+    names = [re.match(WINDOW_ID, path.rpartition("/")[2])[0] for path in (orphan, *committed(world, "zombie"))]
+    assert len(set(names)) == 2, "the retry's files are those of a window of its own"
+    assert world.run(entry, SparkEngine(Spark(inline()))).rows == 0
+
+
+# What the worker makes of answers ---------------------------------------------------------------------------------------
+
+
+def test_a_conflict_is_committed_onto_the_new_snapshot_without_another_job(world):
+    some_rows(world, "rival", 100)
     entry = world.table(source="t.rival", target="cold.rival", cursor="seen")
     world.run(entry, DirectEngine())
-    table = cold(world, "rival")
-    table.manage_snapshots().create_branch(table.metadata.current_snapshot_id, f"{STAGE}-k2-dead").commit()
+    jobs = []
 
     def submit_with_a_rival(submission):
-        world.submit(submission)
+        jobs.append(submission)
+        inline()(submission)
         other = cold(world, "rival")
         other.append(other.scan(limit=1).to_arrow())
 
     window = Window(START, START + 1000)
-    # The rival's row lies in the window: it is replaced too. It makes the cold tier hold more, hence the force.
-    report = world.run(entry, SparkEngine(submit_with_a_rival), window=window, kind="repair", force=True)
+    # The rival's row lies in the window: it is replaced too. The window has none for it, hence the force.
+    report = world.run(entry, SparkEngine(Spark(submit_with_a_rival)), window=window, kind="repair", force=True)
     assert report.rows == 100
-    table = cold(world, "rival")
-    assert table.scan().count() == 100
-    assert branches(table) == []
+    assert cold(world, "rival").scan().count() == 100
+    assert len(jobs) == 1
 
 
-def test_what_cannot_be_proven_is_not_committed(world, monkeypatch):
-    monkeypatch.setattr("airflow_provider_k2.offload.run.PROOF_TRIES", 1)
-    world.clickhouse.execute(
-        "CREATE TABLE t.shady (seen DateTime64(6, 'UTC'), s String) ENGINE = MergeTree ORDER BY seen"
-    )
-    world.clickhouse.execute(f"INSERT INTO t.shady VALUES (fromUnixTimestamp64Micro({START}, 'UTC'), 'a')")
+def test_what_cannot_be_proven_is_not_committed_and_written_under_other_names_again(world):
+    some_rows(world, "shady", 10)
     entry = world.table(source="t.shady", target="cold.shady", cursor="seen")
+    pieces = []
 
-    def submit_twisted(submission):
-        """A job that reads something else than what was counted."""
-        path = Path(submission.application_args[0])
-        spec = json.loads(path.read_text())
-        path.write_text(json.dumps({**spec, "checksum": str(int(spec["checksum"]) ^ 1)}))
-        world.submit(submission)
+    def lose_a_row(description):
+        (task,) = description["tasks"]
+        pieces.append(task["piece"]["path"])
+        task["piece"]["select"] += " LIMIT 9"
 
-    world.submit.submissions.clear()
-    with pytest.raises(ProofError, match="read back"):
-        world.run(entry, SparkEngine(submit_twisted))
+    with pytest.raises(ProofError, match=r"holds 10 rows .* but 9 rows .* were read back"):
+        world.run(entry, SparkEngine(Spark(inline(lose_a_row))))
     assert cold(world, "shady").metadata.current_snapshot_id is None
     assert world.ledger.watermark(entry) is None
+    assert len(set(pieces)) == len(pieces) == 3, "a job that was given up could overwrite a file of the next one"
+    assert paths(world, "shady") == []
 
 
-def test_failures_say_what_and_leave_everything(world, tmp_path):
-    world.clickhouse.execute("CREATE TABLE t.fails (seen DateTime64(6, 'UTC')) ENGINE = MergeTree ORDER BY seen")
-    world.clickhouse.execute(f"INSERT INTO t.fails VALUES (fromUnixTimestamp64Micro({START}, 'UTC'))")
+def test_a_value_that_its_cold_type_does_not_allow_is_named(world):
+    world.clickhouse.execute(
+        "CREATE TABLE t.digits (seen DateTime64(6, 'UTC'), c Decimal(5, 2)) ENGINE = MergeTree ORDER BY seen"
+    )
+    world.clickhouse.execute(
+        f"INSERT INTO t.digits SELECT fromUnixTimestamp64Micro({START}, 'UTC'), reinterpret(toInt64(1234567), 'Decimal(5, 2)')"
+    )
+    with pytest.raises(TypePlanError, match="1 row holds a number in column c with more digits"):
+        world.run(world.table(source="t.digits", target="cold.digits", cursor="seen"), SparkEngine(Spark(world.submit)))
+    assert cold(world, "digits").metadata.current_snapshot_id is None
+
+
+def test_failures_say_what_and_leave_everything(world, monkeypatch):
+    some_rows(world, "fails", 1)
     entry = world.table(source="t.fails", target="cold.fails", cursor="seen")
 
-    def missing(submission):
-        raise FileNotFoundError(2, "No such file or directory", "spark-submit")
+    def fails_with(error):
+        def submit(submission):
+            raise error
+
+        return SparkEngine(Spark(submit))
 
     with pytest.raises(ServiceError, match="spark-submit is not there"):
-        world.run(entry, SparkEngine(missing))
-    with pytest.raises(ServiceError, match="exit code 3"):
-        world.run(entry, SparkEngine(lambda submission: (_ for _ in ()).throw(RuntimeError("exit code 3"))))
-    with pytest.raises(ServiceError, match="no proven snapshot"):
-        world.run(entry, SparkEngine(lambda submission: None))
+        world.run(entry, fails_with(FileNotFoundError(2, "No such file or directory", "spark-submit")))
+    with pytest.raises(ServiceError, match=r"failed: RuntimeError: exit code 3\. Nothing was committed"):
+        world.run(entry, fails_with(RuntimeError("exit code 3\nand much more")))
+    with pytest.raises(ServiceError, match="left no answer"):
+        world.run(entry, SparkEngine(Spark(lambda submission: None)))
+    with pytest.raises(ServiceError, match="left no answer"):
+        world.run(entry, SparkEngine(Spark(lambda submission: None, remote_driver=True, secrets_file="/x")))
+    with pytest.raises(ServiceError, match="left no answer"):
+        world.run(entry, SparkEngine(Spark(inline(answered=lambda answer: answer["done"].clear()))))
+    # Files on the disks of other machines.
+    monkeypatch.setattr(spark_engine.os.path, "exists", lambda path: False)
+    monkeypatch.setattr(spark_engine, "urlsplit", lambda path: type("Parts", (), {"scheme": "file", "path": path}))
+    with pytest.raises(ServiceError, match="is not on the worker's disk: Spark's executors wrote it to their own"):
+        world.run(entry, SparkEngine(Spark(inline())))
     assert world.ledger.watermark(entry) is None
+    assert cold(world, "fails").metadata.current_snapshot_id is None
 
 
-def test_no_secret_is_seen(world):
-    """Runs last in this module: looks at everything that the other tests' jobs were given and printed."""
-    assert world.submit.specs
-    connection = world.clickhouse.endpoints
-    secrets = {connection.password, world.iceberg.catalog.properties["s3.secret-access-key"]} - {""}
-    for submission, output in zip(
-        world.submit.submissions, world.submit.output[-len(world.submit.submissions) :], strict=True
+def test_an_error_of_a_service_names_it_and_no_secret(world, monkeypatch):
+    some_rows(world, "lost", 1)
+    entry = world.table(source="t.lost", target="cold.lost", cursor="seen")
+
+    def wrong_password(description):
+        description["access"]["endpoints"]["password"] = "a-wrong-one"
+
+    def no_server(description):
+        description["access"]["endpoints"]["http_port"] = 9
+
+    for twist, words in (
+        (wrong_password, "ClickHouse at .* refuses the user or password"),
+        (no_server, "ClickHouse at .*:9 "),
     ):
-        shown = repr(submission) + output
-        assert not [secret for secret in secrets if secret in shown]
+        with pytest.raises(ServiceError, match=words) as caught:
+            world.run(entry, SparkEngine(Spark(through_driver(twist))))
+        assert "a-wrong-one" not in str(caught.value)
+
+
+def through_driver(twist):
+    """A job whose every task fails as on a cluster: its error comes back by the driver's words."""
+    from airflow_provider_k2.engines.spark import driver
+
+    def submit(submission):
+        path = Path(submission.application_args[0])
+        description = json.loads(path.read_text())
+        twist(description)
+        path.write_text(json.dumps(description))
+        try:
+            inline()(submission)
+        except Exception as error:
+            answer = {"error": driver.redact(driver.one_line(error), description["access"])}
+            driver.deliver(description, answer)
+            raise
+
+    return submit
+
+
+def test_nothing_of_a_job_is_left_on_the_worker(world):
+    """Runs last in this module: looks at everything that the other tests' jobs were given and printed."""
+    assert world.submit.descriptions
+    secrets = {world.clickhouse.endpoints.password, world.iceberg.catalog.properties["s3.secret-access-key"]}
+    for submission, output, description in zip(
+        world.submit.submissions, world.submit.output, world.submit.descriptions, strict=True
+    ):
+        assert all(secret in description for secret in secrets)
+        assert not [secret for secret in secrets if secret in repr(submission) + output]
         assert not Path(submission.application_args[0]).parent.exists()
-    noise = [line for line in "".join(world.submit.output).splitlines() if re.search(r"\bINFO\b", line)]
-    assert noise == []

@@ -6,6 +6,7 @@ import time
 from pyiceberg.types import StringType
 
 from airflow_provider_k2.engines.direct import DirectEngine
+from airflow_provider_k2.engines.spark.job import Spark
 from airflow_provider_k2.operators.reconcile import ReconcileOperator
 from airflow_provider_k2.reconciliation.reconciler import Reconciler, Status
 from airflow_provider_k2.reconciliation.spark_side import SparkReading
@@ -39,13 +40,13 @@ def test_append_expiring_rows_deletes_and_an_older_schema(world):
         update.rename_column("remark", "note")
         update.add_column("extra", StringType())
     arrow = pair.verify()
-    reading = SparkReading(world.submit, rows=100)
+    reading = SparkReading(Spark(world.submit), rows=100)
     spark = Reconciler(pair.clickhouse, pair.iceberg, pair.ledger, spark=reading).verify(pair.config)
     assert (arrow.reader, spark.reader) == ("arrow", "spark")
     assert spark.buckets == arrow.buckets
     assert {bucket.status for bucket in arrow.buckets} == set(Status)
     assert spark.cold_rows == arrow.cold_rows > 100
-    few = SparkReading(world.submit, rows=1000)
+    few = SparkReading(Spark(world.submit), rows=1000)
     assert Reconciler(pair.clickhouse, pair.iceberg, pair.ledger, spark=few).verify(pair.config).reader == "arrow"
 
 

@@ -1,4 +1,4 @@
-"""A pyiceberg catalog's properties as those of Iceberg's Spark catalog. Pure."""
+"""A pyiceberg catalog's properties as those of Iceberg's Spark catalog, for what Spark itself reads and writes in tests. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The content checksum as Spark SQL, over the columns as Spark reads them from the Iceberg table. Pure.
+"""The content checksum as Spark SQL, over the columns as Spark reads them from an Iceberg table: an opinion of its own. Pure.
 
 Needs ``spark.sql.ansi.enabled=false``: its arithmetic wraps around. Every step of ``mix`` is a level of sub-selects of
 its own, because a step uses its operand twice: written as one expression, the text would double with every step.
@@ -49,9 +49,6 @@ SEED_TO_ZERO = -365884300664092260
 """Spark's ``xxhash64`` starts with seed 42 and takes each hash as the next value's seed: after this long it is 0."""
 
 
-_DAY = 86_400_000_000
-
-
 def checksum_query(plan: TypePlan, relation: str) -> str:
     """Query that yields the rows and the checksum (as a signed long) of a relation.
 
@@ -93,14 +90,6 @@ def _balanced(terms: list[str]) -> str:
     while len(terms) > 1:
         terms = [f"({' + '.join(terms[begin : begin + 32])})" for begin in range(0, len(terms), 32)]
     return terms[0]
-
-
-def value_expression(column: str, kind: IcebergType) -> str:
-    """Integer value of a time, date or integer column (epoch microseconds, or the value itself), null for null."""
-    value = quote_identifier(column)
-    if isinstance(kind, DateType):
-        return f"(cast(unix_date({value}) AS bigint) * {_DAY}L)"
-    return f"if(isnull({value}), cast(NULL AS bigint), {_word(value, kind, 0)})"
 
 
 def _step(query: str, names: list[str], multiplier: int, beside: list[str]) -> str:
