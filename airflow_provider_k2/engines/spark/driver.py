@@ -116,7 +116,7 @@ def run_tasks(spark: SparkContext, description: dict[str, Any]) -> dict[str, Any
         context = TaskContext.get()
         assert context is not None
         answer = run_task(work, shared.value, item, context.taskAttemptId())
-        proven.add(_rows(work, answer))
+        proven.add(_rows(answer))
         return answer
 
     def tell(line: str) -> None:
@@ -135,11 +135,11 @@ def run_tasks(spark: SparkContext, description: dict[str, Any]) -> dict[str, Any
     return {"done": [answer["done"] for answer in answers]}
 
 
-def _rows(work: str, answer: str) -> int:
+def _rows(answer: str) -> int:
     done = json.loads(answer).get("done")
     if not done:
         return 0
-    return int(done["rows"]) if work == "write" else sum(int(bucket[2]) for bucket in done)
+    return int(done["rows"]) if "rows" in done else sum(int(bucket[2]) for bucket in done["buckets"])
 
 
 @contextmanager

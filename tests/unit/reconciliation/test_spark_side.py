@@ -11,8 +11,9 @@ from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 from pyiceberg.types import LongType, NestedField
 
 from airflow_provider_k2.engines.spark.job import Spark
+from airflow_provider_k2.ledger.warm_retention import Retention
 from airflow_provider_k2.reconciliation import spark_side
-from airflow_provider_k2.reconciliation.buckets import Retention, Scope
+from airflow_provider_k2.reconciliation.buckets import Scope
 from airflow_provider_k2.reconciliation.cold_side import ColdSide
 from airflow_provider_k2.tables.model import TableConfig
 
