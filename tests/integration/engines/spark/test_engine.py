@@ -339,7 +339,7 @@ def test_a_job_whose_worker_died_commits_nothing_whenever_it_ends(world):
     description = json.loads(first[0])
     for number, task in enumerate(description["tasks"]):
         item = json.dumps({**task, "access": description["access"]})
-        assert "done" in run_task("write", json.dumps(description["shared"]), item, number)
+        assert "done" in run_task(description["work"], json.dumps(description["shared"]), item, number)
     table = cold(world, "zombie")
     assert (table.metadata.current_snapshot_id, table.scan().count()) == (head, 20)
     (orphan,) = set(paths(world, "zombie")) - set(committed(world, "zombie"))
