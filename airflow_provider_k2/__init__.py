@@ -1,7 +1,8 @@
 """Moves data from ClickHouse (the warm tier) to Apache Iceberg (the cold tier) with Apache Airflow.
 
-What users may import is listed in :data:`__all__` and stays as it is within a major version; every other name may change. Names
-are imported when they are first used: the scheduler and the command line read this module at every start, without Airflow.
+What users may import is listed in :data:`__all__` and stays as it is within a major version; every other name may
+change. Names are imported when they are first used: the scheduler and the command line read this module at every start,
+without Airflow.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What can go wrong, as a small tree.
 
-An error says what happened, to which table and window, what was left untouched, and what fixes it: each is a field of its own, and
-the sentence is made of them in one place.
+An error says what happened, to which table and window, what was left untouched, and what fixes it: each is a field of
+its own, and the sentence is made of them in one place.
 """
 
 from __future__ import annotations
@@ -176,7 +176,10 @@ class CommitUnknownError(K2Error):
 
 
 class TableChangedError(K2Error):
-    """Somebody changed the cold table under a run: it was rolled back, or has another schema, partition spec or sort order."""
+    """Somebody changed the cold table under a run.
+
+    It was rolled back, or has another schema, partition spec or sort order.
+    """
 
 
 class CommitConflictError(K2Error):

@@ -1,10 +1,10 @@
 """Named places in the protocol where a test can make a process die, fail or wait.
 
 ``K2_FAILPOINTS`` lists what happens where, with commas: ``before_commit=kill``, ``after_write@2=raise`` (the second
-time), ``after_claim=sleep:5`` (seconds), ``before_commit=hold:DIR`` (says so in ``DIR/before_commit.reached``, goes on once
-``DIR/before_commit.go`` exists). ``journal:FILE`` writes a line to a file for every point that is passed, before anything
-is done there: a test learns how far a process came. Without the variable a failpoint costs one look into the environment.
-Which names there are, and what a crash at each leaves behind: docs/protocol.md.
+time), ``after_claim=sleep:5`` (seconds), ``before_commit=hold:DIR`` (says so in ``DIR/before_commit.reached``, goes on
+once ``DIR/before_commit.go`` exists). ``journal:FILE`` writes a line to a file for every point that is passed, before
+anything is done there: a test learns how far a process came. Without the variable a failpoint costs one look into the
+environment. Which names there are, and what a crash at each leaves behind: docs/protocol.md.
 """
 
 from __future__ import annotations

@@ -99,7 +99,10 @@ def describe_cursor(cursor: int, is_time: bool | None = None) -> str:
 
 
 def iso_cursor(cursor: int, is_time: bool | None = None) -> str | int:
-    """One cursor value for programs: ISO time with microseconds and zone, or the integer; see :func:`describe_cursor`."""
+    """One cursor value for programs: ISO time with microseconds and zone, or the integer.
+
+    See :func:`describe_cursor`.
+    """
     if not (seems_time(cursor) if is_time is None else is_time) or cursor not in DATETIMES:
         return cursor
     return from_micros(cursor).isoformat(timespec="microseconds")
@@ -121,8 +124,8 @@ def cut(window: Window, rows: int, cursor_at: Callable[[Window, int], int | None
 
     :param window: the range to cut.
     :param rows: rows a window may hold.
-    :param cursor_at: gives the cursor of the row at an offset (counted from 0, in cursor order) of a range, or None when
-        the range has no such row.
+    :param cursor_at: gives the cursor of the row at an offset (counted from 0, in cursor order) of a range, or None
+        when the range has no such row.
     """
     rest = window
     while not rest.is_empty:

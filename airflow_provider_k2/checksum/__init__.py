@@ -2,17 +2,17 @@
 
 Definition, in arithmetic modulo 2^64:
 
-* every value has a *word*: an integer's two's complement, a decimal's unscaled value, a time's epoch microseconds, a date's
-  epoch days, a double's bits, the XXH64 of a string's, UUID's or fixed value's bytes; null is one constant; an array is
-  the sum of its elements' words, each mixed with its position, plus its length; a map is the sum of its mixed entries plus its
-  size, whatever their order;
+* every value has a *word*: an integer's two's complement, a decimal's unscaled value, a time's epoch microseconds, a
+  date's epoch days, a double's bits, the XXH64 of a string's, UUID's or fixed value's bytes; null is one constant; an
+  array is the sum of its elements' words, each mixed with its position, plus its length; a map is the sum of its mixed
+  entries plus its size, whatever their order;
 * a column contributes ``mix(word xor salt)``, where the salt is the XXH64 of the column's name;
 * a row is ``mix(sum of its columns)``, so that values swapped between two rows are seen;
 * the checksum is the sum over all rows, so that two equal rows count twice.
 
 ``mix`` is ClickHouse's ``intHash64``, the finaliser of MurmurHash3 after an exclusive or with a constant
-(``src/Common/HashTable/Hash.h``). :mod:`.warm` writes it as ClickHouse SQL, :mod:`.cold` computes it from Arrow data with
-NumPy, :mod:`.spark` writes it as Spark SQL.
+(``src/Common/HashTable/Hash.h``). :mod:`.warm` writes it as ClickHouse SQL, :mod:`.cold` computes it from Arrow data
+with NumPy, :mod:`.spark` writes it as Spark SQL.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ def demo(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="A recording, or a folder of them, to replay instead of generated trades; its name tells the exchange. "
+            help="A recording, or a folder of them, to replay instead of generated trades; its name tells the "
+            "exchange. "
             "Repeatable; else what $K2_DEMO_DATA names."
         ),
     ] = None,
@@ -77,16 +78,31 @@ def _k2() -> str:
 def _table(results: list[TableResult]) -> Table:
     table = Table(box=None, header_style="bold")
     for name, justify in (
-        ("table", "left"), ("layer", "left"), ("engine", "left"), ("rows moved", "right"), ("seconds", "right"),
-        ("rows/s", "right"), ("snapshot", "right"), ("warm", "right"), ("cold", "right"), ("warm = cold", "left"),
-    ):  # fmt: skip
+        ("table", "left"),
+        ("layer", "left"),
+        ("engine", "left"),
+        ("rows moved", "right"),
+        ("seconds", "right"),
+        ("rows/s", "right"),
+        ("snapshot", "right"),
+        ("warm", "right"),
+        ("cold", "right"),
+        ("warm = cold", "left"),
+    ):
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for result in results:
         verdict = result.verdict
         rate = f"{result.rows / result.seconds:,.0f}" if result.rows and result.seconds else "-"
         table.add_row(
-            result.table.name, result.table.layer, "+".join(result.engines) or "-", f"{result.rows:,}",
-            f"{result.seconds:.2f}", rate, str(result.snapshot_id or "-"), f"{verdict.warm_rows:,}",
-            f"{verdict.cold_rows:,}", "yes" if verdict.equal else "[red]NO[/red]",
-        )  # fmt: skip
+            result.table.name,
+            result.table.layer,
+            "+".join(result.engines) or "-",
+            f"{result.rows:,}",
+            f"{result.seconds:.2f}",
+            rate,
+            str(result.snapshot_id or "-"),
+            f"{verdict.warm_rows:,}",
+            f"{verdict.cold_rows:,}",
+            "yes" if verdict.equal else "[red]NO[/red]",
+        )
     return table

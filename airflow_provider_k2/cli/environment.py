@@ -14,8 +14,8 @@ from airflow_provider_k2.local.variables import WRITTEN
 def load_environment() -> Path | None:
     """Read ``.k2/env`` (or ``$K2_HOME/env``) when the environment names neither connections nor an Airflow.
 
-    To be called before Airflow is imported, which reads its configuration then. Variables that are set already stay. A file
-    that somebody else could have written is not used, nor is a variable that the local system does not write.
+    To be called before Airflow is imported, which reads its configuration then. Variables that are set already stay. A
+    file that somebody else could have written is not used, nor is a variable that the local system does not write.
 
     :returns: the file that was read, or None.
     """

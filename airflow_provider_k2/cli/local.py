@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_k2.local.system import LocalSystem
 
-app = typer.Typer(help="The whole system on one machine: ClickHouse, PostgreSQL, S3, catalog, Airflow, Spark.",
-                  no_args_is_help=True)  # fmt: skip
+app = typer.Typer(
+    help="The whole system on one machine: ClickHouse, PostgreSQL, S3, catalog, Airflow, Spark.", no_args_is_help=True
+)
 _console = Console()
 _errors = Console(stderr=True)
 

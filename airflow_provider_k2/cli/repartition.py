@@ -19,8 +19,8 @@ def repartition(
 ) -> None:
     """Give a cold table the partition spec of the table list.
 
-    Files that are there keep the spec that they were written with; new windows take the new one. Exit code 0: it is so now,
-    or was so before. 2: refused or unreachable.
+    Files that are there keep the spec that they were written with; new windows take the new one. Exit code 0: it is so
+    now, or was so before. 2: refused or unreachable.
     """
     with command() as out:
         from airflow_provider_k2.hooks.iceberg import IcebergTableHook
@@ -36,5 +36,5 @@ def repartition(
         elif change.made:
             said = f"{change.table}: {config.target} was partitioned by {before} and is by {after} now."
         else:
-            said = f"{change.table}: {config.target} is partitioned by {before} and would be by {after}; nothing was changed."
+            said = f"{change.table}: {config.target} is partitioned by {before}, and would be by {after}."
         print(said, file=out)

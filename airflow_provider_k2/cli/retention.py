@@ -112,10 +112,16 @@ def _show(results: list[_Result], out: TextIO) -> None:
             continue
         outcome = "[red]look below[/]" if report.failed else "[green]dry run[/]" if report.dry_run else "[green]done[/]"
         table.add_row(
-            result.table.name, result.table.layer, f"{sum(len(one.partitions) for one in report.dropped):,}",
-            f"{report.rows:,}", f"{sum(len(one.partitions) for one in report.kept):,}", f"{report.young:,}",
-            f"{report.at_risk:,}", report.ttl, outcome,
-        )  # fmt: skip
+            result.table.name,
+            result.table.layer,
+            f"{sum(len(one.partitions) for one in report.dropped):,}",
+            f"{report.rows:,}",
+            f"{sum(len(one.partitions) for one in report.kept):,}",
+            f"{report.young:,}",
+            f"{report.at_risk:,}",
+            report.ttl,
+            outcome,
+        )
         lines += [*report.alerts, *(kept.why for kept in report.kept)]
         lines += [f"{result.table.name}: {note}" for note in report.notes]
     console.print(table)

@@ -198,9 +198,15 @@ def _show(results: list[_Result], every_bucket: bool, out: TextIO) -> None:
             for end in (verdict.first, verdict.last)
         ]
         table.add_row(
-            result.table.name, result.table.layer, f"{verdict.warm_rows:,}", f"{verdict.cold_rows:,}", checksum, *ends,
-            f"{verdict.pending:,}", f"[{color}]{verdict.verdict}[/]",
-        )  # fmt: skip
+            result.table.name,
+            result.table.layer,
+            f"{verdict.warm_rows:,}",
+            f"{verdict.cold_rows:,}",
+            checksum,
+            *ends,
+            f"{verdict.pending:,}",
+            f"[{color}]{verdict.verdict}[/]",
+        )
     console.print(table)
     for result in results:
         if result.verdict is not None:
@@ -249,10 +255,14 @@ def _show_buckets(console: Any, verdict: TableVerdict, every: bool) -> None:
     for bucket in chosen:
         table.add_row(
             "no value" if bucket.start is None else show_cursor(bucket.start, verdict.is_time),
-            f"{bucket.warm.rows:,}", f"{bucket.cold.rows:,}", f"{bucket.warm.checksum:016x}",
+            f"{bucket.warm.rows:,}",
+            f"{bucket.cold.rows:,}",
+            f"{bucket.warm.checksum:016x}",
             f"{bucket.cold.checksum:016x}",
-            f"{bucket.outcome.value}, {bucket.missing:,} warm rows not cold" if bucket.missing else bucket.outcome.value,
-        )  # fmt: skip
+            f"{bucket.outcome.value}, {bucket.missing:,} warm rows not cold"
+            if bucket.missing
+            else bucket.outcome.value,
+        )
     console.print(table)
 
 

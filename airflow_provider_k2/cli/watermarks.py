@@ -58,7 +58,8 @@ def default(
         if source is not None and source.name == "COMMANDLINE":
             name = option.opts[0]
             raise typer.BadParameter(
-                f"{name} stands before `{context.invoked_subcommand}`, which would not see it. Nothing was done; write it "
+                f"{name} stands before `{context.invoked_subcommand}`, which would not see it. Nothing was done; "
+                f"write it "
                 f"after: k2 watermarks {context.invoked_subcommand} ... {name}",
                 context,
             )
@@ -98,34 +99,47 @@ def history(
                 "windows": [_window(window) for window in windows],
                 "changes": [
                     {
-                        "at": at.isoformat(), "who": by, "action": action, "before": json_cursor(before),
-                        "after": json_cursor(after), "reason": reason,
+                        "at": at.isoformat(),
+                        "who": by,
+                        "action": action,
+                        "before": json_cursor(before),
+                        "after": json_cursor(after),
+                        "reason": reason,
                     }
                     for at, by, action, before, after, reason in events
                 ],
-            }  # fmt: skip
+            }
             print_json(document, out)
             return
         _print_table(
-            out, f"{config.name}: windows",
+            out,
+            f"{config.name}: windows",
             ["started (UTC)", "kind", "lower", "upper", ">rows", ">seconds", "engine", "state", "snapshot", "run"],
             [
                 [
-                    f"{window.started_at:%Y-%m-%d %H:%M:%S}", window.kind, show_cursor(window.lower, _time(window)),
-                    show_cursor(window.upper, _time(window)), _number(window.rows), _seconds(window), window.engine,
-                    window.state, str(window.snapshot_id or "-"), window.run_id,
+                    f"{window.started_at:%Y-%m-%d %H:%M:%S}",
+                    window.kind,
+                    show_cursor(window.lower, _time(window)),
+                    show_cursor(window.upper, _time(window)),
+                    _number(window.rows),
+                    _seconds(window),
+                    window.engine,
+                    window.state,
+                    str(window.snapshot_id or "-"),
+                    window.run_id,
                 ]
                 for window in windows
             ],
-        )  # fmt: skip
+        )
         _print_table(
-            out, f"{config.name}: changes by hand or by repair",
+            out,
+            f"{config.name}: changes by hand or by repair",
             ["at (UTC)", "who", "action", "before", "after", "reason"],
             [
                 [f"{at:%Y-%m-%d %H:%M:%S}", by, action, show_cursor(before), show_cursor(after), reason]
                 for at, by, action, before, after, reason in events
             ],
-        )  # fmt: skip
+        )
         for window in windows:
             if window.error:
                 print(f"{window.started_at:%Y-%m-%d %H:%M:%S} {window.state}: {window.error}", file=out)
@@ -169,9 +183,14 @@ def reset(
     """Accept a re-created source or target, and begin at the table's start."""
     conn_ids = (clickhouse_conn_id, iceberg_conn_id, watermark_conn_id)
     _change(
-        [table], lambda tools, config: tools.reset(config), tables_file, conn_ids,
-        dry_run=dry_run, reason=reason, as_json=as_json,
-    )  # fmt: skip
+        [table],
+        lambda tools, config: tools.reset(config),
+        tables_file,
+        conn_ids,
+        dry_run=dry_run,
+        reason=reason,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -188,9 +207,14 @@ def rebuild(
     """Set watermarks to what the cold tier proves, and write its windows to the ledger."""
     conn_ids = (clickhouse_conn_id, iceberg_conn_id, watermark_conn_id)
     _change(
-        tables, lambda tools, config: tools.rebuild(config), tables_file, conn_ids,
-        dry_run=dry_run, reason=reason, as_json=as_json,
-    )  # fmt: skip
+        tables,
+        lambda tools, config: tools.rebuild(config),
+        tables_file,
+        conn_ids,
+        dry_run=dry_run,
+        reason=reason,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -204,7 +228,8 @@ def forget(
 ) -> None:
     """Forget an entry that was given up, of any table list: the deletion gate asks it no more.
 
-    Its windows and events stay. An entry that is offloaded again is known again, and goes on where the cold tier stands.
+    Its windows and events stay. An entry that is offloaded again is known again, and goes on where the cold tier
+    stands.
     """
     with command() as out:
         from airflow_provider_k2.exceptions import WatermarkError
@@ -242,11 +267,21 @@ def _show(
             print_json({"version": 1, "tables": [_line(line) for line in lines]}, out)
         else:
             _print_table(
-                out, "watermarks",
-                ["table", "layer", "watermark (UTC)", "cold watermark", ">lag", ">last rows", "state", "engine",
-                 "snapshot"],
+                out,
+                "watermarks",
+                [
+                    "table",
+                    "layer",
+                    "watermark (UTC)",
+                    "cold watermark",
+                    ">lag",
+                    ">last rows",
+                    "state",
+                    "engine",
+                    "snapshot",
+                ],
                 [_row(line) for line in lines],
-            )  # fmt: skip
+            )
         _complain(line.error for line in lines if line.error)
 
 
@@ -266,9 +301,7 @@ def _change(
         from airflow_provider_k2.ledger.tools import WatermarkTools
 
         hooks = connect(*conn_ids)
-        tools = WatermarkTools(
-            hooks.clickhouse, hooks.iceberg, hooks.ledger, who=who(), reason=reason, dry_run=dry_run
-        )  # fmt: skip
+        tools = WatermarkTools(hooks.clickhouse, hooks.iceberg, hooks.ledger, who=who(), reason=reason, dry_run=dry_run)
         changes: list[Change] = []
         errors: list[str] = []
         for config in read_tables(tables_file).select(names):
@@ -338,10 +371,16 @@ def _row(line: Line) -> list[str]:
     lag = _lag(value)
     last = line.last
     return [
-        line.table.name, line.table.layer, show_cursor(value), "?" if line.error else show_cursor(line.cold),
-        "-" if lag is None else str(timedelta(seconds=round(lag))), _number(last.rows if last else None), _state(line),
-        last.engine if last else "-", "?" if line.error else str(line.snapshot_id or "-"),
-    ]  # fmt: skip
+        line.table.name,
+        line.table.layer,
+        show_cursor(value),
+        "?" if line.error else show_cursor(line.cold),
+        "-" if lag is None else str(timedelta(seconds=round(lag))),
+        _number(last.rows if last else None),
+        _state(line),
+        last.engine if last else "-",
+        "?" if line.error else str(line.snapshot_id or "-"),
+    ]
 
 
 def _line(line: Line) -> dict[str, Any]:

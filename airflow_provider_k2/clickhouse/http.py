@@ -66,8 +66,8 @@ class _Body:
 class HttpClient:
     """Streams of one server.
 
-    Each has a connection of its own: a stream takes seconds, a connection milliseconds, and none can be found broken when the
-    next query goes over it.
+    Each has a connection of its own: a stream takes seconds, a connection milliseconds, and none can be found broken
+    when the next query goes over it.
 
     :param endpoints: where it listens.
     :param connection: name of the Airflow connection, for messages.
@@ -129,7 +129,8 @@ class HttpClient:
 
     def _failure(self, what: str, fix: str) -> ServiceError:
         return ServiceError(
-            f"ClickHouse at {self.endpoints.host}:{self.endpoints.http_port} (connection {self.connection!r}, HTTP) failed: {what}",
+            f"ClickHouse at {self.endpoints.host}:{self.endpoints.http_port} (connection {self.connection!r}, HTTP) "
+            f"failed: {what}",
             service=CLICKHOUSE,
             untouched="Nothing was committed",
             fix=fix,

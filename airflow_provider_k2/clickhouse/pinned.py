@@ -1,19 +1,23 @@
-"""Settings under which every query of ours runs, whatever the user's profile says: no answer is cut, limited or changed. Pure.
+"""Settings under which every query of ours runs, whatever the user's profile says.
 
-A run asks once which of them have another value (``system.settings``) and sends those with each query, besides a few that guard
-the question itself. A server is not sent what it does not know, and a user who may change nothing (``readonly = 1``) goes on as
-before as long as nothing has to be changed. All settings of ClickHouse 26.9 were gone through. Left
-alone on purpose:
+No answer is cut, limited or changed. Pure.
 
-* limits that end a query with an error (``max_rows_to_read``, ``max_execution_time``, ``max_result_rows``, ``force_*`` ...): it is
-  told; what may make a silent cut of it is its ``*_overflow_mode``;
-* what is meant to hide rows from a user (row policies, ``additional_table_filters``): hidden rows are counted instead, see
+A run asks once which of them have another value (``system.settings``) and sends those with each query, besides a few
+that guard the question itself. A server is not sent what it does not know, and a user who may change nothing
+(``readonly = 1``) goes on as before as long as nothing has to be changed. All settings of ClickHouse 26.9 were gone
+through. Left alone on purpose:
+
+* limits that end a query with an error (``max_rows_to_read``, ``max_execution_time``, ``max_result_rows``, ``force_*``
+  ...): it is told; what may make a silent cut of it is its ``*_overflow_mode``;
+* what is meant to hide rows from a user (row policies, ``additional_table_filters``): hidden rows are counted instead,
+  see
   :mod:`airflow_provider_k2.warm.visibility`;
-* how a query is run (threads, buffers, join algorithms, projections, caches of marks, the analyzer): its rows are the same;
-* replicas that lag (``max_replica_delay_for_distributed_queries``, ``select_sequential_consistency``): rows that become visible
-  late are found by reconciliation;
-* the meaning of words in a view that has to be told by somebody (``union_default_mode`` and its like): without it the view is an
-  error.
+* how a query is run (threads, buffers, join algorithms, projections, caches of marks, the analyzer): its rows are the
+  same;
+* replicas that lag (``max_replica_delay_for_distributed_queries``, ``select_sequential_consistency``): rows that become
+  visible late are found by reconciliation;
+* the meaning of words in a view that has to be told by somebody (``union_default_mode`` and its like): without it the
+  view is an error.
 """
 
 from __future__ import annotations
@@ -33,7 +37,8 @@ class Group:
 
     :param does: what another value does to an answer, for messages.
     :param values: name to value.
-    :param must: whether a query is refused under another value that the user may not change; otherwise that is told only.
+    :param must: whether a query is refused under another value that the user may not change; otherwise that is told
+        only.
     """
 
     does: str
@@ -42,8 +47,18 @@ class Group:
 
 
 _STOPS = (
-    "read", "read_leaf", "result", "timeout", "timeout_leaf", "group_by", "sort", "distinct", "join", "set", "transfer",
-)  # fmt: skip
+    "read",
+    "read_leaf",
+    "result",
+    "timeout",
+    "timeout_leaf",
+    "group_by",
+    "sort",
+    "distinct",
+    "join",
+    "set",
+    "transfer",
+)
 
 
 def _stop(what: str) -> str:
@@ -56,32 +71,52 @@ GROUPS = (
     Group(
         "takes rows out of the answer to every query, or puts other columns in their place",
         {
-            "limit": "0", "offset": "0", "page": "0", "filter": "", "select": "", "order": "", "sort": "",
-            "additional_result_filter": "", "discard_query_data": "0", "partial_result_on_first_cancel": "0",
+            "limit": "0",
+            "offset": "0",
+            "page": "0",
+            "filter": "",
+            "select": "",
+            "order": "",
+            "sort": "",
+            "additional_result_filter": "",
+            "discard_query_data": "0",
+            "partial_result_on_first_cancel": "0",
         },
     ),
     Group(
         "leaves out what shards, replicas, files or young parts hold",
         {
-            "skip_unavailable_shards": "0", "max_skip_unavailable_shards_num": "0", "max_skip_unavailable_shards_ratio": "0",
-            "ignore_cold_parts_seconds": "0", "engine_file_empty_if_not_exists": "0", "s3_ignore_file_doesnt_exist": "0",
-            "azure_ignore_file_doesnt_exist": "0", "hdfs_ignore_file_doesnt_exist": "0",
+            "skip_unavailable_shards": "0",
+            "max_skip_unavailable_shards_num": "0",
+            "max_skip_unavailable_shards_ratio": "0",
+            "ignore_cold_parts_seconds": "0",
+            "engine_file_empty_if_not_exists": "0",
+            "s3_ignore_file_doesnt_exist": "0",
+            "azure_ignore_file_doesnt_exist": "0",
+            "hdfs_ignore_file_doesnt_exist": "0",
         },
     ),
     Group(
         "reads a share of the rows for each replica, or some shards only, which is all of them only while they agree",
         {
             "optimize_skip_unused_shards": "0",
-            "allow_experimental_parallel_reading_from_replicas": "0", "enable_parallel_replicas": "0",
-            "parallel_replicas_count": "0", "parallel_replica_offset": "0", "automatic_parallel_replicas_mode": "0",
+            "allow_experimental_parallel_reading_from_replicas": "0",
+            "enable_parallel_replicas": "0",
+            "parallel_replicas_count": "0",
+            "parallel_replica_offset": "0",
+            "automatic_parallel_replicas_mode": "0",
         },
         must=False,
     ),
     Group(
         "answers from an earlier time, or about",
         {
-            "use_query_cache": "0", "query_cache_for_subqueries": "0", "optimize_trivial_approximate_count_query": "0",
-            "count_distinct_implementation": "uniqExact", "iceberg_snapshot_id": "0", "iceberg_timestamp_ms": "0",
+            "use_query_cache": "0",
+            "query_cache_for_subqueries": "0",
+            "optimize_trivial_approximate_count_query": "0",
+            "count_distinct_implementation": "uniqExact",
+            "iceberg_snapshot_id": "0",
+            "iceberg_timestamp_ms": "0",
         },
     ),
     Group(
@@ -91,7 +126,8 @@ GROUPS = (
     Group(
         "shows one row of several, or several of one",
         {
-            "final": "0", "distributed_group_by_no_merge": "0",
+            "final": "0",
+            "distributed_group_by_no_merge": "0",
         },
     ),
     Group(
@@ -101,26 +137,46 @@ GROUPS = (
     Group(
         "gives the words of our queries another meaning",
         {
-            "dialect": "clickhouse", "prefer_column_name_to_alias": "0", "transform_null_in": "0", "group_by_use_nulls": "0",
-            "aggregate_functions_null_for_empty": "0", "empty_result_for_aggregation_by_empty_set": "0",
-            "empty_result_for_aggregation_by_constant_keys_on_empty_set": "1", "cast_keep_nullable": "0",
-            "date_time_overflow_behavior": "ignore", "decimal_check_overflow": "1", "allow_lossy_numeric_supertype": "0",
-            "enable_extended_results_for_datetime_functions": "0", "extremes": "0",
+            "dialect": "clickhouse",
+            "prefer_column_name_to_alias": "0",
+            "transform_null_in": "0",
+            "group_by_use_nulls": "0",
+            "aggregate_functions_null_for_empty": "0",
+            "empty_result_for_aggregation_by_empty_set": "0",
+            "empty_result_for_aggregation_by_constant_keys_on_empty_set": "1",
+            "cast_keep_nullable": "0",
+            "date_time_overflow_behavior": "ignore",
+            "decimal_check_overflow": "1",
+            "allow_lossy_numeric_supertype": "0",
+            "enable_extended_results_for_datetime_functions": "0",
+            "extremes": "0",
         },
         must=False,
     ),
     Group(
         "changes the bytes or the values of an answer on its way",
         {
-            "format": "", "output_format": "", "framing_output_format": "None", "http_write_exception_in_output_format": "0",
-            "output_format_parquet_date_as_uint16": "0", "output_format_parquet_datetime_as_uint32": "0",
-            "output_format_parquet_unsupported_types_as_binary": "0", "output_format_parquet_compliant_nested_types": "1",
-            "output_format_parquet_enum_as_byte_array": "1", "output_format_parquet_wide_integer_as_decimal": "0",
-            "output_format_arrow_date_as_uint16": "0", "output_format_arrow_low_cardinality_as_dictionary": "0",
-            "output_format_trim_fixed_string": "0", "output_format_decimal_trailing_zeros": "0",
-            "output_format_float_precision": "0", "output_format_always_write_decimal_point_in_float_and_decimal": "0",
-            "output_format_enable_streaming": "0", "bool_true_representation": "true", "bool_false_representation": "false",
-            "date_time_output_format": "simple", "date_time_64_output_format_cut_trailing_zeros_align_to_groups_of_thousands": "0",
+            "format": "",
+            "output_format": "",
+            "framing_output_format": "None",
+            "http_write_exception_in_output_format": "0",
+            "output_format_parquet_date_as_uint16": "0",
+            "output_format_parquet_datetime_as_uint32": "0",
+            "output_format_parquet_unsupported_types_as_binary": "0",
+            "output_format_parquet_compliant_nested_types": "1",
+            "output_format_parquet_enum_as_byte_array": "1",
+            "output_format_parquet_wide_integer_as_decimal": "0",
+            "output_format_arrow_date_as_uint16": "0",
+            "output_format_arrow_low_cardinality_as_dictionary": "0",
+            "output_format_trim_fixed_string": "0",
+            "output_format_decimal_trailing_zeros": "0",
+            "output_format_float_precision": "0",
+            "output_format_always_write_decimal_point_in_float_and_decimal": "0",
+            "output_format_enable_streaming": "0",
+            "bool_true_representation": "true",
+            "bool_false_representation": "false",
+            "date_time_output_format": "simple",
+            "date_time_64_output_format_cut_trailing_zeros_align_to_groups_of_thousands": "0",
             "interval_output_format": "numeric",
         },
         must=False,
@@ -128,16 +184,24 @@ GROUPS = (
     Group(
         "gives a view other values, rows or columns than ClickHouse's own defaults do",
         {
-            "session_timezone": "", "join_use_nulls": "0", "join_default_strictness": "ALL", "join_any_take_last_row": "0",
-            "any_join_distinct_right_table_keys": "0", "data_type_default_nullable": "0",
-            "least_greatest_legacy_null_behavior": "0", "cast_ipv4_ipv6_default_on_conversion_error": "0",
-            "asterisk_include_alias_columns": "0", "asterisk_include_materialized_columns": "0",
-            "asterisk_include_virtual_columns": "0", "do_not_merge_across_partitions_select_final": "0",
-            "use_skip_indexes_if_final_exact_mode": "1", "totals_mode": "after_having_exclusive",
+            "session_timezone": "",
+            "join_use_nulls": "0",
+            "join_default_strictness": "ALL",
+            "join_any_take_last_row": "0",
+            "any_join_distinct_right_table_keys": "0",
+            "data_type_default_nullable": "0",
+            "least_greatest_legacy_null_behavior": "0",
+            "cast_ipv4_ipv6_default_on_conversion_error": "0",
+            "asterisk_include_alias_columns": "0",
+            "asterisk_include_materialized_columns": "0",
+            "asterisk_include_virtual_columns": "0",
+            "do_not_merge_across_partitions_select_final": "0",
+            "use_skip_indexes_if_final_exact_mode": "1",
+            "totals_mode": "after_having_exclusive",
         },
         must=False,
     ),
-)  # fmt: skip
+)
 
 PINNED: dict[str, str] = {name: value for group in GROUPS for name, value in group.values.items()}
 
@@ -151,7 +215,9 @@ QUESTION = (
 """What a server is asked once: names, values as text, and whether the user may not change them."""
 
 GUARDS: dict[str, str] = {**GROUPS[0].values, "limit": "0", "offset": "0", "use_query_cache": "0"}
-"""Settings that go with the question itself, whose answer must not be cut, either; and so with every query: what the profile says
+"""Settings that go with the question itself, whose answer must not be cut, either; and so with every query.
+
+What the profile says
 of them cannot be seen then. On the native protocol a server passes over those that it does not know."""
 
 

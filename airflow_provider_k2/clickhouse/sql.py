@@ -115,12 +115,14 @@ def cursor_problem(cursor_type: str) -> str | None:
         kind, nullable = None, False
     if kind is None or kind.name not in _TIMES | _INTEGERS:
         return (
-            f"has type {cursor_type}, which does not order rows as windows need it; use a column of a date, time or integer type "
+            f"has type {cursor_type}, which does not order rows as windows need it; use a column of a date, time or "
+            f"integer type "
             "(up to 64 bits) that is never null"
         )
     if nullable:
         return (
-            f"has type {cursor_type}, and a row whose cursor is null would never go cold; give null a value in a view (like "
+            f"has type {cursor_type}, and a row whose cursor is null would never go cold; give null a value in a "
+            f"view (like "
             "`ifNull(x, ...)`), or use a column that is never null"
         )
     return None
@@ -150,7 +152,9 @@ def quote_string(value: str) -> str:
 
 
 def long_query_settings(sql: str) -> dict[str, int]:
-    """Settings that a query about a thousand columns needs: by default ClickHouse reads 256 KiB of one, and 50,000 elements.
+    """Settings that a query about a thousand columns needs.
+
+    By default ClickHouse reads 256 KiB of one, and 50,000 elements.
 
     None for any other query: a user with `readonly = 1` may set nothing.
     """

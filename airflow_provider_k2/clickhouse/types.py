@@ -18,7 +18,10 @@ _MAX_DEPTH = 100
 
 @dataclass(frozen=True)
 class ClickHouseType:
-    """A ClickHouse type, ``name(arguments)``; an argument is a type, or as text a literal, a setting or a SKIP of JSON."""
+    """A ClickHouse type, ``name(arguments)``.
+
+    An argument is a type, or as text a literal, a setting or a SKIP of JSON.
+    """
 
     name: str
     arguments: tuple[ClickHouseType | str, ...] = ()

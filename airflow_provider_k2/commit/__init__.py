@@ -1,1 +1,4 @@
-"""The commit protocol: what a commit carries, how the cold tier's state is read back, how a window becomes one commit."""
+"""The commit protocol.
+
+What a commit carries, how the cold tier's state is read back, how a window becomes one commit.
+"""

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 def read_batches(table: Table, task: FileScanTask, schema: Schema | None = None) -> Iterator[pa.RecordBatch]:
     """Stream the rows of one file that are not deleted, in the table's current schema, or some columns of it.
 
-    Private, because ``ArrowScan.to_record_batches`` reads the whole file before it yields the first batch, and the scanner below
-    it reads sixteen batches of 131,072 rows ahead, whatever the size of their values.
+    Private, because ``ArrowScan.to_record_batches`` reads the whole file before it yields the first batch, and the
+    scanner below it reads sixteen batches of 131,072 rows ahead, whatever the size of their values.
     """
     from pyiceberg.io.pyarrow import (
         _combine_positional_deletes,

@@ -69,7 +69,10 @@ def _settled(job: WindowJob, state: ColdState) -> ColdState:
 
 
 def _refuse_changed(job: WindowJob, state: ColdState) -> None:
-    """Make sure that the commit goes onto what the run has agreed on: a window above a gap would hide the gap for good."""
+    """Make sure that the commit goes onto what the run has agreed on.
+
+    A window above a gap would hide the gap for good.
+    """
     window = job.window.describe(job.warm.is_time)
     if state.watermark != job.expected.watermark:
         now, then = (
@@ -95,7 +98,9 @@ def _refuse_changed(job: WindowJob, state: ColdState) -> None:
 
 
 def _refuse_other_source(job: WindowJob) -> None:
-    """Refuse to append where another pipeline moves another source: a window would take out the other's rows of its range.
+    """Refuse to append where another pipeline moves another source.
+
+    A window would take out the other's rows of its range.
 
     :raises IdentityError: naming that pipeline and its source.
     """

@@ -44,7 +44,8 @@ def read_batches(
     """Yield a file's rows in order.
 
     :param columns: all of them by default.
-    :param row_bytes: bytes of an average row where they are known: a file tells only how large its values are when encoded.
+    :param row_bytes: bytes of an average row where they are known: a file tells only how large its values are when
+        encoded.
     """
     chosen = None if columns is None else list(columns)
     for number in range(file.num_row_groups):

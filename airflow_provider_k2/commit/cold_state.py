@@ -52,7 +52,10 @@ class ColdState:
 
     @property
     def high_water(self) -> int:
-        """Cursor from which on the table holds nothing: the largest upper bound ever committed, or foreign rows' end."""
+        """Cursor from which on the table holds nothing.
+
+        The largest upper bound ever committed, or foreign rows' end.
+        """
         return max(self.last.high_water if self.last else BEGINNING, self.ceiling)
 
     def is_fresh(self, window: Window) -> bool:
@@ -93,7 +96,8 @@ def read_cold_state(metadata: TableMetadata, pipeline: str) -> ColdState:
     tag = metadata.refs.get(tag_name(pipeline))
     kept = metadata.snapshot_by_id(tag.snapshot_id) if tag else None
     if kept is not None and oldest is not None and oldest.parent_snapshot_id is not None:
-        # The chain ends in an expired snapshot. The tagged commit is behind it unless the table was rolled back further.
+        # The chain ends in an expired snapshot. The tagged commit is behind it unless the table was rolled back
+        # further.
         record = _record(kept, pipeline, uuid)
         if record is not None and (kept.sequence_number or 0) < (oldest.sequence_number or 0):
             return ColdState(uuid, head, record, kept.snapshot_id, True)

@@ -1,4 +1,7 @@
-"""The cold rows of a cursor range beside the rows that are to replace them: which of them nothing replaces (contract 6)."""
+"""The cold rows of a cursor range beside the rows that are to replace them.
+
+Which of them nothing replaces (contract 6).
+"""
 
 from __future__ import annotations
 
@@ -115,8 +118,8 @@ class HeldRange:
     def _lacking(self) -> dict[frozenset[str], tuple[Hashes, Cursors]]:
         """Hashes of the rows that the window lacks and how often each, by the columns that are left out of the hash.
 
-        Files that have a column of nulls only are compared without it, after the files that have more columns: what those
-        have taken of the window replaces nothing else.
+        Files that have a column of nulls only are compared without it, after the files that have more columns: what
+        those have taken of the window replaces nothing else.
         """
         everything = _joined([file.hashes for file in self.files])
         strict = count_lacking(everything, self._window_hashes(frozenset()))

@@ -1,8 +1,8 @@
 """Which rows a commit would take out without putting them back: multisets of row hashes. Pure.
 
-Rows are compared by their content hash (:mod:`airflow_provider_k2.checksum.cold`), equal rows as often as they occur. A cold
-column in which a file holds nothing but null is left out of the comparison for that file, on both sides: it was added after the
-file was written, say, and the row that replaces the file's has more, not less.
+Rows are compared by their content hash (:mod:`airflow_provider_k2.checksum.cold`), equal rows as often as they occur. A
+cold column in which a file holds nothing but null is left out of the comparison for that file, on both sides: it was
+added after the file was written, say, and the row that replaces the file's has more, not less.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Unreplaced:
 
     :param rows: how many they are.
     :param held: how many cold rows the window covers in all.
-    :param changed: how many of them have a warm row with the same cursor and other content, and nothing else does there: they
-        were changed in place in the warm tier.
+    :param changed: how many of them have a warm row with the same cursor and other content, and nothing else does
+        there: they were changed in place in the warm tier.
     :param lower: smallest cursor among them; None where the table does not hold the cursor.
     :param upper: largest cursor among them.
     :param example: one of them, as text.
@@ -51,7 +51,10 @@ class Unreplaced:
 
 
 def count_lacking(wanted: Hashes, there: Hashes) -> tuple[Hashes, Cursors]:
-    """Which of ``wanted`` are not in ``there``, and how often each lacks; equal ones are taken as often as they occur."""
+    """Which of ``wanted`` are not in ``there``, and how often each lacks.
+
+    Equal ones are taken as often as they occur.
+    """
     hashes, times = np.unique(wanted, return_counts=True)
     found, held = np.unique(there, return_counts=True)
     have = np.zeros(len(hashes), np.int64)

@@ -1,7 +1,7 @@
 """Files of the cold table that cannot be read any more: they go out of the manifests as their range is moved again.
 
-Nobody can say what their rows were, so the warm tier has to have all of them: by their window's own count and checksum, where the
-table still knows it, else by the counts of the whole range, if no row of it can have left the warm tier.
+Nobody can say what their rows were, so the warm tier has to have all of them: by their window's own count and checksum,
+where the table still knows it, else by the counts of the whole range, if no row of it can have left the warm tier.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def refuse_lost_files(job: WindowJob, held: HeldRange | None) -> None:
         f" and {len(dead) - NAMED} more" if len(dead) > NAMED else ""
     )
     what = (
-        f"{job.table.name}: {len(dead)} cold file{'s' if len(dead) > 1 else ''} with {rows:,} rows cannot be read ({names}), and "
+        f"{job.table.name}: {len(dead)} cold file{'s' if len(dead) > 1 else ''} with {rows:,} rows cannot be read "
+        f"({names}), and "
         f"the warm tier has {max(free, 0):,} rows in their place"
     )
     if free < rows:
@@ -102,7 +103,10 @@ def refuse_lost_files(job: WindowJob, held: HeldRange | None) -> None:
 
 
 def _is_there(job: WindowJob, file: DataFile) -> bool:
-    """Whether the warm tier holds the window of a file exactly as it was when it moved: by its record's count and checksum."""
+    """Whether the warm tier holds the window of a file exactly as it was when it moved.
+
+    By its record's count and checksum.
+    """
     name = _OURS.fullmatch(file.file_path.rpartition("/")[2])
     if name is None or job.table.mode != "append":
         return False

@@ -1,7 +1,9 @@
-"""Which warm rows the deletion gate has dropped, kept in the cold table itself: a lost or restored ledger still knows them.
+"""Which warm rows the deletion gate has dropped, kept in the cold table itself.
 
-One table property per pipeline, ``k2.dropped.<pipeline>``: a JSON list of half-open ranges of the bucket column, joined where
-they touch, so that it stays short. It is written before the rows go, by a commit that changes nothing else.
+A lost or restored ledger still knows them.
+
+One table property per pipeline, ``k2.dropped.<pipeline>``: a JSON list of half-open ranges of the bucket column, joined
+where they touch, so that it stays short. It is written before the rows go, by a commit that changes nothing else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An entry of the table list against what its cold table was made by: a change is refused, never ignored.
 
-Mode and cursor of the windows so far are in their commits' records; key and partition spec are kept in a property of the
-cold table, one for each pipeline. What another writer changed there is no change of the entry, and is followed.
+Mode and cursor of the windows so far are in their commits' records; key and partition spec are kept in a property of
+the cold table, one for each pipeline. What another writer changed there is no change of the entry, and is followed.
 """
 
 from __future__ import annotations
@@ -59,9 +59,12 @@ def refuse_changed(table: TableConfig, last: CommitRecord | None, metadata: Tabl
         _refuse(table, f"mode: {table.mode}", f"went cold in mode {last.mode}", f"mode: {last.mode}")
     if last.cursor != table.cursor:
         _refuse(
-            table, f"cursor: {table.cursor}", f"were cut by the cursor {last.cursor}, so its watermark says nothing of another",
-            f"cursor: {last.cursor}", " (a column that was renamed gets its old name back in a view)",
-        )  # fmt: skip
+            table,
+            f"cursor: {table.cursor}",
+            f"were cut by the cursor {last.cursor}, so its watermark says nothing of another",
+            f"cursor: {last.cursor}",
+            " (a column that was renamed gets its old name back in a view)",
+        )
     key = _kept(table, metadata).get("key")
     if table.mode == "upsert" and key is not None and set(key) != set(table.key):
         _refuse(table, f"key: {_list(table.key)}", f"went cold by the key {_list(key)}", f"key: {_list(key)}")
@@ -103,13 +106,14 @@ def check_partition(table: TableConfig, cold: Table, log: logging.Logger) -> Non
         )
     if wanted:
         log.warning(
-            "%s: somebody else has changed the partition spec of %s to %s, and windows are written so; the table list says %s.",
+            "%s: somebody else has changed the partition spec of %s to %s, and windows are written so; the table "
+            "list says %s.",
             *(table.name, table.target, _list(held), _list(wanted)),
         )
 
 
 def keep_entry(table: TableConfig, cold: Table) -> None:
-    """Keep what the entry says in the cold table, once :func:`refuse_changed` and :func:`check_partition` have found no change."""
+    """Keep what the entry says in the cold table, once the checks above have found no change."""
     known = _kept(table, cold.metadata)
     same = all(set(known.get(name, ())) == set(now) for name, now in _said(table).items())
     if not (known and same):

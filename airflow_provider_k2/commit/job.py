@@ -59,7 +59,8 @@ class WindowJob:
     :param expected: what the commit relies on.
     :param force: whether the window may take out cold rows that it has none for.
     :param keep: whether cold rows that the window has none for stay beside its own.
-    :param intact: says why warm rows of a cursor range may be gone (TTL, deletion gate), or None where all are still there.
+    :param intact: says why warm rows of a cursor range may be gone (TTL, deletion gate), or None where all are still
+        there.
     :param dead: paths of files of the cold table that cannot be read, and go out as their range is moved again.
     :param guard: called before every commit; raises when the lease is lost.
     """

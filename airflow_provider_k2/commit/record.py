@@ -35,9 +35,10 @@ class CommitRecord:
     :param engine: ``direct`` or ``spark``.
     :param mode: ``append`` or ``upsert``.
     :param kind: ``scheduled``, ``backfill`` or ``repair``.
-    :param watermark: the watermark after this commit; a backfill carries the one before it on. None: nothing is proven yet.
-    :param high_water: largest upper bound ever committed, backfills included, and the end of foreign rows: a window at or
-        above it is fresh.
+    :param watermark: the watermark after this commit; a backfill carries the one before it on. None: nothing is proven
+        yet.
+    :param high_water: largest upper bound ever committed, backfills included, and the end of foreign rows: a window at
+        or above it is fresh.
     :param token: fencing token of the writer's lease.
     """
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def keep_unreplaced(job: WindowJob, unreplaced: Unreplaced) -> bool:
     """Decide what happens to cold rows of a window that the warm tier does not have.
 
-    A range that is done again (a backfill, a repair) also replaces rows that were changed in place in the warm tier: none of
-    its rows can be gone, and at their cursor both tiers hold as many rows. That is told for cursors finer than a second only;
-    new rows may share a coarser one.
+    A range that is done again (a backfill, a repair) also replaces rows that were changed in place in the warm tier:
+    none of its rows can be gone, and at their cursor both tiers hold as many rows. That is told for cursors finer than
+    a second only; new rows may share a coarser one.
 
     :returns: whether they stay beside the window's rows; otherwise they are taken out.
     :raises ReplacedByLessError: naming both counts and an example, unless the run was told what to do with them.
@@ -36,16 +36,18 @@ def keep_unreplaced(job: WindowJob, unreplaced: Unreplaced) -> bool:
     may_be_gone = job.intact(job.window)
     if _changed_in_place(job, unreplaced) and may_be_gone is None:
         job.log.warning(
-            "%s. The warm tier holds as many rows with their cursors and other content: they were changed there, and are "
+            "%s. The warm tier holds as many rows with their cursors and other content: they were changed there, and "
+            "are "
             "replaced by what they are now.",
             what,
         )
         return False
     if job.force:
         job.log.warning(
-            "%s. THEY ARE TAKEN OUT because the run is forced; %s", what,
+            "%s. THEY ARE TAKEN OUT because the run is forced; %s",
+            what,
             f"until its snapshot expires, snapshot {job.cold.metadata.current_snapshot_id} still has them.",
-        )  # fmt: skip
+        )
         return False
     reason = may_be_gone or "they were deleted or changed there, or another program put them into the cold table"
     if unreplaced.absent:
@@ -78,8 +80,10 @@ def _describe(job: WindowJob, unreplaced: Unreplaced) -> str:
         first, last = (describe_cursor(value, job.warm.is_time) for value in (unreplaced.lower, unreplaced.upper))
         where = f" at {job.table.cursor} {first}" if first == last else f" from {job.table.cursor} {first} to {last}"
     return (
-        f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds {job.facts.rows:,} rows in the warm tier and "
-        f"{unreplaced.held:,} in the cold tier, of which {unreplaced.rows:,} {'are' if unreplaced.rows > 1 else 'is'} not in the "
+        f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds {job.facts.rows:,} rows in the warm "
+        f"tier and "
+        f"{unreplaced.held:,} in the cold tier, of which {unreplaced.rows:,} "
+        f"{'are' if unreplaced.rows > 1 else 'is'} not in the "
         f"warm tier{where} (for example {unreplaced.example})"
     )
 
@@ -111,13 +115,15 @@ def refuse_shrunk(job: WindowJob, shrunk: Sequence[Shrunk]) -> None:
     """Refuse when a row would replace one that has more of the column that grows.
 
     :param shrunk: cold rows that the commit would replace by less.
-    :raises ReplacedByLessError: naming the first key with both figures, and how many there are, unless the run is forced.
+    :raises ReplacedByLessError: naming the first key with both figures, and how many there are, unless the run is
+        forced.
     """
     if not shrunk:
         return
     first, more = shrunk[0], len(shrunk) - 1
     what = (
-        f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds the key ({', '.join(map(str, first.key))}) with "
+        f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds the key "
+        f"({', '.join(map(str, first.key))}) with "
         f"{job.table.grows} {first.offered} in the warm tier, but {first.held} in the cold tier"
     ) + (f", and {more} more key{'s' if more > 1 else ''} like it" if more else "")
     if job.force:

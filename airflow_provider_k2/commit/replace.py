@@ -1,9 +1,9 @@
 """How a window becomes one atomic Iceberg commit that replaces what the target holds for it (contract 1 and 3).
 
-The staging is pyiceberg's; the commit itself is one single call to the catalog. pyiceberg's own retry rebases blindly onto
-whatever another writer committed, and on a 409 it deletes manifests that a lost answer may already have made part of
-the table; so neither is used here. The commit asserts its parent (``assert-ref-snapshot-id``), and whatever comes back but
-a clear yes or a clear no is an unknown outcome, which the caller looks up.
+The staging is pyiceberg's; the commit itself is one single call to the catalog. pyiceberg's own retry rebases blindly
+onto whatever another writer committed, and on a 409 it deletes manifests that a lost answer may already have made part
+of the table; so neither is used here. The commit asserts its parent (``assert-ref-snapshot-id``), and whatever comes
+back but a clear yes or a clear no is an unknown outcome, which the caller looks up.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def _commit(
     requirements = (
         *requirements,
         AssertTableUUID(uuid=metadata.table_uuid),
-        # Files that were written for another schema, spec or order would be described wrongly: readers would rule them out.
+        # Files that were written for another schema, spec or order would be described wrongly: readers would rule them
+        # out.
         AssertCurrentSchemaId(current_schema_id=metadata.current_schema_id),
         AssertDefaultSpecId(default_spec_id=metadata.default_spec_id),
         AssertDefaultSortOrderId(default_sort_order_id=metadata.default_sort_order_id),
@@ -103,7 +104,8 @@ def _commit(
         ) from error
     except (BadRequestError, ForbiddenError, UnauthorizedError) as error:
         raise CommitRefusedError(
-            f"{record.target}: the catalog refuses to commit window {record.window.describe()}: {type(error).__name__}: {error}"
+            f"{record.target}: the catalog refuses to commit window {record.window.describe()}: "
+            f"{type(error).__name__}: {error}"
         ) from error
     except Exception as error:
         # A timeout, a 5xx, a broken connection or an answer that cannot be read: it may have happened or not.

@@ -2,10 +2,10 @@
 
 Parsing does no I/O but reading the YAML file, and yields the same DAG every time.
 
-How a failing table is kept alone: the tables of a layer are mapped tasks, which do not depend on each other; the tasks of
-the next layer have the trigger rule ``all_done``, so they start when the layer before has finished, failed or not; a table
-skips itself when one that it ``depends_on`` did not finish. ``report`` then logs what moved, what failed and what was skipped, and
-``failed_tables`` turns the run red when a table failed.
+How a failing table is kept alone: the tables of a layer are mapped tasks, which do not depend on each other; the tasks
+of the next layer have the trigger rule ``all_done``, so they start when the layer before has finished, failed or not; a
+table skips itself when one that it ``depends_on`` did not finish. ``report`` then logs what moved, what failed and what
+was skipped, and ``failed_tables`` turns the run red when a table failed.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ DOCS = """
 Moves what is new in ClickHouse (the warm tier) into Iceberg (the cold tier): bronze, then silver, then gold.
 
 Each window is one atomic commit that replaces what the cold table holds for it; running it again changes nothing.
-To offload a range again: trigger with `{"lower": "2026-11-01T00:00:00+00:00", "upper": "2026-11-02T00:00:00+00:00"}`, optionally
-with `"tables": ["silver_trades"]`; or a backfill of this DAG, whose data intervals become cursor ranges.
-Clearing a scheduled run of last week does *not* offload last week again: it goes on from the watermark as it is now, like every
-scheduled run. Clearing a failed table's task is right: it goes on where the cold tier stands.
+To offload a range again: trigger with `{"lower": "2026-11-01T00:00:00+00:00", "upper": "2026-11-02T00:00:00+00:00"}`,
+optionally with `"tables": ["silver_trades"]`; or a backfill of this DAG, whose data intervals become cursor ranges.
+Clearing a scheduled run of last week does *not* offload last week again: it goes on from the watermark as it is now,
+like every scheduled run. Clearing a failed table's task is right: it goes on where the cold tier stands.
 
-`report` lists every window, and every table that failed or was skipped, with its reason; `failed_tables` turns the run red.
+`report` lists every window, and every table that failed or was skipped, with its reason; `failed_tables` turns the run
+red.
 """
 
 

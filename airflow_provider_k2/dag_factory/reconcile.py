@@ -18,12 +18,12 @@ from airflow_provider_k2.dag_factory.common import shared_args, tables_param
 from airflow_provider_k2.tables.model import to_entry
 
 RECONCILE_DOCS = """
-Compares the warm tier with the cold tier, row for row by day, and replaces what differs by what ClickHouse holds, never by
-fewer rows. What it finds is kept in `k2.reconciliations`. A red task names the buckets, both counts and what to do.
+Compares the warm tier with the cold tier, row for row by day, and replaces what differs by what ClickHouse holds, never
+by fewer rows. What it finds is kept in `k2.reconciliations`. A red task names the buckets, both counts and what to do.
 
 A table whose cursor is its event time relies on this: rows that arrive late are found here only, as far back as `days`.
-For a range: trigger with `{"since": "2026-11-01T00:00:00+00:00", "until": "2026-11-08T00:00:00+00:00"}`, optionally with
-`"tables": ["silver_trades"]` or `"repair": false`; or a backfill of this DAG, whose data intervals are compared.
+For a range: trigger with `{"since": "2026-11-01T00:00:00+00:00", "until": "2026-11-08T00:00:00+00:00"}`, optionally
+with `"tables": ["silver_trades"]` or `"repair": false`; or a backfill of this DAG, whose data intervals are compared.
 Clearing a run of last week compares the last days as of now, not those before that run.
 """
 
@@ -47,7 +47,8 @@ def build_reconcile_dag(
     :param schedule: cron expression in UTC, or None for manual runs only (which cannot be backfilled).
     :param start_date: first data interval; runs before it are not caught up.
     :param pool: Airflow pool of the mapped tasks, to bound how many tables are compared at once; it must exist.
-    :param operator_args: arguments of :class:`ReconcileOperator` for every table: ``days``, ``repair``, connections, Spark.
+    :param operator_args: arguments of :class:`ReconcileOperator` for every table: ``days``, ``repair``, connections,
+        Spark.
     :param dag_args: further arguments of ``DAG``; they overrule the defaults.
     :raises TableListError: listing every mistake of the table list.
     """

@@ -42,11 +42,12 @@ def build_retention_dag(
 
     :param tables: path of the table list, or the list itself.
     :param dag_id: the DAG's id.
-    :param schedule: cron expression in UTC, or None for manual runs only; the time between two runs has to be shorter than
-        ``alert`` of every table.
+    :param schedule: cron expression in UTC, or None for manual runs only; the time between two runs has to be shorter
+        than ``alert`` of every table.
     :param start_date: before it nothing runs.
     :param pool: Airflow pool of the mapped tasks, to bound how many tables are read at once; it must exist.
-    :param operator_args: arguments of :class:`~airflow_provider_k2.operators.retention.RetentionOperator` for every table.
+    :param operator_args: arguments of :class:`~airflow_provider_k2.operators.retention.RetentionOperator` for every
+        table.
     :param dag_args: further arguments of ``DAG``; they overrule the defaults.
     :raises TableListError: listing every mistake of the table list.
     """

@@ -1,7 +1,7 @@
 """How a window moves: an engine writes and proves its files, and both engines commit them by the same protocol.
 
-The files are written by :func:`airflow_provider_k2.engines.files.write_file`, in threads of the worker (direct) or in tasks of
-Spark, and committed by :func:`airflow_provider_k2.commit.files.commit_files`.
+The files are written by :func:`airflow_provider_k2.engines.files.write_file`, in threads of the worker (direct) or in
+tasks of Spark, and committed by :func:`airflow_provider_k2.commit.files.commit_files`.
 """
 
 from __future__ import annotations

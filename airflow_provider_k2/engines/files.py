@@ -1,8 +1,11 @@
-"""Writing and proving one file of a window: what a thread of the worker calls, and what a task on another machine may call.
+"""Writing and proving one file of a window.
 
-ClickHouse encodes the rows of a SELECT as Parquet, the bytes go to the table's storage as they come, and what lies there then is
-read back and summed. What goes in (:class:`FileTarget`, :class:`FilePiece`) and what comes out (:class:`WrittenFile`) can
-be pickled and holds no secret; the connections are the caller's. Nothing of Airflow is imported.
+What a thread of the worker calls, and what a task on another machine may call.
+
+ClickHouse encodes the rows of a SELECT as Parquet, the bytes go to the table's storage as they come, and what lies
+there then is read back and summed. What goes in (:class:`FileTarget`, :class:`FilePiece`) and what comes out
+(:class:`WrittenFile`) can be pickled and holds no secret; the connections are the caller's. Nothing of Airflow is
+imported.
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ if TYPE_CHECKING:
 GROUP_BYTES = 64 << 20
 """Bytes of a row group's values: encoder, worker and readers hold one in memory."""
 FAT_ROW = 1024
-"""Bytes of a row from which on nothing is encoded by a dictionary: it saves little beside the compression, and a file whose
+"""Bytes of a row from which on nothing is encoded by a dictionary.
+
+It saves little beside the compression, and a file whose
 values are as long as they look can be read in bounded memory."""
 BLOCK_ROWS = 65_536
 """Rows that ClickHouse hands to its encoder at once."""
@@ -52,8 +57,8 @@ PARQUET_SETTINGS = {
     "output_format_compression_level": 3,
     "output_format_parquet_string_as_string": 1,
     "output_format_parquet_fixed_string_as_fixed_byte_array": 1,
-    # ClickHouse would write one for every column: a third of the file and of the time. Iceberg's writers write none unless
-    # `write.parquet.bloom-filter-enabled.column.*` asks for it.
+    # ClickHouse would write one for every column: a third of the file and of the time. Iceberg's writers write none
+    # unless `write.parquet.bloom-filter-enabled.column.*` asks for it.
     "output_format_parquet_write_bloom_filter": 0,
     # Bytes. A column that has more than that of different values is hardly smaller for a dictionary, and a sixth of the
     # encoding's time was spent on finding that out at ClickHouse's own 1 MiB.
@@ -121,7 +126,8 @@ def write_file(
     :param progress: counts what is sent and proven.
     :returns: None when the SELECT yields no row; nothing is left then.
     :raises ServiceError: when ClickHouse or the storage fails.
-    :raises ProofError: for a value that its cold type does not allow, or that does not belong into the file's partition.
+    :raises ProofError: for a value that its cold type does not allow, or that does not belong into the file's
+        partition.
     """
     started = time.monotonic()
     failpoint("before_write")
@@ -162,7 +168,8 @@ def parquet_settings(row_bytes: float, widest: int) -> dict[str, Any]:
         settings["output_format_parquet_max_dictionary_size"] = 0
         settings["output_format_parquet_row_group_size"] = max(1, int(GROUP_BYTES / row_bytes))
     if widest * BLOCK_ROWS > GROUP_BYTES:
-        # A block is never cut into several row groups: it must not be larger than one, wherever the large rows lie in it.
+        # A block is never cut into several row groups: it must not be larger than one, wherever the large rows lie in
+        # it.
         settings["max_block_size"] = max(1, GROUP_BYTES // widest)
     return settings
 

@@ -1,8 +1,9 @@
 """The end of a Parquet file, written anew with Iceberg's field ids; nothing before it is touched. Pure.
 
-ClickHouse writes names only. A reader that goes by field ids, as the Iceberg specification asks, finds nothing in such a file, or
-needs a name mapping, which no rename or drop may ever contradict. The footer is a Thrift structure (compact protocol); only its
-list of schema elements is taken apart, and of an element only what is known here. Everything else passes through byte by byte.
+ClickHouse writes names only. A reader that goes by field ids, as the Iceberg specification asks, finds nothing in such
+a file, or needs a name mapping, which no rename or drop may ever contradict. The footer is a Thrift structure (compact
+protocol); only its list of schema elements is taken apart, and of an element only what is known here. Everything else
+passes through byte by byte.
 """
 
 from __future__ import annotations

@@ -63,7 +63,10 @@ def _selects(job: WindowJob, part: WarmPart, rows: int) -> Iterator[str]:
 
 
 def _path(job: WindowJob, number: int, part: WarmPart) -> str:
-    """Location of a data file, in a folder for its partition; the window's id makes it unique and tells whose it was."""
+    """Location of a data file, in a folder for its partition.
+
+    The window's id makes it unique and tells whose it was.
+    """
     name = f"{job.record.commit_id}-{number:05d}.parquet"
     folder = partition_folder(job.partition, part.values)
     return job.cold.location_provider().new_data_location(f"{folder}/{name}" if folder else name)

@@ -68,11 +68,13 @@ class FeedPlan:
             raise ValueError("there is nothing to make: give some symbols, rows and a span of time")
         if self.rows > MAX_ROWS:
             raise ValueError(
-                f"more than {MAX_ROWS:,} trades are asked for, nothing was made; give fewer rows or days, or a lower rate"
+                f"more than {MAX_ROWS:,} trades are asked for, nothing was made; give fewer rows or days, or a lower "
+                f"rate"
             )
         if self.start not in TIMES or self.end - 1 not in TIMES:
             raise ValueError(
-                "the trades would lie before 1970 or after 9999, nothing was made; choose another end, or a shorter span "
+                "the trades would lie before 1970 or after 9999, nothing was made; choose another end, or a shorter "
+                "span "
                 "(fewer days or rows, or a higher rate)"
             )
         if len(set(self.symbols)) != len(self.symbols):
@@ -210,10 +212,16 @@ def _write_binance(random: np.random.Generator, form: str, markets: list[Market]
     sent = milliseconds + random.integers(0, 4, len(milliseconds))
     text = '{"e":"trade","E":%d,"s":"%s","t":%d,"p":"%d.%08d","q":"%d.%08d","T":%d,"m":%s,"M":true}'
     rows = _columns(
-        sent, names, trades.trade_id, trades.price // UNIT, trades.price % UNIT,
-        trades.quantity // UNIT, trades.quantity % UNIT, milliseconds,
+        sent,
+        names,
+        trades.trade_id,
+        trades.price // UNIT,
+        trades.price % UNIT,
+        trades.quantity // UNIT,
+        trades.quantity % UNIT,
+        milliseconds,
         np.where(trades.sells, "true", "false"),
-    )  # fmt: skip
+    )
     if form == "plain":
         return (text % row for row in rows)
     envelope = '{"stream":"%s@trade","data":%s}'
@@ -227,11 +235,19 @@ def _write_kraken(random: np.random.Generator, form: str, markets: list[Market],
     ends = np.searchsorted(trades.cluster, np.arange(clusters), side="right").tolist()
     rows = list(
         _columns(
-            trades.market, trades.price // UNIT, trades.price % UNIT, trades.quantity // UNIT, trades.quantity % UNIT,
-            trades.time // 1_000_000, trades.time % 1_000_000, trades.sells, trades.limit, trades.trade_id,
+            trades.market,
+            trades.price // UNIT,
+            trades.price % UNIT,
+            trades.quantity // UNIT,
+            trades.quantity % UNIT,
+            trades.time // 1_000_000,
+            trades.time % 1_000_000,
+            trades.sells,
+            trades.limit,
+            trades.trade_id,
             np.datetime_as_string(trades.time.astype("datetime64[us]")),
         )
-    )  # fmt: skip
+    )
     begin = 0
     for chosen, end in zip(of_cluster.tolist(), ends, strict=True):
         number = rows[begin][0]

@@ -99,8 +99,8 @@ def read_messages(paths: Iterable[Path | str]) -> Iterator[str]:
 
     :param paths: files, in this order; ``-`` is the standard input.
     :raises OSError: when a file cannot be read.
-    :raises RecordingError: when a file's gzip is cut off, as that of a recording still being written, or damaged, or when a
-        line is longer than ``LONGEST_LINE``.
+    :raises RecordingError: when a file's gzip is cut off, as that of a recording still being written, or damaged, or
+        when a line is longer than ``LONGEST_LINE``.
     """
     for path in paths:
         if str(path) == "-":

@@ -89,7 +89,8 @@ class Feeder:
         :param messages: raw messages, one JSON each.
         :param batch: messages an insert at most; fewer where they are large.
         :param progress: called after every insert with the number of messages sent so far.
-        :raises FeedError: when an insert fails, or a recording cannot be read on; it says how many messages were taken before.
+        :raises FeedError: when an insert fails, or a recording cannot be read on; it says how many messages were taken
+            before.
         """
         from clickhouse_connect.driver.exceptions import ClickHouseError
 
@@ -123,7 +124,8 @@ class Feeder:
             apply_warm_tier(self._client.command)
         except ClickHouseError as error:
             raise FeedError(
-                "The warm tier k2 cannot be brought up to date; nothing was sent. If release 0.1 has made it, stop all feeds and "
+                "The warm tier k2 cannot be brought up to date; nothing was sent. If release 0.1 has made it, stop "
+                "all feeds and "
                 "run include/sql/clickhouse/upgrade/0.1.sql once (docs/warm-tier.md, Changing it), then send again. "
                 f"ClickHouse says: {error}"
             ) from error

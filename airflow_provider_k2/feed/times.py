@@ -17,7 +17,8 @@ def parse_time(text: str) -> int:
 
     :param text: as written on the command line.
     :returns: microseconds since 1970, UTC.
-    :raises ValueError: when it cannot be read, is not of the years 1970 to 9999, or has too few digits for microseconds.
+    :raises ValueError: when it cannot be read, is not of the years 1970 to 9999, or has too few digits for
+        microseconds.
     """
     if text == "now":
         return to_micros(datetime.now(UTC))

@@ -1,7 +1,7 @@
 """Hook that serves one Airflow connection to both of ClickHouse's protocols.
 
-Control queries travel on the native protocol, by :mod:`airflow_provider_k2.hooks.native`. Bulk streams travel over HTTP,
-through :mod:`airflow_provider_k2.clickhouse.http`.
+Control queries travel on the native protocol, by :mod:`airflow_provider_k2.hooks.native`. Bulk streams travel over
+HTTP, through :mod:`airflow_provider_k2.clickhouse.http`.
 
 The plugin and Airflow's official ``clickhousedb`` provider share the connection id ``clickhouse_default`` but read its
 port differently; this hook reads both forms: port 8123 or 8443 is HTTP's, any other is the native one. The extras
@@ -87,8 +87,8 @@ class ClickHouseHook(BaseHook):
 
     conn_name_attr = "clickhouse_conn_id"
     default_conn_name = "clickhouse_default"
-    # Not `clickhouse`: that is the official provider's, whose SQL operators look their hook up by it. A connection of any type
-    # serves this hook.
+    # Not `clickhouse`: that is the official provider's, whose SQL operators look their hook up by it. A connection of
+    # any type serves this hook.
     conn_type = "k2_clickhouse"
     hook_name = "ClickHouse (K2)"
 
@@ -149,7 +149,8 @@ class ClickHouseHook(BaseHook):
         except ServiceError as error:
             if getattr(error.__cause__, "code", None) not in FIXED_CODES:
                 raise
-            # Something of that may not be changed: it is named below, and if it cuts this answer, too, by the error itself.
+            # Something of that may not be changed: it is named below, and if it cuts this answer, too, by the error
+            # itself.
             pins = decide(self._run(self._ask_quietly, QUESTION, None), guarded=False)
             if not any(stuck.must for stuck in pins.stuck):
                 raise

@@ -1,4 +1,7 @@
-"""Hook for the cold tier: Airflow's official IcebergHook (REST, SQL, Glue by configuration) with what the protocol needs."""
+"""Hook for the cold tier.
+
+Airflow's official IcebergHook (REST, SQL, Glue by configuration) with what the protocol needs.
+"""
 
 from __future__ import annotations
 
@@ -195,12 +198,18 @@ class IcebergTableHook(IcebergHook):
 
 
 def _is_missing_connection(error: Exception) -> bool:
-    """Whether Airflow does not know the connection: in a task of Airflow 3 the supervisor says so in an error of its own."""
+    """Whether Airflow does not know the connection.
+
+    In a task of Airflow 3 the supervisor says so in an error of its own.
+    """
     return type(error).__name__ in ("AirflowNotFoundException", "AirflowRuntimeError")
 
 
 def _explain(error: BaseException) -> tuple[str, str]:
-    """What the catalog did, by the library's error, and what fixes it; ``{}`` stands for the command that shows the connection."""
+    """What the catalog did, by the library's error, and what fixes it.
+
+    ``{}`` stands for the command that shows the connection.
+    """
     import requests
     from pyiceberg.exceptions import (
         AuthorizationExpiredError,

@@ -1,7 +1,10 @@
-"""Control queries on ClickHouse's native protocol: by airflow-clickhouse-plugin's hook where it is installed, else alike.
+"""Control queries on ClickHouse's native protocol.
 
-The plugin is an extra (``airflow-provider-k2[plugin]``), because it caps Airflow below 3.4, and this is the only module that
-imports it. With it, its hook connects, logs and runs the queries; it is handed the connection in its own form. Without it,
+By airflow-clickhouse-plugin's hook where it is installed, else alike.
+
+The plugin is an extra (``airflow-provider-k2[plugin]``), because it caps Airflow below 3.4, and this is the only module
+that imports it. With it, its hook connects, logs and runs the queries; it is handed the connection in its own form.
+Without it,
 :class:`DriverHook` does the same with clickhouse-driver.
 """
 

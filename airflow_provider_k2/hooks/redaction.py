@@ -1,4 +1,7 @@
-"""Secrets that stand where Airflow does not look for them: in a catalog's URI, and in extras whose names do not say so."""
+"""Secrets that stand where Airflow does not look for them.
+
+In a catalog's URI, and in extras whose names do not say so.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,10 @@ def _leaves(name: str, value: Any) -> Iterable[tuple[str, str]]:
 
 
 def _secrets_of_uri(text: str) -> Iterable[str]:
-    """Passwords of a URI. One that is not encoded may hold the characters that end it, so every reading of it counts."""
+    """Passwords of a URI.
+
+    One that is not encoded may hold the characters that end it, so every reading of it counts.
+    """
     _, separator, rest = text.partition("//")
     if not separator:
         return

@@ -1,7 +1,7 @@
 """Hook for the ledger: watermarks, leases and every window ever offloaded, in PostgreSQL.
 
-The SQL is driver-neutral: PostgresHook speaks psycopg 2 under Airflow 2.11 and psycopg 3 under Airflow 3. Every method is
-one transaction. The schema ``k2`` is created and migrated on first use by the files of ``include/sql/postgres``.
+The SQL is driver-neutral: PostgresHook speaks psycopg 2 under Airflow 2.11 and psycopg 3 under Airflow 3. Every method
+is one transaction. The schema ``k2`` is created and migrated on first use by the files of ``include/sql/postgres``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ LEASE_SECONDS = 120
 """How long a lease outlives its holder's last sign of life."""
 
 IDLE_SECONDS = 15
-"""How long PostgreSQL lets a transaction of ours do nothing: a process that is stopped in one (SIGSTOP, a paused machine)
+"""How long PostgreSQL lets a transaction of ours do nothing.
+
+A process that is stopped in one (SIGSTOP, a paused machine)
 holds the row of its table's lease, which nobody could take over."""
 
 LOCK_SECONDS = 2 * IDLE_SECONDS
@@ -164,8 +166,10 @@ class WatermarkHook(PostgresHook):
         user, database = connection.login or "the connection's user", connection.schema or "the ledger's database"
         fixes = {
             "42501": (
-                f'let its owner run `GRANT CREATE ON DATABASE "{database}" TO "{user}"`, so that the first run makes the schema '
-                f'k2; or, where that is there, `GRANT USAGE ON SCHEMA k2 TO "{user}"` and `GRANT SELECT, INSERT, UPDATE, DELETE '
+                f'let its owner run `GRANT CREATE ON DATABASE "{database}" TO "{user}"`, so that the first run makes '
+                f"the schema "
+                f'k2; or, where that is there, `GRANT USAGE ON SCHEMA k2 TO "{user}"` and `GRANT SELECT, INSERT, '
+                f"UPDATE, DELETE "
                 f'ON ALL TABLES IN SCHEMA k2 TO "{user}"` (and USAGE on its sequences)'
             ),
             "53100": "free disk space on the PostgreSQL server",
@@ -174,7 +178,8 @@ class WatermarkHook(PostgresHook):
         }
         fix = fixes.get(str(state), f"check the database with `airflow connections get {self.watermark_conn_id}`")
         return ServiceError(
-            f"The ledger's PostgreSQL (connection {self.watermark_conn_id!r}) broke off or refuses: {_first_line(error)}",
+            f"The ledger's PostgreSQL (connection {self.watermark_conn_id!r}) broke off or refuses: "
+            f"{_first_line(error)}",
             service=LEDGER,
             untouched="What is in the cold tier stands, and the next run finds it there",
             fix=fix,
@@ -239,7 +244,8 @@ class WatermarkHook(PostgresHook):
     def acquire(self, table: TableConfig, holder: str, seconds: int = LEASE_SECONDS) -> Lease:
         """Take the table's lease: when it is free, has expired, or belongs to the same holder (a retry of the task).
 
-        The token grows and never repeats, also when the ledger was lost meanwhile: it is made of the time and a random number.
+        The token grows and never repeats, also when the ledger was lost meanwhile: it is made of the time and a random
+        number.
 
         :param holder: who asks; the same for every try of one task.
         :param seconds: how long the lease outlives the last renewal.
@@ -252,7 +258,8 @@ class WatermarkHook(PostgresHook):
                 VALUES (%s, %s, %s, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1024
                     + floor(random() * 1024)::bigint, clock_timestamp() + %s * interval '1 second')
                 ON CONFLICT (pipeline, target) DO UPDATE
-                SET holder = excluded.holder, token = greatest(held.token + 1, excluded.token), expires_at = excluded.expires_at
+                SET holder = excluded.holder, token = greatest(held.token + 1, excluded.token),
+                    expires_at = excluded.expires_at
                 WHERE held.holder IS NULL OR held.holder = excluded.holder OR held.expires_at < clock_timestamp()
                 RETURNING token
                 """,
@@ -326,7 +333,8 @@ class WatermarkHook(PostgresHook):
         """Return the stored watermark, or None before the first window."""
         with self.transaction() as cursor:
             cursor.execute(
-                "SELECT watermark, source_uuid, target_uuid, updated_at FROM k2.watermarks WHERE pipeline = %s AND target = %s",
+                "SELECT watermark, source_uuid, target_uuid, updated_at FROM k2.watermarks "
+                "WHERE pipeline = %s AND target = %s",
                 (table.pipeline, table.target),
             )
             row = cursor.fetchone()
@@ -404,7 +412,7 @@ class WatermarkHook(PostgresHook):
     def note_deletion(
         self, table: TableConfig, *, who: str, action: str, before: int | None, after: int, reason: str
     ) -> None:
-        """Write an event about rows of an entry's source that another entry's gate drops; its own lease is not needed."""
+        """Write an event about rows of an entry's source that another entry's gate drops, without its lease."""
         with self.transaction() as cursor:
             cursor.execute(
                 "INSERT INTO k2.events (who, action, pipeline, target, before, after, reason) "
@@ -445,12 +453,21 @@ class WatermarkHook(PostgresHook):
                 (table.pipeline, table.target, lease.token),
             )
             cursor.execute(
-                "INSERT INTO k2.windows (window_id, pipeline, target, kind, lower_bound, upper_bound, state, engine, run_id, "
+                "INSERT INTO k2.windows (window_id, pipeline, target, kind, lower_bound, upper_bound, "
+                "state, engine, run_id, "
                 "token) VALUES (%s, %s, %s, %s, %s, %s, 'claimed', %s, %s, %s)",
                 (
-                    window_id, table.pipeline, table.target, kind, window.lower, window.upper, engine, run_id, lease.token,
+                    window_id,
+                    table.pipeline,
+                    table.target,
+                    kind,
+                    window.lower,
+                    window.upper,
+                    engine,
+                    run_id,
+                    lease.token,
                 ),
-            )  # fmt: skip
+            )
         return window_id
 
     def commit(  # noqa: PLR0913 - one argument for each column that a commit fills
@@ -475,7 +492,8 @@ class WatermarkHook(PostgresHook):
         with self.transaction() as cursor:
             _check_lease(cursor, lease)
             cursor.execute(
-                "UPDATE k2.windows SET state = 'committed', row_count = %s, byte_count = %s, checksum = %s, snapshot_id = %s, "
+                "UPDATE k2.windows SET state = 'committed', row_count = %s, byte_count = %s, checksum = %s, "
+                "snapshot_id = %s, "
                 "timings = %s, finished_at = clock_timestamp() WHERE window_id = %s",
                 (rows, bytes_written, checksum, snapshot_id, json.dumps(timings), window_id),
             )
@@ -495,18 +513,30 @@ class WatermarkHook(PostgresHook):
         """Write a window down that only the cold tier knows (the ledger was lost, or its writer died before it)."""
         with self.transaction() as cursor:
             cursor.execute(
-                "INSERT INTO k2.windows (window_id, pipeline, target, kind, lower_bound, upper_bound, state, engine, run_id, "
+                "INSERT INTO k2.windows (window_id, pipeline, target, kind, lower_bound, upper_bound, "
+                "state, engine, run_id, "
                 "token, row_count, checksum, snapshot_id, started_at, finished_at) "
                 "VALUES (%s, %s, %s, %s, %s, %s, 'committed', %s, %s, %s, %s, %s, %s, %s, %s) "
                 "ON CONFLICT (window_id) DO UPDATE SET state = 'committed', row_count = excluded.row_count, "
                 "checksum = excluded.checksum, snapshot_id = excluded.snapshot_id, finished_at = excluded.finished_at, "
                 "error = NULL",
                 (
-                    record.window_id, table.pipeline, table.target, record.kind, record.lower, record.upper, record.engine,
-                    record.run_id, record.token, record.rows, record.checksum, record.snapshot_id, record.started_at,
+                    record.window_id,
+                    table.pipeline,
+                    table.target,
+                    record.kind,
+                    record.lower,
+                    record.upper,
+                    record.engine,
+                    record.run_id,
+                    record.token,
+                    record.rows,
+                    record.checksum,
+                    record.snapshot_id,
+                    record.started_at,
                     record.finished_at,
                 ),
-            )  # fmt: skip
+            )
 
     def history(self, table: TableConfig, limit: int = 50) -> list[WindowRecord]:
         """Windows of a table, newest first."""

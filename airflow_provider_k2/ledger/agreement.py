@@ -1,8 +1,9 @@
 """Ledger and cold tier agree on the watermark before anything moves (contract 2).
 
 The cold tier is the truth, because its record is part of the commit. The ledger may be behind (its writer died, it was
-restored from a backup, it was lost), ahead (edited by hand, the cold table was rolled back) or impossible. Which watermark
-counts is decided in one place, :func:`decide`: the run applies it, the comparison reads it, the tools print it.
+restored from a backup, it was lost), ahead (edited by hand, the cold table was rolled back) or impossible. Which
+watermark counts is decided in one place, :func:`decide`: the run applies it, the comparison reads it, the tools print
+it.
 """
 
 from __future__ import annotations
@@ -132,10 +133,12 @@ def apply_agreement(
     if lost := lost_deletions(table, metadata, ledger):
         ledger.adopt_deletions(table, lost, who=WHO, reason=ADOPTED)
         log.warning(
-            "%s: the ledger did not know of %s range(s) of rows that the deletion gate has dropped; they are copied from the cold "
+            "%s: the ledger did not know of %s range(s) of rows that the deletion gate has dropped; they are copied "
+            "from the cold "
             "table.",
-            table.name, len(lost),
-        )  # fmt: skip
+            table.name,
+            len(lost),
+        )
     correction, value = agreement.correction, agreement.watermark
     if correction is None:
         return
@@ -149,7 +152,8 @@ def apply_agreement(
     said = {
         LOST: f"the ledger had no watermark; it is rebuilt from the cold tier: {now}",
         BEHIND: f"the ledger's watermark {before} is behind the cold tier; it is moved up to {now}",
-        AHEAD: f"the ledger's watermark {before} is ahead of what the cold tier proves; it is moved back to {now} and the "
+        AHEAD: f"the ledger's watermark {before} is ahead of what the cold tier proves; it is moved back to {now} "
+        f"and the "
         "windows above it are offloaded again",
     }
     log.warning("%s: %s.", table.name, said[correction])
@@ -160,13 +164,14 @@ def lost_deletions(table: TableConfig, metadata: TableMetadata, ledger: Watermar
     known = read_dropped(metadata, table.pipeline)
     if not known:
         return ()
-    # Those that were annulled are known, too: the cold table's record of one stays only where it could not be taken back.
+    # Those that were annulled are known, too: the cold table's record of one stays only where it could not be taken
+    # back.
     held = dropped_ranges([mark for mark in ledger.marks(table, MARKS) if mark.action != ANNULLED_ACTION])
     return tuple(one for one in known if not covers(held, one))
 
 
 def is_reset(state: ColdState, stored: StoredWatermark | None, identities: tuple[str, str]) -> bool:
-    """Whether a person has reset the watermark since the cold tier's last window, whose source or target is another one."""
+    """Whether a person has reset the watermark since the cold tier's last window, of another source or target."""
     last = state.last
     if last is None or stored is None:
         return False

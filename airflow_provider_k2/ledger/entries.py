@@ -1,4 +1,7 @@
-"""What every entry of every pipeline reads, as the ledger keeps it: the deletion gate asks all that read the same table."""
+"""What every entry of every pipeline reads, as the ledger keeps it.
+
+The deletion gate asks all that read the same table.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,8 @@ class StoredEntry:
 
     :param source_uuid: identity of its source, as of its last window or run.
     :param watermark: its watermark; None before its first window.
-    :param identity: the warm object that gives the source its identity; None for an entry that was last offloaded before the
-        ledger kept entries, of which nothing below is known, either.
+    :param identity: the warm object that gives the source its identity; None for an entry that was last offloaded
+        before the ledger kept entries, of which nothing below is known, either.
     :param target_uuid: identity of its cold table.
     :param read_uuids: UUIDs of the source, and of all that it reads.
     :param read_names: names of what could not be found there: on another server, say; most are no tables at all.
@@ -71,18 +74,26 @@ def store_entry(
     names = {name for one in objects for name in reads(one)} - {one.name for one in objects}
     entry = {name: value for name, value in to_entry(table).items() if name != "pipeline"}
     values = (
-        table.source, table.identity_source, *identities, sorted({one.uuid for one in objects if one.uuid}), sorted(names),
+        table.source,
+        table.identity_source,
+        *identities,
+        sorted({one.uuid for one in objects if one.uuid}),
+        sorted(names),
         json.dumps(entry, sort_keys=True, default=str),
-    )  # fmt: skip
+    )
     with ledger.transaction() as cursor:
         cursor.execute(
-            "INSERT INTO k2.entries AS known (pipeline, target, source, identity, source_uuid, target_uuid, read_uuids, "
-            "read_names, entry) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb) ON CONFLICT (pipeline, target) DO UPDATE SET "
+            "INSERT INTO k2.entries AS known (pipeline, target, source, identity, source_uuid, target_uuid, "
+            "read_uuids, "
+            "read_names, entry) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb) ON CONFLICT (pipeline, target) DO "
+            "UPDATE SET "
             "source = excluded.source, identity = excluded.identity, source_uuid = excluded.source_uuid, "
             "target_uuid = excluded.target_uuid, read_uuids = excluded.read_uuids, read_names = excluded.read_names, "
             "entry = excluded.entry, seen_at = clock_timestamp() "
-            "WHERE (known.source, known.identity, known.source_uuid, known.target_uuid, known.read_uuids, known.read_names, "
-            "known.entry) IS DISTINCT FROM (excluded.source, excluded.identity, excluded.source_uuid, excluded.target_uuid, "
+            "WHERE (known.source, known.identity, known.source_uuid, known.target_uuid, known.read_uuids, "
+            "known.read_names, "
+            "known.entry) IS DISTINCT FROM (excluded.source, excluded.identity, excluded.source_uuid, "
+            "excluded.target_uuid, "
             "excluded.read_uuids, excluded.read_names, excluded.entry)",
             (table.pipeline, table.target, *values),
         )

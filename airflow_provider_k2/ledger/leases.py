@@ -71,7 +71,7 @@ class HeldLease:
             except LeaseLostError as error:
                 self._lost = error
                 return
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next beat may do better; `check` tells for sure
+            except Exception as error:  # noqa: BLE001 - the next beat may do better; `check` tells for sure
                 self.log.warning("The lease of %s could not be renewed: %s", self.lease.target, error)
 
     def check(self) -> None:

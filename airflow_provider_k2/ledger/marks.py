@@ -18,7 +18,10 @@ RETENTION_ACTION = "retention"
 were dropped, from ``before`` on; ``before`` is null where all rows below were."""
 
 ANNULLED_ACTION = "retention annulled"
-"""Action of the ledger's events that take a deletion back which ClickHouse refused: the last one of these bounds never was."""
+"""Action of the ledger's events that take a deletion back which ClickHouse refused.
+
+The last one of these bounds never was.
+"""
 
 RESET_ACTION = "reset"
 """Action of the ledger's events that accept a re-created source: ``after`` is where it begins."""

@@ -36,7 +36,8 @@ class AirflowApi:
     def run_dag(self, dag_id: str, timeout: float, conf: dict[str, Any] | None = None) -> str:
         """Run a DAG once: a run that the schedule owes, or else a triggered one; wait until all of its runs have ended.
 
-        A DAG that was paused gets the run of its last data interval when it is unpaused; a second one would find nothing.
+        A DAG that was paused gets the run of its last data interval when it is unpaused; a second one would find
+        nothing.
 
         :param timeout: seconds.
         :param conf: the run conf; with it, the run is triggered always.

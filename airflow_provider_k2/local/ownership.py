@@ -1,4 +1,7 @@
-"""Whose a file is: what ``k2`` does with a local system's files, it does because they say so, so only its user may write them."""
+"""Whose a file is.
+
+What ``k2`` does with a local system's files, it does because they say so, so only its user may write them.
+"""
 
 from __future__ import annotations
 

@@ -71,9 +71,16 @@ class Process:
             log.write(f"--- {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} start {self.name}\n")
             log.flush()
             self._child = subprocess.Popen(
-                list(command), env={**os.environ, **env}, cwd=cwd or self.home.path, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT, start_new_session=True, umask=PRIVATE_UMASK, **as_user(user),
-            )  # fmt: skip
+                list(command),
+                env={**os.environ, **env},
+                cwd=cwd or self.home.path,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                umask=PRIVATE_UMASK,
+                **as_user(user),
+            )
         with contextlib.suppress(psutil.NoSuchProcess):  # already gone: wait_ready says so, with the log
             started = psutil.Process(self._child.pid).create_time()
             write_private(self._pid_file, json.dumps({"pid": self._child.pid, "started": started}))

@@ -1,9 +1,9 @@
 """Spark in local mode: an environment of its own, made once, and a ``spark-submit`` that uses it.
 
 Its own, because Airflow's Spark provider brings ``pyspark-client``, which owns the same module name as ``pyspark``.
-Below ``.k2/spark``: ``venv`` (pyspark, what tasks import, and a JDK where the machine has none that fits), ``conf`` (a quiet
-log) and ``bin/spark-submit``, which belongs on Airflow's path. Our own jobs need no jar; ``jars`` is for those who want to read
-ClickHouse and Iceberg with Spark itself.
+Below ``.k2/spark``: ``venv`` (pyspark, what tasks import, and a JDK where the machine has none that fits), ``conf`` (a
+quiet log) and ``bin/spark-submit``, which belongs on Airflow's path. Our own jobs need no jar; ``jars`` is for those
+who want to read ClickHouse and Iceberg with Spark itself.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ logger.metrics.name = org.apache.spark.sql.catalyst.util.SparkStringUtils
 logger.metrics.level = error
 """
 
-# The jars, where they were fetched: in local mode driver and executors are one JVM, on a cluster the driver's come too late, so
-# that a job there has to be submitted with them. A job here lives for seconds on a few
+# The jars, where they were fetched: in local mode driver and executors are one JVM, on a cluster the driver's come too
+# late, so that a job there has to be submitted with them. A job here lives for seconds on a few
 # cores, most of which the optimising compiler and a parallel collector would take for themselves: without them it needs
 # two thirds of the CPU time.
 _DEFAULTS = """\
@@ -70,8 +70,9 @@ exec "$SPARK_HOME/bin/spark-submit" "$@"
 """
 
 
-# Maven Central (by its default in Ivy), and where it does not answer what Maven has already fetched on this machine. In this
-# order: a local repository often holds a description without its jar, which Ivy takes for a jar that cannot be had.
+# Maven Central (by its default in Ivy), and where it does not answer what Maven has already fetched on this machine. In
+# this order: a local repository often holds a description without its jar, which Ivy takes for a jar that cannot be
+# had.
 _IVY = """\
 <ivysettings>
   <settings defaultResolver="k2"/>
@@ -94,10 +95,16 @@ _POM = """\
   <dependencies>{dependencies}</dependencies>
 </project>
 """
-_DEPENDENCY = "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version><scope>runtime</scope></dependency>"
+_DEPENDENCY = (
+    "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version>"
+    "<scope>runtime</scope></dependency>"
+)
 
 FETCH_ROUNDS = 2
-"""How often every way to fetch the jars is tried: a registry that is asked for hundreds of files sometimes drops one."""
+"""How often every way to fetch the jars is tried.
+
+A registry that is asked for hundreds of files sometimes drops one.
+"""
 
 
 def spark_is_ready(directory: Path) -> bool:
@@ -179,17 +186,25 @@ def _make_environment(directory: Path) -> Path:
     python = directory / "venv" / "bin" / "python"
     uv = shutil.which("uv")
     if not python.exists():
-        _run([uv, "venv", "--quiet", "--python", sys.executable, str(directory / "venv")] if uv
-             else [sys.executable, "-m", "venv", str(directory / "venv")], "make Spark's environment")  # fmt: skip
+        _run(
+            [uv, "venv", "--quiet", "--python", sys.executable, str(directory / "venv")]
+            if uv
+            else [sys.executable, "-m", "venv", str(directory / "venv")],
+            "make Spark's environment",
+        )
     _install(python, f"pyspark=={versions.PYSPARK}", *versions.SPARK_PACKAGES)
     return python
 
 
 def _install(python: Path, *packages: str) -> None:
     uv = shutil.which("uv")
-    # pyspark is not published as a wheel: uv would keep 2.2 GB of it (archive, sources, build, wheel) for one of 0.5 GB.
-    installer = [uv, "pip", "install", "--quiet", "--no-cache", "--python", str(python)] if uv else [
-        str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]  # fmt: skip
+    # pyspark is not published as a wheel: uv would keep 2.2 GB of it (archive, sources, build, wheel) for one of 0.5
+    # GB.
+    installer = (
+        [uv, "pip", "install", "--quiet", "--no-cache", "--python", str(python)]
+        if uv
+        else [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    )
     _run([*installer, *packages], f"install {' '.join(packages)}")
 
 
@@ -245,10 +260,18 @@ def _fetch_by_maven(directory: Path, submit: Path, jars: Path) -> None:
     pom.write_text(_POM.format(dependencies="".join(_DEPENDENCY.format(*jar.split(":")) for jar in versions.JARS)))
     try:
         _run(
-            ["mvn", "--batch-mode", "--quiet", "--file", str(pom), "dependency:copy-dependencies",
-             f"-DoutputDirectory={jars}", "-DincludeScope=runtime"],
+            [
+                "mvn",
+                "--batch-mode",
+                "--quiet",
+                "--file",
+                str(pom),
+                "dependency:copy-dependencies",
+                f"-DoutputDirectory={jars}",
+                "-DincludeScope=runtime",
+            ],
             "fetch Spark's jars by Maven",
-        )  # fmt: skip
+        )
     finally:
         pom.unlink()
 
@@ -267,10 +290,21 @@ def _fetch_by_spark(directory: Path, submit: Path, jars: Path) -> None:
         env["SPARK_SUBMIT_OPTS"] = java_options(directory / "java" / "truststore.p12")
     try:
         _run(
-            [str(submit), "--master", "local[1]", "--conf", f"spark.jars.ivy={ivy}",
-             "--conf", f"spark.jars.ivySettings={settings}", "--packages", ",".join(versions.JARS), str(probe)],
-            "fetch Spark's jars from Maven Central", env,
-        )  # fmt: skip
+            [
+                str(submit),
+                "--master",
+                "local[1]",
+                "--conf",
+                f"spark.jars.ivy={ivy}",
+                "--conf",
+                f"spark.jars.ivySettings={settings}",
+                "--packages",
+                ",".join(versions.JARS),
+                str(probe),
+            ],
+            "fetch Spark's jars from Maven Central",
+            env,
+        )
     finally:
         probe.unlink()
     (ivy / "jars").rename(jars)

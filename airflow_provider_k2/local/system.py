@@ -137,23 +137,33 @@ class LocalSystem:
     def _connections(self) -> dict[str, str]:
         connections: dict[str, dict[str, Any]] = {
             "clickhouse_default": {
-                "conn_type": "k2_clickhouse", "host": HOST, "port": self.clickhouse.port, "login": self.clickhouse.user,
-                "password": self.clickhouse.password, "schema": self.clickhouse.database,
+                "conn_type": "k2_clickhouse",
+                "host": HOST,
+                "port": self.clickhouse.port,
+                "login": self.clickhouse.user,
+                "password": self.clickhouse.password,
+                "schema": self.clickhouse.database,
                 "extra": {"http_port": self.clickhouse.http_port},
             },
             "postgres_default": {
-                "conn_type": "postgres", "host": HOST, "port": self.postgres.port, "login": "k2",
-                "password": self.postgres.password("k2"), "schema": "k2",
+                "conn_type": "postgres",
+                "host": HOST,
+                "port": self.postgres.port,
+                "login": "k2",
+                "password": self.postgres.password("k2"),
+                "schema": "k2",
             },
             "iceberg_default": {
-                "conn_type": "iceberg", "host": self.seaweedfs.url,
+                "conn_type": "iceberg",
+                "host": self.seaweedfs.url,
                 "extra": {name: value for name, value in self.seaweedfs.catalog_properties().items() if name != "uri"},
             },
             "spark_default": {
-                "conn_type": "spark", "host": self.cluster.master if self._has_cluster else "local[*]",
+                "conn_type": "spark",
+                "host": self.cluster.master if self._has_cluster else "local[*]",
                 "extra": {"deploy-mode": "client", "spark-binary": "spark-submit"},
             },
-        }  # fmt: skip
+        }
         return {
             **self.settings,
             "K2_HOME": str(self.home.path),

@@ -1,4 +1,7 @@
-"""Certificates by trustme: one for the loopback address, and a private authority with one for services that talk to each other."""
+"""Certificates by trustme.
+
+One for the loopback address, and a private authority with one for services that talk to each other.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ def server_certificate(directory: Path) -> tuple[Path, Path]:
     """A certificate for ``127.0.0.1`` and ``localhost``, valid for a year; made once.
 
     :param directory: where ``server.crt`` and ``server.key`` (mode 0600) are kept.
-    :return: the paths of certificate and key. The certificate's file ends with its authority's, so that clients can trust the file.
+    :return: the paths of certificate and key. The certificate's file ends with its authority's, so that clients can
+        trust the file.
     """
     certificate, key = directory / "server.crt", directory / "server.key"
     if certificate.exists() and key.exists():

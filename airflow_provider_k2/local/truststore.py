@@ -1,4 +1,7 @@
-"""The machine's certificate authorities in a form that a JDK from a wheel reads: it brings its own list and knows no other."""
+"""The machine's certificate authorities in a form that a JDK from a wheel reads.
+
+It brings its own list and knows no other.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The keys of a run conf: what reads none of them is refused, so that a misspelled one is not a run about everything. Pure."""
+"""The keys of a run conf.
+
+What reads none of them is refused, so that a misspelled one is not a run about everything. Pure.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ _OTHER_WORDS = {
 
 
 def refuse_unknown(conf: Mapping[str, Any], known: tuple[str, ...], declared: Collection[str] = ()) -> None:
-    """Refuse keys of a run conf that nothing reads: a range under a misspelled key would be another run, and a green one.
+    """Refuse keys of a run conf that nothing reads.
+
+    A range under a misspelled key would be another run, and a green one.
 
     :param known: the keys that are read.
     :param declared: keys that the DAG declares as params for tasks of its own.

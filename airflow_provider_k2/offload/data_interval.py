@@ -19,7 +19,10 @@ MANUAL = ("manual", "operator_triggered")
 """Run types that a person or another DAG triggers; the second one is Airflow 3.3's."""
 
 PATIENCE = timedelta(hours=1)
-"""How far the logical date may lie from the moment of triggering before it was chosen: the form shows when it was opened."""
+"""How far the logical date may lie from the moment of triggering before it was chosen.
+
+The form shows when it was opened.
+"""
 
 Interval = tuple[datetime, datetime]
 
@@ -85,7 +88,8 @@ def describe_past(run: RunFacts, keys: tuple[str, str] = ("lower", "upper")) -> 
     """What a scheduled run of the past does now, for its log: a reader would take it for its data interval."""
     interval = "" if run.start is None or run.end is None else f", {_utc(run.start)} to {_utc(run.end)}"
     return (
-        f"this is a scheduled run of the past{interval}, but no scheduled run is about its data interval: it does what a run of "
+        f"this is a scheduled run of the past{interval}, but no scheduled run is about its data interval: it does "
+        f"what a run of "
         f"now does. For a range, trigger one with `{keys[0]}` and `{keys[1]}` in the run conf, or backfill this DAG."
     )
 

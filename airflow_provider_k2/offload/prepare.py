@@ -1,4 +1,7 @@
-"""What a run finds before anything moves: both sides of its table, their identities, and whether it may touch the cold one."""
+"""What a run finds before anything moves.
+
+Both sides of its table, their identities, and whether it may touch the cold one.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +108,8 @@ def prepare(
     :raises TableListError: when mode, key, cursor or partition of the entry is not that of the cold table.
     :raises TypePlanError: when a column cannot be held exactly, or the schemas of both sides contradict each other.
     :raises WatermarkError: when the ledger knows of windows, but the cold table does not exist.
-    :raises ReplacedByLessError: when the cold table holds rows that no pipeline of ours wrote, and the entry has no `start`.
+    :raises ReplacedByLessError: when the cold table holds rows that no pipeline of ours wrote, and the entry has no
+        `start`.
     """
     cold = iceberg.load(table.target)
     warm = WarmTable(table, clickhouse, held_types(cold) if cold else None)
@@ -151,7 +155,10 @@ def prepare(
 
 
 def _refuse_foreign(table: TableConfig, cold: Table) -> None:
-    """Refuse to begin in a table that somebody else has filled: the first window would be about all of its rows (contract 6)."""
+    """Refuse to begin in a table that somebody else has filled.
+
+    The first window would be about all of its rows (contract 6).
+    """
     snapshot = cold.metadata.current_snapshot()
     if snapshot is None or table.start != BEGINNING or has_commit_of_ours(cold.metadata):
         return

@@ -1,7 +1,7 @@
 """Give a cold table the partition spec that its entry names: what ``k2 repartition`` does.
 
-Iceberg evolves a spec without touching a file: those that are there keep the spec that they were written with, and new windows,
-and what a window rewrites, take the new one.
+Iceberg evolves a spec without touching a file: those that are there keep the spec that they were written with, and new
+windows, and what a window rewrites, take the new one.
 """
 
 from __future__ import annotations
@@ -69,9 +69,14 @@ def repartition(
             return _planned(table, cold, made=False)
         _evolve(table, cold, change)
         ledger.note(
-            table, held.lease, who=who, action="repartition", before=None, after=None,
+            table,
+            held.lease,
+            who=who,
+            action="repartition",
+            before=None,
+            after=None,
             reason=f"partition spec {_words(change.before)} became {_words(change.after)}",
-        )  # fmt: skip
+        )
         return change
 
 

@@ -45,7 +45,7 @@ PROOF_TRIES = 3
 """How often a window is written again when rows became visible in it while it was read."""
 
 STARTS = 4
-"""How often a run begins again because somebody rolled the cold table back, or altered it, while a window was written."""
+"""How often a run begins again because somebody rolled the cold table back, or altered it, meanwhile."""
 
 
 class Offload:
@@ -114,9 +114,14 @@ class Offload:
         if report.rows:
             self.log.info(
                 "%s: %s rows in %s window%s went cold in %.1f seconds (%s rows/s); watermark or end of range: %s.",
-                report.table, f"{report.rows:,}", report.windows, "s" if report.windows > 1 else "", report.seconds,
-                f"{report.rows / max(report.seconds, 0.001):,.0f}", until,
-            )  # fmt: skip
+                report.table,
+                f"{report.rows:,}",
+                report.windows,
+                "s" if report.windows > 1 else "",
+                report.seconds,
+                f"{report.rows / max(report.seconds, 0.001):,.0f}",
+                until,
+            )
         else:
             self.log.info("%s: nothing new up to %s. That is no error: the table is quiet.", report.table, until)
 
@@ -349,7 +354,9 @@ class _Run:
         return unreplaced is not None and not keep_unreplaced(job, unreplaced)
 
     def _refuse_lost_keys(self, job: WindowJob) -> None:
-        """Refuse an asked for range of an upsert table of which the warm tier has lost keys: what is left may be partial.
+        """Refuse an asked for range of an upsert table of which the warm tier has lost keys.
+
+        What is left may be partial.
 
         :raises ReplacedByLessError: naming both counts and a key.
         """
@@ -385,7 +392,11 @@ class _Run:
         if rows:
             self.log.info(
                 "%s: window %s, %s rows, is snapshot %s; warm = cold by count and checksum %016x.",
-                self.table.name, where, f"{rows:,}", snapshot_id, job.facts.checksum,
-            )  # fmt: skip
+                self.table.name,
+                where,
+                f"{rows:,}",
+                snapshot_id,
+                job.facts.checksum,
+            )
         else:
             self.log.info("%s: window %s is empty; the watermark moves on.", self.table.name, where)

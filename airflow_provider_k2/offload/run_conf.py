@@ -1,4 +1,6 @@
-"""What a run conf asks of a task, and which range it is about: run conf, data interval, stored watermark, in this order. Pure.
+"""What a run conf asks of a task, and which range it is about.
+
+Run conf, data interval, stored watermark, in this order. Pure.
 
 Nothing of it is templated: a manual run of Airflow 3 has no logical date, and a template over it would fail.
 Whether a data interval counts is said by :mod:`airflow_provider_k2.offload.data_interval`.
@@ -130,7 +132,8 @@ def read_comparison(
 ) -> AskedComparison:
     """Read a dag run that compares.
 
-    :param conf: run conf or params: ``since``, ``until`` (ISO time with zone, or integer), ``repair``, ``force``, ``tables``.
+    :param conf: run conf or params: ``since``, ``until`` (ISO time with zone, or integer), ``repair``, ``force``,
+        ``tables``.
     :param run_type: Airflow's run type; ``backfill`` compares the data interval.
     :param interval: the data interval.
     :param declared: keys that the DAG declares as params for tasks of its own.

@@ -1,4 +1,7 @@
-"""The only place that knows SparkSubmitOperator's private names: how a submission of ours is run with a user's parameters."""
+"""The only place that knows SparkSubmitOperator's private names.
+
+How a submission of ours is run with a user's parameters.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ class Driver:
     """Where drivers run.
 
     :param remote: on another machine (cluster mode).
-    :param secrets_file: file with the credentials there, see ``docs/spark.md``; None: they go to it with the description.
+    :param secrets_file: file with the credentials there, see ``docs/spark.md``; None: they go to it with the
+        description.
     """
 
     remote: bool
@@ -41,8 +45,8 @@ class Driver:
 def described(operator: SparkSubmitOperator, submission: SparkSubmission) -> SparkSubmitOperator:
     """An operator that runs one submission, with all the parameters that a user gave; the user's own stays as it is.
 
-    Each has a hook of its own, so that no command line is left over, and does not resume: Airflow 3.3 keeps the first driver
-    of a task instance and would take it for every later window's.
+    Each has a hook of its own, so that no command line is left over, and does not resume: Airflow 3.3 keeps the first
+    driver of a task instance and would take it for every later window's.
     """
     one = copy.copy(operator)
     one.application = operator.application or submission.application
@@ -57,7 +61,10 @@ def described(operator: SparkSubmitOperator, submission: SparkSubmission) -> Spa
 
 
 def run(operator: SparkSubmitOperator, context: Context) -> None:
-    """Execute what :func:`described` returned. Not by its ``execute``, which Airflow guards for the task's own operator."""
+    """Execute what :func:`described` returned.
+
+    Not by its ``execute``, which Airflow guards for the task's own operator.
+    """
     inspect.unwrap(SparkSubmitOperator.execute)(operator, context)
 
 
@@ -72,7 +79,8 @@ def find_driver(operator: SparkSubmitOperator, untouched: str, otherwise: str) -
 
     :param untouched: what a failure leaves; for messages.
     :param otherwise: how to do without Spark; for messages.
-    :raises ServiceError: when the connection is missing (the hook would silently take YARN), or its master takes no Python there.
+    :raises ServiceError: when the connection is missing (the hook would silently take YARN), or its master takes no
+        Python there.
     """
     name = operator._conn_id
     try:
@@ -86,7 +94,8 @@ def find_driver(operator: SparkSubmitOperator, untouched: str, otherwise: str) -
         ) from error
     if _takes_no_python(operator, connection):
         raise ServiceError(
-            f"The Spark connection {name!r} asks for deploy mode cluster, in which Spark's standalone master takes no Python "
+            f"The Spark connection {name!r} asks for deploy mode cluster, in which Spark's standalone master takes "
+            f"no Python "
             f"application",
             service=SPARK,
             untouched=untouched,
@@ -96,7 +105,7 @@ def find_driver(operator: SparkSubmitOperator, untouched: str, otherwise: str) -
 
 
 def spark_offer(operator: SparkSubmitOperator) -> SparkOffer:
-    """What `engine: auto` has to know of Spark: whether somebody has configured a cluster, and this worker can reach it."""
+    """What `engine: auto` has to know of Spark: whether a cluster is configured, and this worker can reach it."""
     name = operator._conn_id
     try:
         connection = BaseHook.get_connection(name)

@@ -1,7 +1,8 @@
 """What became of each table in a dag run: told by its own task, and read by the tasks that end the run.
 
-A task cannot ask Airflow 3's metadata database. The scheduler's states say which tables failed or were skipped, also where a
-process was killed; why, a task leaves in an XCom before it ends, which Airflow clears when the task is tried or run again.
+A task cannot ask Airflow 3's metadata database. The scheduler's states say which tables failed or were skipped, also
+where a process was killed; why, a task leaves in an XCom before it ends, which Airflow clears when the task is tried or
+run again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ LONGEST = 1000
 FAILED, SKIPPED, DONE = "failed", "skipped", "done"
 
 _UNTOLD = {
-    "failed": "its task ended without a word (killed, out of memory, or not started at all); look at the log of the task",
+    "failed": "its task ended without a word (killed, out of memory, or not started at all); look at the log of the "
+    "task",
     "upstream_failed": "a task before it failed, so it was not started",
     "skipped": "Airflow or a person skipped it",
 }
@@ -71,7 +73,10 @@ class Outcome:
 
 
 def tell(context: Context, table: str, error: BaseException) -> None:
-    """Leave the reason for which a table's task is about to end; whatever prevents that does not hide the reason itself."""
+    """Leave the reason for which a table's task is about to end.
+
+    Whatever prevents that does not hide the reason itself.
+    """
     skipped = isinstance(error, AirflowSkipException)
     problem = {
         "table": table,

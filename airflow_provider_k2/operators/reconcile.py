@@ -45,9 +45,9 @@ class _Outcome:
 class ReconcileOperator(TableOperator):
     """Compare one table in both tiers bucket by bucket, replace what differs, and compare again.
 
-    Both sides are counted and summed by code of their own (:mod:`airflow_provider_k2.reconciliation.reconciler`). Every bucket's
-    figures are kept in ``k2.reconciliations``, those before a repair and those after it. The task fails when a difference
-    remains, or was not repaired for a reason that a person has to look at.
+    Both sides are counted and summed by code of their own (:mod:`airflow_provider_k2.reconciliation.reconciler`). Every
+    bucket's figures are kept in ``k2.reconciliations``, those before a repair and those after it. The task fails when a
+    difference remains, or was not repaired for a reason that a person has to look at.
 
     Which range: ``since`` and ``until`` of the run conf, the data interval of a backfill run, or the last days.
 
@@ -152,8 +152,10 @@ class ReconcileOperator(TableOperator):
         if done.reports:
             self.log.info(
                 "%s: repaired, %s rows were replaced in %d range(s); both sides are compared again.",
-                verdict.table, f"{outcome.repaired_rows:,}", len(done.reports),
-            )  # fmt: skip
+                verdict.table,
+                f"{outcome.repaired_rows:,}",
+                len(done.reports),
+            )
             outcome.verdict = self._compare(reconciler, offload.table, since, asked.until, run_id)
         return outcome
 
@@ -171,16 +173,24 @@ class ReconcileOperator(TableOperator):
             self.log.warning("%s: warm and cold differ %s.", table.name, describe_bucket(bucket, verdict))
         self.log.info(
             "%s: %s; %s warm rows and %s cold rows in %d bucket(s) by %s, %s pending, read by %s in %.1f seconds.",
-            table.name, verdict.verdict, f"{verdict.warm_rows:,}", f"{verdict.cold_rows:,}", len(verdict.compared),
-            verdict.column or "none", f"{verdict.pending:,}", verdict.reader, verdict.seconds,
-        )  # fmt: skip
+            table.name,
+            verdict.verdict,
+            f"{verdict.warm_rows:,}",
+            f"{verdict.cold_rows:,}",
+            len(verdict.compared),
+            verdict.column or "none",
+            f"{verdict.pending:,}",
+            verdict.reader,
+            verdict.seconds,
+        )
         return verdict
 
     def _warn_of_pending(self, verdict: TableVerdict, until: int | None) -> None:
         """Say that an asked range is compared in part only: no row from the watermark on is cold yet."""
         if until is not None and verdict.mode == "append" and until > (verdict.watermark or 0) and verdict.is_time:
             self.log.warning(
-                "%s: the range ends at %s, but only rows below the watermark are cold, and compared: %s. %s rows are pending.",
+                "%s: the range ends at %s, but only rows below the watermark are cold, and compared: %s. %s rows are "
+                "pending.",
                 *(verdict.table, describe_cursor(until, True)),
                 *(describe_cursor(verdict.watermark or 0, True), f"{verdict.pending:,}"),
             )
@@ -211,7 +221,8 @@ class ReconcileOperator(TableOperator):
 
         if self.cold_reader not in READERS:
             raise AirflowFailException(
-                f"{self.table_name}: cold reader {self.cold_reader!r} is not known. {self.untouched}; use {', '.join(READERS)}."
+                f"{self.table_name}: cold reader {self.cold_reader!r} is not known. {self.untouched}; use "
+                f"{', '.join(READERS)}."
             )
         if self.bucket not in WIDTHS:
             raise AirflowFailException(

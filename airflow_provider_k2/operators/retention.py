@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 class RetentionOperator(TableTask, BaseOperator):
     """Drop the warm partitions of one table that are past their age, each only when it is proven to be cold.
 
-    It also looks at what the warm table's own TTL is about to delete: what is not proven is saved (``ttl: hold``) or told
-    (``ttl: backstop``). Partitions that had to stay, and alerts, fail the task at its end, with both counts; a retry would
-    find the same, so there is none.
+    It also looks at what the warm table's own TTL is about to delete: what is not proven is saved (``ttl: hold``) or
+    told (``ttl: backstop``). Partitions that had to stay, and alerts, fail the task at its end, with both counts; a
+    retry would find the same, so there is none.
 
-    :param table: name of a table of the table list, one entry of such a list as a mapping, or a ``TableConfig``; it has a
-        ``retention``.
+    :param table: name of a table of the table list, one entry of such a list as a mapping, or a ``TableConfig``; it has
+        a ``retention``.
     :param table_list: path of the table list (YAML); the nine standard tables when not given.
-    :param others: further entries that may read the same warm table, as mappings: what is not in ``table_list``. Every entry that
-        was ever offloaded is known from the ledger.
+    :param others: further entries that may read the same warm table, as mappings: what is not in ``table_list``. Every
+        entry that was ever offloaded is known from the ledger.
     :param dry_run: change nothing, only say what would be done; ``dry_run`` of the run conf overrules it.
     :param clickhouse_conn_id: connection of the warm tier.
     :param iceberg_conn_id: connection of the cold tier's catalog.

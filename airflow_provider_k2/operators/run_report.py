@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 class RunReportOperator(BaseOperator, SkipMixin):
     """Log one table with every window of the dag run, from the ledger, and every table that failed or was skipped.
 
-    When no table failed it skips the :class:`FailedTablesOperator` after it. It returns the totals as XCom: ``windows``, ``rows``,
-    ``failed`` and ``skipped`` (numbers of tables), ``failed_tables`` and ``skipped_tables`` (their reasons by name).
+    When no table failed it skips the :class:`FailedTablesOperator` after it. It returns the totals as XCom:
+    ``windows``, ``rows``, ``failed`` and ``skipped`` (numbers of tables), ``failed_tables`` and ``skipped_tables``
+    (their reasons by name).
 
     :param watermark_conn_id: connection of the ledger's PostgreSQL.
     :param pipeline: the pipeline of the tables.
     :param targets: the cold tables of this DAG; another DAG with the same schedule has runs of the same id.
-    :param tasks: task id and map index of each table, by its short name; without them only the windows tell what failed.
+    :param tasks: task id and map index of each table, by its short name; without them only the windows tell what
+        failed.
     """
 
     def __init__(
@@ -114,7 +116,8 @@ class FailedTablesOperator(BaseOperator):
         if read_states(context, [self.report]).get(self.report) == "success":
             raise AirflowSkipException("No table of this run has failed, or not any more.")
         raise AirflowFailException(
-            f"No table failed, but the report of this run did: the log of the task `{self.report}` says why. The tables' "
+            f"No table failed, but the report of this run did: the log of the task `{self.report}` says why. The "
+            f"tables' "
             "windows are in the cold tier and in the ledger (`k2 watermarks`)."
         )
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 class TableOperator(TableTask, SparkSubmitOperator):
     """Base of the operators that work on one table of the table list.
 
-    Every parameter of :class:`~airflow.providers.apache.spark.operators.spark_submit.SparkSubmitOperator` works as there;
-    they matter when the work goes to Spark.
+    Every parameter of :class:`~airflow.providers.apache.spark.operators.spark_submit.SparkSubmitOperator` works as
+    there; they matter when the work goes to Spark.
 
     :param table: name of a table of the table list, one entry of such a list as a mapping, or a ``TableConfig``.
     :param table_list: path of the table list (YAML); the nine standard tables when not given.

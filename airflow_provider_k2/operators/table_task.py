@@ -1,4 +1,7 @@
-"""What every task of one table does alike: reads the table's entry and the run conf, names its lease, fails for good."""
+"""What every task of one table does alike.
+
+Reads the table's entry and the run conf, names its lease, fails for good.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,8 @@ class TableTask:
             return PermanentError(error)
         if isinstance(error, AirflowNotFoundException):
             return AirflowFailException(
-                f"{self.table_name}: a connection is missing: {error}. {self.untouched}; add it with `airflow connections add` or "
+                f"{self.table_name}: a connection is missing: {error}. {self.untouched}; add it with `airflow "
+                f"connections add` or "
                 "in the UI under Admin, Connections."
             )
         return None
@@ -123,7 +127,10 @@ class TableTask:
 
 
 def _run_facts(dag_run: Any) -> RunFacts:
-    """What Airflow says of the run: 3.x knows when it was triggered, 2.11 when it was queued, until somebody clears it."""
+    """What Airflow says of the run.
+
+    3.x knows when it was triggered, 2.11 when it was queued, until somebody clears it.
+    """
     made_at = getattr(dag_run, "run_after", None)
     if made_at is None and not getattr(dag_run, "clear_number", 0):
         made_at = getattr(dag_run, "queued_at", None)

@@ -1,7 +1,7 @@
 """The ledger as an HTML page: watermarks and the last windows of every table, for whoever may see DAGs.
 
-It reads the ledger that the deployment names (``[k2] watermark_conn_id`` of Airflow's configuration), takes no parameter, and
-changes nothing: a ledger that is not there yet is said so.
+It reads the ledger that the deployment names (``[k2] watermark_conn_id`` of Airflow's configuration), takes no
+parameter, and changes nothing: a ledger that is not there yet is said so.
 """
 
 # No `from __future__ import annotations`: FastAPI reads the annotations of a local function.
@@ -78,7 +78,8 @@ def ledger_page() -> tuple[int, str]:
     except Exception:
         log.exception("The ledger's page cannot read the ledger (connection %r).", conn_id)
         what = (
-            f"The ledger's PostgreSQL (connection {conn_id!r}, option {OPTION} in section [{SECTION}] of Airflow's configuration) "
+            f"The ledger's PostgreSQL (connection {conn_id!r}, option {OPTION} in section [{SECTION}] of Airflow's "
+            f"configuration) "
             "cannot be read. The log of the api-server says why; nothing was changed."
         )
         return 503, render_problem("The ledger cannot be read", what)

@@ -24,7 +24,9 @@ INTEGER_BUCKET = 1_000_000
 """Width of a bucket of an integer cursor, in cursor values."""
 
 SPARK_ROWS = 100_000_000
-"""Cold rows above which Spark reads them, where it may. Arrow sums 0.5 to 1.2 million rows a second in one worker, Spark about
+"""Cold rows above which Spark reads them, where it may.
+
+Arrow sums 0.5 to 1.2 million rows a second in one worker, Spark about
 0.1 million a core: below this, Arrow is done in minutes, and only a cluster of many cores would be quicker."""
 
 EARLIEST = -(2**63)
@@ -210,8 +212,8 @@ class TableVerdict:
     :param seconds: how long the comparison took.
     :param problem: why nothing could be compared, or None.
     :param notes: what a reader has to know besides.
-    :param uncompared: columns of the source that the cold table lacks, or that have a TTL of their own: that rows are equal says
-        nothing about them.
+    :param uncompared: columns of the source that the cold table lacks, or that have a TTL of their own: that rows are
+        equal says nothing about them.
     :param columns: columns that were compared.
     :param files: files of the cold table that cannot be read, or that readers would rule out wrongly.
     """
@@ -251,7 +253,10 @@ class TableVerdict:
 
     @property
     def partly_expired(self) -> tuple[Bucket, ...]:
-        """Buckets of which the warm tier has deleted rows, as its TTL allows; what is left of them may be missing all the same."""
+        """Buckets of which the warm tier has deleted rows, as its TTL allows.
+
+        What is left of them may be missing all the same.
+        """
         return tuple(bucket for bucket in self.buckets if bucket.status is Status.PARTLY_EXPIRED)
 
     @property

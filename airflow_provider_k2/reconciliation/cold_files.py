@@ -30,7 +30,8 @@ _UNREADABLE_LISTS = (ValueError, EOFError, LookupError, TypeError)
 """What pyiceberg's Avro reader makes of bytes that are none."""
 
 
-# Files that cannot be read ------------------------------------------------------------------------------------------------
+# Files that cannot be read
+# ------------------------------------------------------------------------------------------------
 
 
 def find_dead(
@@ -57,14 +58,15 @@ def find_dead(
 
 
 def refuse_outdated(table: TableConfig, cold: Table, files: Iterable[BadFile]) -> None:
-    """Tell files that are dead from those that the table does not need any more, because it was rewritten while it was read.
+    """Tell files that are dead from those that the table, rewritten meanwhile, does not need any more.
 
     :raises ServiceError: when there is one that belongs to a snapshot that was expired meanwhile.
     """
     for file in files:
         if file.dead and not _is_current(cold, file.path):
             raise ServiceError(
-                f"{file.path} is {file.why}, but the cold table does not need it any more: it was rewritten, and snapshots were "
+                f"{file.path} is {file.why}, but the cold table does not need it any more: it was rewritten, and "
+                f"snapshots were "
                 "expired, while it was read",
                 service=STORE,
                 table=table.name,
@@ -178,7 +180,8 @@ def _lost_manifest(cold: Table) -> str | None:
     return None
 
 
-# Files that are described wrongly -----------------------------------------------------------------------------------------
+# Files that are described wrongly
+# -----------------------------------------------------------------------------------------
 
 
 @dataclass

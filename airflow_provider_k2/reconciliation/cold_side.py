@@ -1,8 +1,8 @@
 """The cold side of a comparison: the Parquet files of one snapshot, planned by pyiceberg and read with Arrow.
 
-Independent of how the files were written and of every figure in the snapshot summaries. Memory is a row group and a few batches
-a thread, whatever the size of the range and of its values. Files with deletes, or of an older schema, go through pyiceberg's own
-projection, batch by batch, too.
+Independent of how the files were written and of every figure in the snapshot summaries. Memory is a row group and a few
+batches a thread, whatever the size of the range and of its values. Files with deletes, or of an older schema, go
+through pyiceberg's own projection, batch by batch, too.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ _DAY = 86_400_000_000
 def unreadable() -> tuple[type[Exception], ...]:
     """What a file that cannot be read is to the libraries.
 
-    A cut one is an ArrowInvalid, or the end of a manifest; what pyiceberg cannot read, such as equality deletes, one of the others.
+    A cut one is an ArrowInvalid, or the end of a manifest; what pyiceberg cannot read, such as equality deletes, one of
+    the others.
     """
     import pyarrow as pa
 
@@ -62,7 +63,8 @@ class ColdSide:
     :param cold: the cold table; it is not refreshed.
     :param columns: the columns that both tiers hold: what the checksum is over.
     :param threads: files that are read side by side.
-    :ivar bad_files: files that could not be read, or that readers would rule out wrongly, as :meth:`measure` found them.
+    :ivar bad_files: files that could not be read, or that readers would rule out wrongly, as :meth:`measure` found
+        them.
     """
 
     name = "arrow"
@@ -118,7 +120,10 @@ class ColdSide:
             return sum(task.file.record_count for task in self.files(scope, floor))
 
     def files(self, scope: Scope, floor: int | None) -> list[FileScanTask]:
-        """Plan the files that may hold rows of a scope, once. The largest first: no thread is left with one at the end."""
+        """Plan the files that may hold rows of a scope, once.
+
+        The largest first: no thread is left with one at the end.
+        """
         if (scope, floor) not in self._planned:
             tasks = self.cold.scan(row_filter=self._filter(scope, floor)).plan_files()
             self._planned[scope, floor] = sorted(tasks, key=lambda task: -task.file.file_size_in_bytes)
@@ -174,7 +179,10 @@ def span(table: TableConfig, scope: Scope, floor: int | None) -> Window:
 
 
 def span_filter(cold: Table, column: str, span: Window) -> BooleanExpression:
-    """Iceberg filter for a span: as :func:`range_filter`, but an open end is none, as no time is there to express it by."""
+    """Iceberg filter for a span.
+
+    As :func:`range_filter`, but an open end is none, as no time is there to express it by.
+    """
     from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, And, GreaterThanOrEqual, LessThan
 
     if span.is_empty:

@@ -94,7 +94,10 @@ def find_missing(
 
 
 def common(warm: WarmTable, cold: Table) -> tuple[TypePlan, tuple[str, ...]]:
-    """The columns that both tiers keep, and names of the others: those that the cold table lacks, or ClickHouse empties."""
+    """The columns that both tiers keep, and names of the others.
+
+    Those that the cold table lacks, or ClickHouse empties.
+    """
     kept = {field.name for field in cold.schema().fields} - set(warm.emptied_columns)
     plan = TypePlan(tuple(column for column in warm.plan.columns if column.name in kept))
     return plan, tuple(name for name in warm.plan.names if name not in kept)

@@ -179,7 +179,10 @@ class Reconciler:
             unseen = left
         if unseen:
             rows = sum(bucket.warm.rows for bucket in unseen)
-            note = f"{rows:,} rows of partly expired buckets, without a {scope.column} or with one that a later row may change"
+            note = (
+                f"{rows:,} rows of partly expired buckets, without a {scope.column} or with one that a later row may "
+                "change"
+            )
             verdict = replace(verdict, notes=(*verdict.notes, f"{note}, were not looked for in the cold tier"))
         if len(unseen) == len(left):
             return verdict
@@ -228,14 +231,20 @@ class Reconciler:
 
 
 def _not_cold(bucket: Bucket, verdict: TableVerdict, warm: WarmTable, inside: Window) -> str:
-    """Note about warm rows of a partly expired bucket that are not cold, with the mend: a repair leaves such buckets alone."""
+    """Note about warm rows of a partly expired bucket that are not cold, with the mend.
+
+    A repair leaves such buckets alone.
+    """
     window = inside if warm.table.mode == "append" else cursor_range(warm, verdict.column, inside) or inside
     bounds = {name: iso_cursor(getattr(window, name), warm.is_time) for name in ("lower", "upper")}
     command = offload_command({"tables": [verdict.table], **bounds})
     return (
-        f"{bucket.missing:,} warm rows in the bucket that begins at {describe_cursor(bucket.start or 0, verdict.is_time)} are not "
-        f"cold, though the cold tier holds more rows there ({bucket.warm.rows:,} warm, {bucket.cold.rows:,} cold rows that may "
-        "expire); a repair leaves that bucket alone, as the cold tier may hold the only copy of its other rows. Offload just "
+        f"{bucket.missing:,} warm rows in the bucket that begins at "
+        f"{describe_cursor(bucket.start or 0, verdict.is_time)} are not "
+        f"cold, though the cold tier holds more rows there ({bucket.warm.rows:,} warm, {bucket.cold.rows:,} cold "
+        f"rows that may "
+        "expire); a repair leaves that bucket alone, as the cold tier may hold the only copy of its other rows. "
+        "Offload just "
         f"the range of these rows: `{command}`; it refuses to replace rows by fewer ones"
     )
 

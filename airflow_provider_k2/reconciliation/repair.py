@@ -1,7 +1,7 @@
 """Repair of divergent buckets by atomic replaces: the offload's own windows, of kind ``repair``.
 
-A repair never moves the watermark, and takes a cold row out only where the warm tier has what replaces it, unless it is told
-otherwise (contract 6).
+A repair never moves the watermark, and takes a cold row out only where the warm tier has what replaces it, unless it is
+told otherwise (contract 6).
 """
 
 from __future__ import annotations
@@ -108,7 +108,10 @@ class DeadRange:
 
 
 def dead_ranges(offload: Offload, verdict: TableVerdict, watermark: int, refused: list[str]) -> list[DeadRange]:
-    """Ranges of the files that cannot be read, those that overlap together; why a file has none is added to ``refused``."""
+    """Ranges of the files that cannot be read, those that overlap together.
+
+    Why a file has none is added to ``refused``.
+    """
     ranges: list[DeadRange] = []
     known = sorted((file for file in verdict.dead if file.lower is not None), key=lambda file: file.lower or 0)
     for file in known:
@@ -122,8 +125,10 @@ def dead_ranges(offload: Offload, verdict: TableVerdict, watermark: int, refused
     for file in verdict.dead:
         if file.lower is None:
             refused.append(
-                f"{verdict.table}: the manifest does not say which {verdict.column} the rows of {file.path} have, so it is not "
-                "known what to move again. Restore the file from a backup, or run a backfill over its range and remove it with "
+                f"{verdict.table}: the manifest does not say which {verdict.column} the rows of {file.path} have, so "
+                f"it is not "
+                "known what to move again. Restore the file from a backup, or run a backfill over its range and "
+                "remove it with "
                 "Spark."
             )
     if offload.table.mode == "append":
@@ -132,7 +137,10 @@ def dead_ranges(offload: Offload, verdict: TableVerdict, watermark: int, refused
 
 
 def _of_keys(warm: WarmTable, verdict: TableVerdict, ranges: list[DeadRange], watermark: int) -> DeadRange:
-    """All files of an upsert table that cannot be read: its windows end at the watermark, and look into files of any time."""
+    """All files of an upsert table that cannot be read.
+
+    Its windows end at the watermark, and look into files of any time.
+    """
     found = [lowest_cursor(warm, verdict.column, one.lower, one.upper, watermark) for one in ranges]
     # Where the warm tier has no such key any more, the window only takes the files out, if that is asked for.
     lowest = min((cursor for cursor in found if cursor is not None), default=watermark - 1)

@@ -17,12 +17,22 @@ def store(ledger: WatermarkHook, table: TableConfig, verdict: TableVerdict, run_
     """
     rows = [
         (
-            run_id, table.pipeline, table.target, verdict.watermark, verdict.snapshot_id, bucket.start, bucket.end,
-            bucket.expiring, bucket.warm.rows, bucket.cold.rows, bucket.warm.checksum, bucket.cold.checksum,
+            run_id,
+            table.pipeline,
+            table.target,
+            verdict.watermark,
+            verdict.snapshot_id,
+            bucket.start,
+            bucket.end,
+            bucket.expiring,
+            bucket.warm.rows,
+            bucket.cold.rows,
+            bucket.warm.checksum,
+            bucket.cold.checksum,
             bucket.outcome.value,
         )
         for bucket in verdict.buckets
-    ]  # fmt: skip
+    ]
     with ledger.transaction() as cursor:
         cursor.executemany(
             "INSERT INTO k2.reconciliations (run_id, pipeline, target, watermark, snapshot_id, bucket_start, "

@@ -39,7 +39,8 @@ def describe_file(file: BadFile) -> str:
     if file.dead:
         return f"the cold file {file.path} ({file.rows:,} rows{window}) is {file.why}"
     return (
-        f"the cold file {file.path} ({file.rows:,} rows{window}) is described wrongly, so that readers with a filter do not find "
+        f"the cold file {file.path} ({file.rows:,} rows{window}) is described wrongly, so that readers with a filter "
+        f"do not find "
         f"its rows: {file.why}; rewrite it (Spark: CALL system.rewrite_data_files with `rewrite-all`)"
     )
 
@@ -55,7 +56,8 @@ def describe_difference(verdict: TableVerdict, *, refused: Sequence[str], repair
     if verdict.problem is not None:
         problem = verdict.problem.removeprefix(f"{name}: ").rstrip(".")
         return (
-            f"{name}: warm and cold cannot be compared: {problem}. Nothing was compared or changed; look at `k2 watermarks "
+            f"{name}: warm and cold cannot be compared: {problem}. Nothing was compared or changed; look at `k2 "
+            f"watermarks "
             f"history {name}`, mend that or let the offload run, then compare again."
         )
     if verdict.files and not verdict.divergent:
@@ -72,10 +74,12 @@ def describe_difference(verdict: TableVerdict, *, refused: Sequence[str], repair
     said = f"{name}: warm and cold {when} in {buckets}: {named}{more}.{files}"
     left = "Only what was repaired has changed" if repaired else "Nothing was changed"
     if not asked_to_repair:
-        return f"{said} {left}; to fix it, run `k2 verify {name} --repair`, or this DAG with {_conf(verdict, repair=True)}."
+        conf = _conf(verdict, repair=True)
+        return f"{said} {left}; to fix it, run `k2 verify {name} --repair`, or this DAG with {conf}."
     reasons = "".join(f" Not repaired: {reason}" for reason in refused)
     return (
-        f"{said}{reasons} {left}. `k2 verify {name} --repair --dry-run` shows the rows that only the cold tier has; to add what it "
+        f"{said}{reasons} {left}. `k2 verify {name} --repair --dry-run` shows the rows that only the cold tier has; "
+        f"to add what it "
         f"lacks and keep these, run this DAG with {_conf(verdict, keep=True)}, or `k2 verify {name} --repair --keep`."
     )
 
@@ -85,7 +89,8 @@ def describe_plan(planned: Planned, verdict: TableVerdict, *, keep: bool, force:
     where = f"{verdict.table}: {planned.window.describe(verdict.is_time)} would be replaced by what the warm tier holds"
     if planned.dead:
         return (
-            f"{where}, and {', '.join(planned.dead)}, which cannot be read, would be taken out; if the warm tier does not have "
+            f"{where}, and {', '.join(planned.dead)}, which cannot be read, would be taken out; if the warm tier "
+            f"does not have "
             f"all of its rows, {'THEY WOULD BE GIVEN UP' if force else 'that would be a reason to refuse'}."
         )
     unreplaced = planned.unreplaced

@@ -1,7 +1,8 @@
 """The cold side of a comparison, read by tasks of Spark: for more rows than one worker should read alone.
 
-Same interface and same answer as :class:`.cold_side.ColdSide`, and the same code: the worker plans which files are read, at a
-pinned snapshot, and executors read and sum them as the worker would. They need the files' storage only, no catalog.
+Same interface and same answer as :class:`.cold_side.ColdSide`, and the same code: the worker plans which files are
+read, at a pinned snapshot, and executors read and sum them as the worker would. They need the files' storage only, no
+catalog.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ class WarmMeasure:
 
     :param buckets: its buckets.
     :param pending: rows (keys, in upsert mode) of the scope at or above the watermark.
-    :param pending_keys: sorted hashes of pending keys, in upsert mode; the cold tier may hold an older row of each, so those
-        are among them whose pending row lies outside the scope.
+    :param pending_keys: sorted hashes of pending keys, in upsert mode; the cold tier may hold an older row of each, so
+        those are among them whose pending row lies outside the scope.
     """
 
     buckets: dict[BucketKey, Facts]
@@ -58,7 +58,8 @@ def measure_warm(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
     below = _at(warm, warm.table.cursor, "<", scope.watermark)
     sums = (
         f"SELECT {_bucket(scope)} AS _k2_b, _k2_x, count(), sum(_k2_h), min(_k2_m), max(_k2_m) FROM ("
-        f"SELECT {_value(warm, scope.column)} AS _k2_m, {_expiring(warm, scope)} AS _k2_x, {row_expression(plan)} AS _k2_h "
+        f"SELECT {_value(warm, scope.column)} AS _k2_m, {_expiring(warm, scope)} AS _k2_x, {row_expression(plan)} AS "
+        f"_k2_h "
         f"FROM {quote_qualified(warm.table.source)} WHERE {' AND '.join([*conditions, below])}) GROUP BY _k2_b, _k2_x"
     )
     counts = (
@@ -126,7 +127,8 @@ def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
     counted = f"SELECT count() FROM (SELECT _k2_k, _k2_last, r.2 AS _k2_m FROM ({last})) WHERE {wanted}"
     if inside == "1":
         keys = ", ".join(map(quote_identifier, table.key))
-        counted = f"SELECT count() FROM (SELECT 1 FROM {quote_qualified(table.source)} WHERE {' AND '.join(where)} GROUP BY {keys})"
+        rows = f"{quote_qualified(table.source)} WHERE {' AND '.join(where)}"
+        counted = f"SELECT count() FROM (SELECT 1 FROM {rows} GROUP BY {keys})"
     answer = read_counted(
         lambda: int(warm.hook.execute(counted)[0][0]),
         lambda: warm.hook.arrow(sql),

@@ -1,7 +1,8 @@
 """Which columns of the dropped rows the cold tier does not have: they would be gone for good.
 
-A table that is offloaded itself has them under their names. A view may rename, compute, leave out, join or group; what it makes
-of the rows is compared with the rows themselves (:mod:`airflow_provider_k2.retention.view_rows`), column by column and together.
+A table that is offloaded itself has them under their names. A view may rename, compute, leave out, join or group; what
+it makes of the rows is compared with the rows themselves (:mod:`airflow_provider_k2.retention.view_rows`), column by
+column and together.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _INTERNAL = frozenset({"_row_exists", "_block_number", "_block_offset"})
 
 
 _FROM_ELSEWHERE = re.compile(
-    r"\b(?:dict|joinGet|file|host|FQDN|current|user|version|uptime|get|server|timezone|query|tcpPort|transaction|initial)\w*\("
+    r"\b(?:dict|joinGet|file|host|FQDN|current|user|version|uptime|get|server|timezone|query|tcpPort|transaction"
+    r"|initial)\w*\("
 )
 """Functions whose answer does not follow from their arguments; random and present times give another one right away."""
 
@@ -94,17 +96,22 @@ class ColumnCheck:
         return _lost(self.run, lost) if lost else None
 
     def _columns(self, seen: PartsSeen) -> list[BaseColumn]:
-        """Columns with values of their own in some parts; an ALIAS has none, it is computed from others at each read."""
+        """Columns with values of their own in some parts.
+
+        An ALIAS has none, it is computed from others at each read.
+        """
         database, _, table = self.run.table.identity_source.partition(".")
         where = {"database": database, "table": table}
         rows = self.run.clickhouse.execute(
             "SELECT name, type, if(default_kind = 'MATERIALIZED', default_expression, '') FROM system.columns "
-            "WHERE database = %(database)s AND table = %(table)s AND default_kind NOT IN ('ALIAS', 'EPHEMERAL') ORDER BY position",
+            "WHERE database = %(database)s AND table = %(table)s AND default_kind NOT IN ('ALIAS', 'EPHEMERAL') "
+            "ORDER BY position",
             where,
         )
         columns = {str(name): BaseColumn(str(name), str(kind), str(computed)) for name, kind, computed in rows}
         held = self.run.clickhouse.execute(
-            "SELECT DISTINCT column, type FROM system.parts_columns WHERE database = %(database)s AND table = %(table)s "
+            "SELECT DISTINCT column, type FROM system.parts_columns WHERE database = %(database)s AND table = "
+            "%(table)s "
             f"AND active AND {seen.where.replace('_part', 'name')} ORDER BY column",
             where,
         )
@@ -168,7 +175,10 @@ class ColumnCheck:
         return set(ours) if same and (below.rows, below.together) == (above.rows, above.together) else None
 
     def _kept_by_key(self, seen: PartsSeen, wanted: list[BaseColumn], shown: Mapping[str, str]) -> set[str] | None:
-        """Columns that a view shows which puts the rows of a key together: states are compared when they are finished."""
+        """Columns that a view shows which puts the rows of a key together.
+
+        States are compared when they are finished.
+        """
         key = self.run.table.key
         finished = {column.name: expression for column in wanted if (expression := finish(column)) is not None}
         grouped = [f"{expression} AS {quote_any(name)}" for name, expression in finished.items()]
@@ -179,7 +189,8 @@ class ColumnCheck:
             zip(
                 grouped_names,
                 self.run.clickhouse.execute(
-                    f"SELECT {', '.join(f'toTypeName({quote_any(name)})' for name in grouped_names)} FROM {inner} LIMIT 1"
+                    f"SELECT {', '.join(f'toTypeName({quote_any(name)})' for name in grouped_names)} FROM {inner} "
+                    f"LIMIT 1"
                 )[0],
                 strict=True,
             )
@@ -194,7 +205,7 @@ class ColumnCheck:
     # Computed columns -------------------------------------------------------------------------------------------------
 
     def _is_recomputed(self, column: BaseColumn, seen: PartsSeen, kept: set[str]) -> bool:
-        """Whether a MATERIALIZED column's values in some parts follow from columns that are cold: then nothing is lost with it."""
+        """Whether a MATERIALIZED column's values in some parts follow from columns that are cold."""
         hash_of = word("_k2_v", column.type)
         if not column.computed or hash_of is None or _FROM_ELSEWHERE.search(column.computed):
             return False
@@ -204,7 +215,8 @@ class ColumnCheck:
         try:
             # Only cold columns are there to compute it from: any other one is an unknown name.
             differs = self.run.clickhouse.execute(
-                f"SELECT countIf({hash_of} != {again}) FROM (SELECT _k2_v, CAST({column.computed} AS {column.type}) AS _k2_e "
+                f"SELECT countIf({hash_of} != {again}) FROM (SELECT _k2_v, "
+                f"CAST({column.computed} AS {column.type}) AS _k2_e "
                 f"FROM ({rows}))"
             )
         except ServiceError:
@@ -213,7 +225,7 @@ class ColumnCheck:
 
 
 def match(below: Sums, above: Sums) -> dict[str, str]:
-    """Which column of a view has the values of a column of the table: the one of its name, if it does, else any. Pure."""
+    """Which column of a view has the values of a column of the table: that of its name, if it does, or any. Pure."""
     names = {name: name for name, total in below.columns.items() if above.columns.get(name) == total}
     free = {name: total for name, total in above.columns.items() if name not in names}
     for name, total in below.columns.items():
@@ -242,9 +254,10 @@ def _lost(run: GateRun, names: list[str]) -> Loss:
     several = len(names) > 1
     listed = ", ".join(names)
     return Loss(
-        f"column{'s' if several else ''} {listed} of {run.base.name} {'are' if several else 'is'} not in the cold tier, and would "
-        "be gone for good",
+        f"column{'s' if several else ''} {listed} of {run.base.name} {'are' if several else 'is'} not in the cold tier"
+        ", and would be gone for good",
         f"let {'them' if several else 'it'} go cold (`exclude`, `columns`, or the view that is the source, leave "
-        f"{'them' if several else 'it'} out), or say in the entry that {'they' if several else 'it'} may go: `retention: {{keep: "
+        f"{'them' if several else 'it'} out), or say in the entry that {'they' if several else 'it'} may go: "
+        f"`retention: {{keep: "
         f"..., may_lose: [{listed}]}}`",
     )

@@ -1,4 +1,7 @@
-"""Partitions past their age: each is proven, written down, looked at once more, and dropped; or it stays, with the reason."""
+"""Partitions past their age: each is proven, written down, looked at once more, and dropped.
+
+Or it stays, with the reason.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_k2.warm.ttl import Ttl
 
 DROP_TRIES = 4
-"""How often a partition is proven when its parts or the cold table change meanwhile (a merge, a mutation, late rows)."""
+"""How often a partition is proven when its parts or the cold table change meanwhile."""
 PAUSE = 1.0
 """Seconds before the second try; before each further one a second more."""
 
@@ -165,7 +168,10 @@ class Dropper:
     def _prove(
         self, unit: Unit, ranges: tuple[ProofRange, ...], seen: PartsSeen
     ) -> tuple[ProofRange | None, Proof, list[Claim]]:
-        """The first range by which a unit is proven, its proof, and what others say; of those that fail the last proof."""
+        """The first range by which a unit is proven, its proof, and what others say.
+
+        Of those that fail the last proof.
+        """
         run = self.run
         counted = run.warm.count(unit.names)
         if seen.mutations:
@@ -200,7 +206,8 @@ class Dropper:
             # Merged or dropped meanwhile: the last look sees that.
             return None
         return (
-            f"user {self.run.clickhouse.endpoints.user!r} sees {visible:,} of the {held:,} rows of its parts: a row policy, or "
+            f"user {self.run.clickhouse.endpoints.user!r} sees {visible:,} of the {held:,} rows of its parts: a row "
+            f"policy, or "
             "`additional_table_filters` of the settings profile, hides the others"
         )
 
@@ -220,8 +227,11 @@ class Dropper:
         self.run.report.dropped.append(Deletion(unit.names, rows, unit.lower, unit.upper))
         self.run.log.info(
             "%s: partition %s, %s rows, is proven to be cold and %s dropped.",
-            self.run.table.name, unit.label, f"{rows:,}", "would be" if self.run.lease is None else "is",
-        )  # fmt: skip
+            self.run.table.name,
+            unit.label,
+            f"{rows:,}",
+            "would be" if self.run.lease is None else "is",
+        )
 
     def _look_back(self, unit: Unit, seen: PartsSeen, late: int) -> None:
         """Tell of rows that came, or were changed, in the moment of the drop."""
@@ -229,7 +239,8 @@ class Dropper:
         if late:
             run.report.add_notes(
                 [
-                    f"{late:,} rows arrived in partition {unit.label} while it was proven; they were not dropped, and the next run "
+                    f"{late:,} rows arrived in partition {unit.label} while it was proven; they were not dropped, "
+                    f"and the next run "
                     "looks at them"
                 ]
             )
@@ -237,8 +248,10 @@ class Dropper:
         if changes:
             rows = sum(count for _, count, _ in changes)
             run.report.alerts.append(
-                f"{run.table.name}: {rows:,} rows of partition {unit.label} of {run.base.name} were updated or deleted in the "
-                "moment in which it was dropped. The cold tier holds them as they were before; change them there, too, or give "
+                f"{run.table.name}: {rows:,} rows of partition {unit.label} of {run.base.name} were updated or "
+                f"deleted in the "
+                "moment in which it was dropped. The cold tier holds them as they were before; change them there, "
+                "too, or give "
                 "the rows to the warm tier again"
             )
 
@@ -251,7 +264,8 @@ class Dropper:
         done = f"{gone:,} proven rows of it were deleted before" if gone else "Nothing of it was deleted by this run"
         sentence = (
             f"{run.table.name}: partition {unit.label} of {run.table.identity_source} ({unit.rows:,} rows, "
-            f"{run.bound(unit.lower)} to {run.bound(unit.upper)}) is past its age and is kept: {proof.refusal}. {done}; "
+            f"{run.bound(unit.lower)} to {run.bound(unit.upper)}) is past its age and is kept: {proof.refusal}. "
+            f"{done}; "
             f"{run.mend(proof)}."
         )
         compared = proof.problem is None

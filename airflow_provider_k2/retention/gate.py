@@ -4,9 +4,9 @@ One run of one table, under the table's lease:
 
 1. *Guard.* Rows that the warm table's own TTL is about to delete are compared with the cold tier. If they are not all
    there, the TTL is taken away (``ttl: hold``) or left (``ttl: backstop``), and the run ends with an alert.
-2. *Drop.* Partitions of which every row is older than ``keep`` are compared, each by a fresh proof, and dropped when every
-   row and column of them is cold, for every entry that reads the table. The others stay, and the run ends with an error that
-   names both counts.
+2. *Drop.* Partitions of which every row is older than ``keep`` are compared, each by a fresh proof, and dropped when
+   every row and column of them is cold, for every entry that reads the table. The others stay, and the run ends with an
+   error that names both counts.
 3. *Put back.* A TTL that was taken away is put back once the rows that it would delete are proven.
 """
 
@@ -102,9 +102,15 @@ class DeletionGate:
             guard.put_back()
         report = run.report
         self.log.info(
-            "%s: %s rows in %s partition(s) past %s days %s dropped, %s partition(s) kept, %s are younger; own TTL: %s.",
-            report.table, f"{report.rows:,}", sum(len(one.partitions) for one in report.dropped),
-            round(run.policy.keep / 86_400, 2), "would be" if report.dry_run else "were", len(report.kept), report.young,
+            "%s: %s rows in %s partition(s) past %s days %s dropped, %s partition(s) kept, %s are younger; own TTL: "
+            "%s.",
+            report.table,
+            f"{report.rows:,}",
+            sum(len(one.partitions) for one in report.dropped),
+            round(run.policy.keep / 86_400, 2),
+            "would be" if report.dry_run else "were",
+            len(report.kept),
+            report.young,
             report.ttl,
-        )  # fmt: skip
+        )
         return report

@@ -1,9 +1,9 @@
 """The guard of a warm table's own TTL: which rows it is about to delete, how it is taken away, how it is put back.
 
-A TTL cannot be moved to a later time safely: ClickHouse keeps in each part when its rows expire, as of the time when the
-part was written, and deletes by that. ``MODIFY TTL`` to a longer interval does not change it until every part has been
-rewritten (``MATERIALIZE TTL``); until then a merge still deletes what was due by the old one. Without a deleting element
-a table deletes nothing at once, whatever its parts say. So the element is removed, and kept in the ledger.
+A TTL cannot be moved to a later time safely: ClickHouse keeps in each part when its rows expire, as of the time when
+the part was written, and deletes by that. ``MODIFY TTL`` to a longer interval does not change it until every part has
+been rewritten (``MATERIALIZE TTL``); until then a merge still deletes what was due by the old one. Without a deleting
+element a table deletes nothing at once, whatever its parts say. So the element is removed, and kept in the ledger.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def find_risk(warm: WarmPartitions, ttl: Ttl, alert: int) -> Risk:
     due = f"toUnixTimestamp64Micro(toDateTime64(min({column}), 6, 'UTC') + {ttl.interval})"
     where = f"{column} < fromUnixTimestamp64Micro({edge}, 'UTC')"
     rows = warm.hook.execute(
-        f"SELECT _partition_id, count(), {due}, min({bucket}), max({bucket}), countIf(isNull({bucket})) FROM {warm.name} "
+        f"SELECT _partition_id, count(), {due}, min({bucket}), max({bucket}), countIf(isNull({bucket})) FROM "
+        f"{warm.name} "
         f"WHERE {where} GROUP BY _partition_id ORDER BY _partition_id"
     )
     lowers, uppers = ([row[place] for row in rows if row[place] is not None] for place in (3, 4))

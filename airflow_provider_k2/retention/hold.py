@@ -47,7 +47,8 @@ class TtlGuard:
         except ValueError as error:
             self.run.report.ttl = "not understood"
             self._alert(
-                f"{self.run.table.name}: the TTL of {identity} ({error}) is not understood, so the rows that it deletes cannot be "
+                f"{self.run.table.name}: the TTL of {identity} ({error}) is not understood, so the rows that it "
+                f"deletes cannot be "
                 "proven before. Nothing was changed; write it as `column + INTERVAL n DAY`, or remove it: the gate "
                 "drops what is past its age."
             )
@@ -103,8 +104,10 @@ class TtlGuard:
         listed = [f"{one.name} ({one.rows:,} rows, from {describe_cursor(one.begins)} on)" for one in risk.partitions]
         listed = listed or ["unknown, as rows are hidden"]
         what = (
-            f"{self.run.table.name}: the TTL of {self.run.base.name} ({self.ttl.element}) deletes rows that are not proven to "
-            f"be cold: partition {shortened(listed)}. Compared: {proof.warm:,} rows in the warm tier, {proof.cold:,} in the "
+            f"{self.run.table.name}: the TTL of {self.run.base.name} ({self.ttl.element}) deletes rows that are not "
+            f"proven to "
+            f"be cold: partition {shortened(listed)}. Compared: {proof.warm:,} rows in the warm tier, {proof.cold:,} "
+            f"in the "
             f"cold tier; {why}"
         )
         mend = self.run.mend(proof)
@@ -119,7 +122,8 @@ class TtlGuard:
         else:
             statement = self._hold()
             self._alert(
-                f"{what}. The TTL was taken away ({statement}), so no row is deleted; the gate puts it back once they are "
+                f"{what}. The TTL was taken away ({statement}), so no row is deleted; the gate puts it back once "
+                f"they are "
                 f"proven. To mend it, {mend}."
             )
 
@@ -149,8 +153,10 @@ class TtlGuard:
         self.run.report.notes.append(f"the TTL was put back: {statement}")
         self.run.log.warning(
             "%s: all rows that the TTL of %s deletes are proven to be cold; it is put back (%s).",
-            self.run.table.name, self.run.base.name, statement,
-        )  # fmt: skip
+            self.run.table.name,
+            self.run.base.name,
+            statement,
+        )
 
     def _alert(self, sentence: str) -> None:
         self.run.report.alerts.append(sentence)

@@ -1,7 +1,7 @@
 """Who else reads the rows that are about to go: every entry of every pipeline that stands on the same warm table.
 
-An entry that has not proven them keeps them. Where the cold table of the other can be read, its rows are compared by content, as
-the table's own; else its watermark and the ledger's counts have to do, and that is said.
+An entry that has not proven them keeps them. Where the cold table of the other can be read, its rows are compared by
+content, as the table's own; else its watermark and the ledger's counts have to do, and that is said.
 """
 
 from __future__ import annotations
@@ -204,11 +204,14 @@ class OtherUsers:
         return Claim(
             label,
             problem=(
-                f"{label} {'reads' if other.certain else 'may read'} {self.run.base.name}, too, and the ledger does not know what "
-                "it has proven of these rows: its last run was one of an older version, or its source is gone or on another server"
+                f"{label} {'reads' if other.certain else 'may read'} {self.run.base.name}, too, and the ledger does "
+                f"not know what "
+                "it has proven of these rows: its last run was one of an older version, or its source is gone or on "
+                "another server"
             ),
             fix=(
-                "run its offload once, so that the ledger learns what it reads, or, if it was given up, say so with `k2 "
+                "run its offload once, so that the ledger learns what it reads, or, if it was given up, say so with "
+                "`k2 "
                 f"watermarks forget {stored.target} --pipeline {stored.pipeline}`"
             ),
         )
@@ -221,7 +224,8 @@ class OtherUsers:
             problem=f"{claim.label} reads {self.run.base.name}, too, and needs {what}",
             fix=fix
             or (
-                f"let its offload run, look with `k2 verify {table.name}` of its table list, or, if it was given up, say so with "
+                f"let its offload run, look with `k2 verify {table.name}` of its table list, or, if it was given up, "
+                f"say so with "
                 f"`k2 watermarks forget {table.target} --pipeline {table.pipeline}`"
             ),
         )

@@ -36,8 +36,8 @@ class PartsSeen:
     """The parts that hold the rows of some partitions, as they are at one moment: what a proof is about.
 
     :param parts: name, rows and hash of the files of each.
-    :param patches: the same of the parts that update rows of these (lightweight updates and deletes), which leave them as they
-        are.
+    :param patches: the same of the parts that update rows of these (lightweight updates and deletes), which leave them
+        as they are.
     :param mutations: commands that have still to be applied to some of them.
     """
 
@@ -166,7 +166,8 @@ class WarmPartitions:
         known = ", ".join(quote_string(name) for name, _, _ in parts) or "''"
         mutations = self.hook.execute(
             "SELECT command FROM system.mutations WHERE database = %(database)s AND table = %(table)s AND NOT is_done "
-            f"AND (hasAny(parts_to_do_names, [{known}]) OR (parts_to_do > 0 AND empty(parts_to_do_names))) ORDER BY create_time",
+            f"AND (hasAny(parts_to_do_names, [{known}]) OR (parts_to_do > 0 AND empty(parts_to_do_names))) ORDER BY "
+            f"create_time",
             where,
         )
         return PartsSeen(parts, patches, tuple(str(row[0]) for row in mutations))
@@ -175,7 +176,8 @@ class WarmPartitions:
         """Those of some parts that are still there, as they are now."""
         database, _, table = self.table.identity_source.partition(".")
         rows = self.hook.execute(
-            "SELECT name, toUInt64(rows), hash_of_all_files FROM system.parts WHERE database = %(database)s AND table = %(table)s "
+            "SELECT name, toUInt64(rows), hash_of_all_files FROM system.parts WHERE database = %(database)s AND "
+            "table = %(table)s "
             f"AND active AND {seen.where.replace('_part', 'name')}",
             {"database": database, "table": table},
         )

@@ -131,8 +131,10 @@ class Proof:
         if self.uncompared:
             several = len(self.uncompared) > 1
             return (
-                f"column{'s' if several else ''} {', '.join(self.uncompared)} {'are' if several else 'is'} not in the cold table "
-                "or emptied by a TTL of its own, so the warm rows may be the only copy of what is in there, whatever else is equal"
+                f"column{'s' if several else ''} {', '.join(self.uncompared)} {'are' if several else 'is'} not in "
+                f"the cold table "
+                "or emptied by a TTL of its own, so the warm rows may be the only copy of what is in there, whatever "
+                "else is equal"
             )
         if self.pending:
             return f"{self.pending:,} rows are not cold yet (at or above the watermark)"
@@ -142,21 +144,26 @@ class Proof:
             count = len(self.differing)
             what = "buckets differ" if count > 1 else "bucket differs"
             return (
-                f"{count} {what}{' in content' if warm == cold else ''}: {warm:,} rows in the warm tier, {cold:,} rows in the "
+                f"{count} {what}{' in content' if warm == cold else ''}: {warm:,} rows in the warm tier, {cold:,} "
+                f"rows in the "
                 "cold tier"
             )
         if self.missing:
             return f"{self.missing:,} of the {self.warm:,} rows that are left in the warm tier are not in the cold tier"
         if self.counted != self.warm:
             return (
-                f"the warm object holds {self.counted:,} rows, but {self.warm:,} could be compared (rows below `start`, "
+                f"the warm object holds {self.counted:,} rows, but {self.warm:,} could be compared (rows below "
+                f"`start`, "
                 "without a value, or that the source does not show)"
             )
         return None
 
     @property
     def astray(self) -> tuple[int, int] | None:
-        """Range of the bucket column to offload again; None when nothing is known to be wrong, or the cold tier has more."""
+        """Range of the bucket column to offload again.
+
+        None when nothing is known to be wrong, or the cold tier has more.
+        """
         if not self.differing:
             return self.missing_in
         if sum(bucket.warm.rows - bucket.cold.rows for bucket in self.differing) < 0:

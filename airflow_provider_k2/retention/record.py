@@ -1,7 +1,7 @@
 """Writing down what is about to be dropped, in the cold tables and in the ledger, and taking it back.
 
-A deletion that nobody knows of would look like a loss: to the table whose gate drops the rows, and to every other entry that
-stands on the same warm table.
+A deletion that nobody knows of would look like a loss: to the table whose gate drops the rows, and to every other entry
+that stands on the same warm table.
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ class DeletionRecord:
             )
 
     def take_back(self, why: str) -> None:
-        """Take the records back: nothing was dropped. One that cannot be taken back stays, which only makes others careful."""
+        """Take the records back: nothing was dropped.
+
+        One that cannot be taken back stays, which only makes others careful.
+        """
         undo, self._undo = self._undo, []
         # The cold table's first: as long as that stands, the ledger's must not be annulled.
         blocked = False

@@ -106,8 +106,10 @@ class GateRun:
             return f"see `k2 verify {name}`{again}"
         if proof.uncompared:
             return (
-                f"run the offload (`{offload_command({'tables': [name]})}`), which adds new columns with the next rows, or says "
-                f"what to do; a column that somebody renamed or dropped in the cold table has to be renamed back, and one with a "
+                f"run the offload (`{offload_command({'tables': [name]})}`), which adds new columns with the next "
+                f"rows, or says "
+                f"what to do; a column that somebody renamed or dropped in the cold table has to be renamed back, "
+                f"and one with a "
                 f"TTL of its own excluded (`exclude`){again}"
             )
         if proof.pending:
@@ -118,7 +120,8 @@ class GateRun:
             return f"offload the range again (`{offload_command(conf)}`){again}"
         if proof.differing:
             return (
-                f"look with `k2 verify {name} --repair --dry-run` at the rows that only the cold tier has: either they are wrong "
+                f"look with `k2 verify {name} --repair --dry-run` at the rows that only the cold tier has: either "
+                f"they are wrong "
                 "there (docs/errors.md, When a cold row is wrong), or the warm tier has lost them "
                 f"(`k2 verify {name} --repair --keep` keeps them){again}"
             )

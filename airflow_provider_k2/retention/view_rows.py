@@ -1,9 +1,9 @@
 """What a view makes of some rows of the table below it: the same rows, read on both ways, told apart by sums of hashes.
 
-ClickHouse filters a table wherever a query reads it, also below views (``additional_table_filters``). So a view can be asked for
-the rows that it makes of some parts alone, whatever it does with them. Where it shows each of them once, with the values as they
-are, count and sums are the same as those of the table itself; where it leaves rows or values out, joins, groups, or makes
-other values, they are not.
+ClickHouse filters a table wherever a query reads it, also below views (``additional_table_filters``). So a view can be
+asked for the rows that it makes of some parts alone, whatever it does with them. Where it shows each of them once, with
+the values as they are, count and sums are the same as those of the table itself; where it leaves rows or values out,
+joins, groups, or makes other values, they are not.
 """
 
 from __future__ import annotations

@@ -31,9 +31,16 @@ if TYPE_CHECKING:
 
 
 _CASTABLE = {
-    "boolean": "Bool", "int": "Int32", "long": "Int64", "float": "Float32", "double": "Float64", "date": "Date32",
-    "timestamptz": "DateTime64(6, 'UTC')", "timestamp": "DateTime64(6, 'UTC')", "uuid": "UUID",
-}  # fmt: skip
+    "boolean": "Bool",
+    "int": "Int32",
+    "long": "Int64",
+    "float": "Float32",
+    "double": "Float64",
+    "date": "Date32",
+    "timestamptz": "DateTime64(6, 'UTC')",
+    "timestamp": "DateTime64(6, 'UTC')",
+    "uuid": "UUID",
+}
 
 
 def held_types(cold: Table) -> dict[str, str]:
@@ -58,16 +65,19 @@ def is_widening(old: IcebergType, new: IcebergType) -> bool:
 def reconcile_schema(table: TableConfig, plan: TypePlan, cold: Table, log: logging.Logger) -> None:
     """Bring an existing cold table's schema up to the plan where that is safe.
 
-    New columns are added (optional, null in older rows) and types widened, inside lists and maps, too; each with a log line.
+    New columns are added (optional, null in older rows) and types widened, inside lists and maps, too; each with a log
+    line.
 
-    :raises TypePlanError: when a column has disappeared from the source, was dropped or renamed in the cold tier by somebody
-        else, differs from a cold one by case only, or changed to a type that the cold one cannot become; nothing is altered then.
+    :raises TypePlanError: when a column has disappeared from the source, was dropped or renamed in the cold tier by
+        somebody else, differs from a cold one by case only, or changed to a type that the cold one cannot become;
+        nothing is altered then.
     """
     present = {field.name: field.field_type for field in cold.schema().fields}
     planned = set(plan.names)
     once = {field.name for schema in cold.schemas().values() for field in schema.fields}
     problems = [
-        f"column {name} is in the cold table but no longer in the source; bring it back, or rename it in a view, or add it to "
+        f"column {name} is in the cold table but no longer in the source; bring it back, or rename it in a view, or "
+        f"add it to "
         "`exclude` to leave it null from now on"
         for name in present
         if name not in planned and name not in table.exclude
@@ -77,7 +87,8 @@ def reconcile_schema(table: TableConfig, plan: TypePlan, cold: Table, log: loggi
     for column in added:
         if column.name in once:
             problems.append(
-                f"column {column.name} was dropped or renamed in the cold table by somebody else; rename it back, or add it to "
+                f"column {column.name} was dropped or renamed in the cold table by somebody else; rename it back, or "
+                f"add it to "
                 "`exclude`"
             )
     problems += clashes([column.name for column in added], present, table.case_sensitive)
@@ -90,7 +101,8 @@ def reconcile_schema(table: TableConfig, plan: TypePlan, cold: Table, log: loggi
         except ValueError:
             problems.append(
                 f"column {column.name} is {held} in the cold table but {column.source} in the source, which needs "
-                f"{column.target}; cast it back in a view (`CAST({column.name}, '{_castable(held)}') AS {column.name}`), or "
+                f"{column.target}; cast it back in a view (`CAST({column.name}, '{_castable(held)}') AS "
+                f"{column.name}`), or "
                 f"give it another name there and add {column.name} to `exclude`"
             )
     if problems:
@@ -184,8 +196,8 @@ def check_format(table: TableConfig, cold: Table) -> None:
 def partition_of(table: TableConfig, plan: TypePlan, cold: Table) -> tuple[PartitionField, ...]:
     """Return the partition spec that the cold table really has.
 
-    :raises TypePlanError: when it has a transform that no engine of ours can compute in ClickHouse, or a column that does not
-        go cold.
+    :raises TypePlanError: when it has a transform that no engine of ours can compute in ClickHouse, or a column that
+        does not go cold.
     """
     schema = cold.schema()
     fields = []

@@ -12,11 +12,24 @@ if TYPE_CHECKING:
     from airflow_provider_k2.schema.type_plan import TypePlan
     from airflow_provider_k2.tables.model import TableConfig
 
-ICEBERG_NAMES = frozenset({
-    "_file", "_pos", "_deleted", "_spec_id", "_partition", "_row_id", "_last_updated_sequence_number", "_change_type",
-    "_change_ordinal", "_commit_snapshot_id",
-})  # fmt: skip
-"""Metadata columns of the Iceberg specification ("Reserved Field IDs"): Spark opens no table that has one of its own."""
+ICEBERG_NAMES = frozenset(
+    {
+        "_file",
+        "_pos",
+        "_deleted",
+        "_spec_id",
+        "_partition",
+        "_row_id",
+        "_last_updated_sequence_number",
+        "_change_type",
+        "_change_ordinal",
+        "_commit_snapshot_id",
+    }
+)
+"""Metadata columns of the Iceberg specification ("Reserved Field IDs").
+
+Spark opens no table that has one of its own.
+"""
 
 
 def check_names(table: TableConfig, plan: TypePlan) -> None:
@@ -37,13 +50,16 @@ def _reserved(plan: TypePlan) -> Iterator[str]:
     names = [name for name in plan.names if name.lower() in ICEBERG_NAMES]
     if names:
         yield (
-            f"column {', '.join(names)} is called like a metadata column of Iceberg, so that Spark and others would not read the "
+            f"column {', '.join(names)} is called like a metadata column of Iceberg, so that Spark and others would "
+            f"not read the "
             "table; rename it in a view, or add it to `exclude`"
         )
 
 
 def clashes(names: Iterable[str], present: Iterable[str], case_sensitive: bool) -> Iterator[str]:
-    """Tell of names that differ by case only: Spark, Trino, DuckDB and Hive fold it, and find two columns or the wrong one.
+    """Tell of names that differ by case only.
+
+    Spark, Trino, DuckDB and Hive fold it, and find two columns or the wrong one.
 
     :param names: names that are to be added.
     :param present: names that are there already.
@@ -57,6 +73,8 @@ def clashes(names: Iterable[str], present: Iterable[str], case_sensitive: bool) 
     pairs = [" and ".join(group) for group in alike.values() if len(group) > 1]
     if pairs:
         yield (
-            f"columns {', '.join(pairs)} differ by case only, which Spark, Trino, DuckDB and Hive do not tell apart; rename them "
-            "in a view, add all but one to `exclude`, or allow it with `case_sensitive: true` where no such reader is used"
+            f"columns {', '.join(pairs)} differ by case only, which Spark, Trino, DuckDB and Hive do not tell apart; "
+            f"rename them "
+            "in a view, add all but one to `exclude`, or allow it with `case_sensitive: true` where no such reader "
+            "is used"
         )

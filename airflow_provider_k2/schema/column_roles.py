@@ -1,4 +1,7 @@
-"""Whether the columns that an entry gives a role can play it: key, partition, event time, the column that grows. Pure."""
+"""Whether the columns that an entry gives a role can play it: key, partition, event time, the column that grows.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +35,12 @@ def check_roles(table: TableConfig, plan: TypePlan) -> None:
     :raises TypePlanError: naming all that cannot play it, each with the mend.
     """
     problems = [
-        *_missing(table, plan), *_keys(table, plan), *_partition(table, plan), *_event_time(table, plan),
+        *_missing(table, plan),
+        *_keys(table, plan),
+        *_partition(table, plan),
+        *_event_time(table, plan),
         *_grows(table, plan),
-    ]  # fmt: skip
+    ]
     if problems:
         raise TypePlanError(
             str("; ".join(problems)),
@@ -57,7 +63,8 @@ def _keys(table: TableConfig, plan: TypePlan) -> Iterator[str]:
         column = plan[name]
         if column.cast.name == "Nullable":
             yield (
-                f"key column {name} is {column.source}, and null equals no other key, so such rows would come twice; give null a "
+                f"key column {name} is {column.source}, and null equals no other key, so such rows would come twice; "
+                f"give null a "
                 "value in a view"
             )
         if column.cast.name in _NESTED:
@@ -73,14 +80,16 @@ def _partition(table: TableConfig, plan: TypePlan) -> Iterator[str]:
             yield f"partition {part} cannot be made of {column.source}; correct `partition` in the table list"
         if cast.name in _FLOATS:
             yield (
-                f"partition {part} is made of {column.source}, which readers round differently and then leave its files out; "
+                f"partition {part} is made of {column.source}, which readers round differently and then leave its "
+                f"files out; "
                 "partition by another column, or cast it to Decimal in a view"
             )
         # Iceberg allows that to identity only, and refuses the table; readers that fold case go further.
         same = [name for name in plan.names if name.lower() == part.name.lower()]
         if part.transform != "identity" and same:
             yield (
-                f"partition {part} is called {part.name} in the cold table, and so is a column that goes cold; add the column "
+                f"partition {part} is called {part.name} in the cold table, and so is a column that goes cold; add "
+                f"the column "
                 f"{same[0]} to `exclude`, or rename it in a view"
             )
 
@@ -91,7 +100,8 @@ def _event_time(table: TableConfig, plan: TypePlan) -> Iterator[str]:
         column = plan[table.event_time]
         if cursor_problem(str(unwrap(column.source)[0])):
             yield (
-                f"event_time column {table.event_time} is {column.source}, by which rows cannot be put into buckets; name a column "
+                f"event_time column {table.event_time} is {column.source}, by which rows cannot be put into buckets; "
+                f"name a column "
                 "of a date, time or integer type (up to 64 bits)"
             )
 
@@ -99,6 +109,7 @@ def _event_time(table: TableConfig, plan: TypePlan) -> Iterator[str]:
 def _grows(table: TableConfig, plan: TypePlan) -> Iterator[str]:
     if table.grows in plan.names and plan[table.grows].cast.name not in _GROWING:
         yield (
-            f"grows column {table.grows} is {plan[table.grows].source}; name one that holds an integer, a decimal or a time and is "
+            f"grows column {table.grows} is {plan[table.grows].source}; name one that holds an integer, a decimal or "
+            f"a time and is "
             "never null"
         )

@@ -1,8 +1,8 @@
 """The value of a partition: how ClickHouse groups and finds rows by it, and how Iceberg stores it. Pure.
 
-A value travels as text that is exact for its type: times as epoch microseconds, dates as days, floats as their bits, bytes in
-hexadecimal digits. The manifest's value is made of it, not of the file's statistics, which ClickHouse leaves out for long
-strings and others cut.
+A value travels as text that is exact for its type: times as epoch microseconds, dates as days, floats as their bits,
+bytes in hexadecimal digits. The manifest's value is made of it, not of the file's statistics, which ClickHouse leaves
+out for long strings and others cut.
 """
 
 from __future__ import annotations

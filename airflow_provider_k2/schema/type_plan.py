@@ -115,7 +115,10 @@ class ColumnPlan:
 
     @property
     def bits(self) -> str:
-        """SQL like :attr:`expression`, for sums: an integer too large for a long wraps around instead of failing the query."""
+        """SQL like :attr:`expression`, for sums.
+
+        An integer too large for a long wraps around instead of failing the query.
+        """
         return self._cast("CAST")
 
     def _cast(self, function: str) -> str:
@@ -127,7 +130,7 @@ class ColumnPlan:
 
     @property
     def narrows(self) -> bool:
-        """Whether a UInt64 in it, or in what is nested in it, is held as a long, which does not hold all of its values."""
+        """Whether a UInt64 in it, nested or not, is held as a long, which does not hold all of its values."""
         return _narrows(self.source, self.target)
 
 
@@ -191,7 +194,8 @@ def plan_types(
         if name.startswith(RESERVED)
     ]
     problems += [
-        f"column {name} has a name that is not an identifier (letters, digits and _, not starting with a digit); add it to "
+        f"column {name} has a name that is not an identifier (letters, digits and _, not starting with a digit); add "
+        f"it to "
         "`exclude`, or rename it in a view"
         for name in wanted
         if name in known and not is_identifier(name)
@@ -208,9 +212,8 @@ def plan_types(
             problems.append(f"column {name}: {error}; {_MEND}")
     if problems:
         raise TypePlanError(
-            f"{table}: the type plan refuses {len(problems)} column{'s' if len(problems) > 1 else ''}, nothing was moved: "
-            + "; ".join(problems)
-            + "."
+            f"{table}: the type plan refuses {len(problems)} column{'s' if len(problems) > 1 else ''}, nothing was "
+            f"moved: " + "; ".join(problems) + "."
         )
     return TypePlan(tuple(plans))
 
@@ -238,7 +241,8 @@ def _partial(name: str, parsed: ClickHouseType) -> _RefusalError:
     """
     inner = parsed.inner(1)
     mend = (
-        f"read it through a view that aggregates, `SELECT ..., CAST({parsed.arguments[0]}({name}) AS {inner}) AS {name} ... "
+        f"read it through a view that aggregates, `SELECT ..., CAST({parsed.arguments[0]}({name}) AS {inner}) AS "
+        f"{name} ... "
         "GROUP BY` the key (without the CAST, the view's column may keep this type)"
     )
     with suppress(_RefusalError):
@@ -325,7 +329,10 @@ def _override(parsed: ClickHouseType, target: IcebergType, cast: str, wish: str)
 
 
 def _hold(parsed: ClickHouseType, held: str) -> tuple[IcebergType, str]:
-    """Type of an existing cold table, in every part of a type where it holds all values; elsewhere the type plan's own."""
+    """Type of an existing cold table, in every part of a type where it holds all values.
+
+    Elsewhere the type plan's own.
+    """
     base, _ = unwrap(parsed)
     parts = _parts(held)
     if base.name == "Array" and len(parts) == 1:

@@ -1,8 +1,8 @@
 """Values that a column's ClickHouse type lets in but its cold type cannot hold. Pure.
 
-The type plan cannot see them. Some are counted together with every window, before anything is written: maps that hold a key twice,
-integers that a long does not hold, and text that is not UTF-8 in columns by which rows are found. Other text, and decimals with
-more digits than they declare, fail a window's proof; these expressions then name the column.
+The type plan cannot see them. Some are counted together with every window, before anything is written: maps that hold a
+key twice, integers that a long does not hold, and text that is not UTF-8 in columns by which rows are found. Other
+text, and decimals with more digits than they declare, fail a window's proof; these expressions then name the column.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class Unholdable:
 
 
 def is_suspect(column: ColumnPlan) -> bool:
-    """Whether values have to be looked at in the files: ClickHouse lets text and digits in that the cold type does not."""
+    """Whether values have to be looked at in the files.
+
+    ClickHouse lets text and digits in that the cold type does not.
+    """
     if isinstance(column.target, DecimalType):
         return _lets_digits_in(column, column.target)
     return _holds_any(column.target, StringType, DecimalType)
@@ -101,7 +104,8 @@ def _broken_text(column: ColumnPlan) -> Iterator[Unholdable]:
         yield Unholdable(
             f"NOT isValidUTF8(toString({name}))",
             f"text in column {column.name} that is not UTF-8",
-            f"make it text in a view (`toValidUTF8({column.name})`){keep if isinstance(column.target, StringType) else ''}",
+            f"make it text in a view "
+            f"(`toValidUTF8({column.name})`){keep if isinstance(column.target, StringType) else ''}",
         )
 
 
@@ -157,10 +161,12 @@ def _too_large(column: ColumnPlan) -> Iterator[Unholdable]:
         yield Unholdable(
             _exceeds(quote_identifier(column.name), column.source, column.target, 0),
             f"a number of 2^63 or more in column {column.name}, which is held as {column.target}",
-            f"hold it as a decimal: rename it in a view (`toDecimal128({column.name}, 0) AS {column.name}_exact`), and `exclude` "
+            f"hold it as a decimal: rename it in a view (`toDecimal128({column.name}, 0) AS {column.name}_exact`), "
+            f"and `exclude` "
             f"{column.name} if it is cold already; in a new cold table, leave {column.name} out of `types`"
             if isinstance(column.target, LongType)
-            else f"rename the column in a view, so that a new cold column of decimals begins, and `exclude` {column.name}",
+            else f"rename the column in a view, so that a new cold column of decimals begins, and `exclude` "
+            f"{column.name}",
         )
 
 

@@ -117,8 +117,12 @@ def _retention(value: Any) -> RetentionPolicy:
     """Read a duration, or a mapping with ``keep``; every mistake of it at once."""
     given = value if isinstance(value, dict) else {"keep": value}
     readers: dict[str, Callable[[Any], Any]] = {
-        "keep": _seconds, "ttl": _one_of(TTL_MODES), "alert": _seconds, "column": _identifier, "may_lose": _column_names,
-    }  # fmt: skip
+        "keep": _seconds,
+        "ttl": _one_of(TTL_MODES),
+        "alert": _seconds,
+        "column": _identifier,
+        "may_lose": _column_names,
+    }
     values: dict[str, Any] = {}
     mistakes: list[str] = []
     for name in given:

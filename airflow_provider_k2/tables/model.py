@@ -45,10 +45,11 @@ class RetentionPolicy:
     """How long rows stay in the warm tier, and what guards the warm table's own TTL.
 
     :param keep: seconds; a partition whose every row is older may be dropped, once it is proven to be cold.
-    :param ttl: ``hold`` takes the warm table's TTL away while rows that it is about to delete are not proven to be cold;
-        ``backstop`` leaves it and raises an alert only.
+    :param ttl: ``hold`` takes the warm table's TTL away while rows that it is about to delete are not proven to be
+        cold; ``backstop`` leaves it and raises an alert only.
     :param alert: seconds before the TTL deletes a row at which the row has to be proven.
-    :param column: column of the warm object that a row's age is measured by; by default the cursor, where the object has it.
+    :param column: column of the warm object that a row's age is measured by; by default the cursor, where the object
+        has it.
     :param may_lose: columns of the warm object that may be dropped though they are not cold.
     """
 
@@ -74,21 +75,23 @@ class TableConfig:
     :param safety_lag: seconds before the warm tier's now at which windows end.
     :param cursor_lag: how far below the largest integer cursor windows end: for cursors that do not arrive in order.
     :param window_rows: rows after which a backlog is cut into another window.
-    :param spark_rows: rows that are left of a range above which ``engine: auto`` takes Spark; its windows are at least this large.
+    :param spark_rows: rows that are left of a range above which ``engine: auto`` takes Spark; its windows are at least
+        this large.
     :param columns: the columns that go cold, in this order; empty means all of the source's.
     :param types: column to cold type, where it shall differ from the type plan's choice.
     :param exclude: columns that stay warm.
-    :param start: cursor at which the very first window begins (epoch microseconds, or the integer cursor's value); rows below it
-        are never offloaded. By default, there are none.
+    :param start: cursor at which the very first window begins (epoch microseconds, or the integer cursor's value); rows
+        below it are never offloaded. By default, there are none.
     :param retention: how long rows stay in the warm tier; None leaves that to the warm table alone.
     :param depends_on: targets of earlier layers without which this table is not offloaded in the same run.
     :param event_time: column that buckets rows for reconciliation; needed where the cursor does not go cold.
     :param identity: warm object whose UUID is the source's identity; for a view, the table below it.
     :param changes: for a view in mode ``upsert``, another view that names every key whose cursor lies in a range.
-    :param grows: for mode ``upsert``, a column that never falls for a key, such as a count; a row that has less of it than
-        the cold row it would replace is refused.
+    :param grows: for mode ``upsert``, a column that never falls for a key, such as a count; a row that has less of it
+        than the cold row it would replace is refused.
     :param cursor_is_event_time: the cursor is the event time: late rows are found by reconciliation only.
-    :param accept_merges: the source's engine may change rows behind the cursor (see :mod:`airflow_provider_k2.warm.merging`).
+    :param accept_merges: the source's engine may change rows behind the cursor (see
+        :mod:`airflow_provider_k2.warm.merging`).
     :param case_sensitive: columns whose names differ by case only may go cold.
     :param pipeline: name of the pipeline that owns the watermark.
     """
@@ -174,7 +177,10 @@ class TableList:
 
 
 def to_entry(table: TableConfig) -> dict[str, Any]:
-    """Write a table back as the mapping that it was read from: what a mapped task carries, whatever file a worker has."""
+    """Write a table back as the mapping that it was read from.
+
+    What a mapped task carries, whatever file a worker has.
+    """
     default = TableConfig(table.source, table.target, table.layer, table.cursor)
     values = {
         name: _plain(value)

@@ -31,7 +31,10 @@ _UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeErro
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which also refuses a key that a mapping has twice: PyYAML itself keeps the last one only."""
+    """PyYAML's safe loader, which also refuses a key that a mapping has twice.
+
+    PyYAML itself keeps the last one only.
+    """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -39,7 +42,8 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 raise ValueError(
-                    f"line {key.start_mark.line + 1}: the key `{key.value}` is there twice; a new entry of a list begins "
+                    f"line {key.start_mark.line + 1}: the key `{key.value}` is there twice; a new entry of a list "
+                    f"begins "
                     "with `- `"
                 )
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)

@@ -1,7 +1,7 @@
 """What has to hold between the fields of one entry. Pure.
 
-A rule yields ``(what, fix)`` for each mistake. It may ask for a field that could not be read: that ends this rule, and no
-other, so that one mistake does not hide those beside it.
+A rule yields ``(what, fix)`` for each mistake. It may ask for a field that could not be read: that ends this rule, and
+no other, so that one mistake does not hide those beside it.
 """
 
 from __future__ import annotations
@@ -177,7 +177,23 @@ def _columns_once(table: TableConfig) -> Iterator[Mistake]:
 
 
 RULES: tuple[Rule, ...] = (
-    _partition_once, _key_missing, _key_of_append, _changes_of_append, _grows_of_append, _grows_excluded,
-    _cursor_excluded, _key_excluded, _partition_excluded, _event_time_excluded, _no_event_time, _retention_of_upsert,
-    _may_lose_needed, _cursor_listed, _key_listed, _partition_listed, _event_time_listed, _grows_listed, _columns_once,
-)  # fmt: skip
+    _partition_once,
+    _key_missing,
+    _key_of_append,
+    _changes_of_append,
+    _grows_of_append,
+    _grows_excluded,
+    _cursor_excluded,
+    _key_excluded,
+    _partition_excluded,
+    _event_time_excluded,
+    _no_event_time,
+    _retention_of_upsert,
+    _may_lose_needed,
+    _cursor_listed,
+    _key_listed,
+    _partition_listed,
+    _event_time_listed,
+    _grows_listed,
+    _columns_once,
+)

@@ -26,8 +26,8 @@ class ClickHouseToIcebergOperator(TableOperator):
     """Move what is new of one table from ClickHouse to Iceberg.
 
     Each window becomes one atomic Iceberg commit that replaces what the target holds for it, so a retry, a backfill or
-    two schedulers at once leave the same rows. Which range a run moves: ``lower`` and ``upper`` of the run conf, the data
-    interval of a backfill run, or what lies above the stored watermark.
+    two schedulers at once leave the same rows. Which range a run moves: ``lower`` and ``upper`` of the run conf, the
+    data interval of a backfill run, or what lies above the stored watermark.
 
     Table, connections, engine and Spark's parameters are those of :class:`.TableOperator`.
 
@@ -107,7 +107,8 @@ class ClickHouseToIcebergOperator(TableOperator):
                 became = f"{why.state} in this run ({why.reason})" if why else "not offloaded in this run"
                 was = "" if why and why.state == FAILED else "was "
                 raise AirflowSkipException(
-                    f"{self.table_name} depends on {name}, which {was}{became}. Its watermark stands; the next run moves both."
+                    f"{self.table_name} depends on {name}, which {was}{became}. Its watermark stands; the next run "
+                    f"moves both."
                 )
 
 

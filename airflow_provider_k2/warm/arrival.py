@@ -1,7 +1,7 @@
 """How long rows of one cursor value may still arrive: until then, windows end before it. Pure.
 
-A cursor that is finer than the safety lag needs nothing: its value is passed when the lag is. A date, and any other time that is
-rounded down, has rows for as long as the day, hour or month lasts whose beginning it is.
+A cursor that is finer than the safety lag needs nothing: its value is passed when the lag is. A date, and any other
+time that is rounded down, has rows for as long as the day, hour or month lasts whose beginning it is.
 """
 
 from __future__ import annotations
@@ -21,28 +21,56 @@ _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
 
 BEHIND_UTC = 12 * _HOUR
-"""How long a day lasts in some time zone after it has ended in UTC (UTC-12). Who filled a date in, and by which zone, no type
+"""How long a day lasts in some time zone after it has ended in UTC (UTC-12).
+
+Who filled a date in, and by which zone, no type
 tells: ``today()`` goes by the server's or the session's, a client by its own."""
 
 _UNITS = {
-    "second": _SECOND, "minute": _MINUTE, "hour": _HOUR,
+    "second": _SECOND,
+    "minute": _MINUTE,
+    "hour": _HOUR,
     # With the hour by which a time zone may set its clocks back.
-    "day": _DAY + _HOUR, "week": 7 * _DAY + _HOUR, "month": 31 * _DAY + _HOUR, "quarter": 92 * _DAY + _HOUR,
+    "day": _DAY + _HOUR,
+    "week": 7 * _DAY + _HOUR,
+    "month": 31 * _DAY + _HOUR,
+    "quarter": 92 * _DAY + _HOUR,
     "year": 366 * _DAY + _HOUR,
-}  # fmt: skip
+}
 _FLOORS = {
     **{f"tostartof{unit}": length for unit, length in _UNITS.items()},
-    "tostartoffiveminutes": 5 * _MINUTE, "tostartoffiveminute": 5 * _MINUTE, "tostartoftenminutes": 10 * _MINUTE,
-    "tostartoffifteenminutes": 15 * _MINUTE, "timeslot": 30 * _MINUTE, "tomonday": _UNITS["week"],
-    "tostartofisoyear": 371 * _DAY + _HOUR, "todate": _UNITS["day"], "todate32": _UNITS["day"], "today": _UNITS["day"],
-    "current_date": _UNITS["day"], "curdate": _UNITS["day"],
-}  # fmt: skip
+    "tostartoffiveminutes": 5 * _MINUTE,
+    "tostartoffiveminute": 5 * _MINUTE,
+    "tostartoftenminutes": 10 * _MINUTE,
+    "tostartoffifteenminutes": 15 * _MINUTE,
+    "timeslot": 30 * _MINUTE,
+    "tomonday": _UNITS["week"],
+    "tostartofisoyear": 371 * _DAY + _HOUR,
+    "todate": _UNITS["day"],
+    "todate32": _UNITS["day"],
+    "today": _UNITS["day"],
+    "current_date": _UNITS["day"],
+    "curdate": _UNITS["day"],
+}
 """Functions that round a time down, in lower case, with the longest time that has one value."""
 
-_PASSING = frozenset({
-    "todatetime", "todatetime64", "cast", "assumenotnull", "totimezone", "min", "max", "any", "anylast", "materialize",
-    "ifnull", "coalesce", "",
-})  # fmt: skip
+_PASSING = frozenset(
+    {
+        "todatetime",
+        "todatetime64",
+        "cast",
+        "assumenotnull",
+        "totimezone",
+        "min",
+        "max",
+        "any",
+        "anylast",
+        "materialize",
+        "ifnull",
+        "coalesce",
+        "",
+    }
+)
 """Functions whose value is as coarse as their first argument's; no name is a pair of parentheses."""
 
 _CALL = re.compile(r"([A-Za-z_]\w*)?\(")

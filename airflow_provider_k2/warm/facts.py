@@ -1,4 +1,4 @@
-"""What the warm tier holds of a window, as ClickHouse itself counts and sums it, and the values for which a window is refused."""
+"""What the warm tier holds of a window, as ClickHouse itself counts and sums it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class WarmPart:
     """The rows of a window that share one cold partition.
 
-    :param values: values of the partition as text (:mod:`airflow_provider_k2.schema.partition_values`), None for null, in the order
-        of the spec.
+    :param values: values of the partition as text (:mod:`airflow_provider_k2.schema.partition_values`), None for null,
+        in the order of the spec.
     :param rows: number of rows.
     :param checksum: their content checksum.
     :param span: the cursor range in which they lie; reading only it lets ClickHouse's index rule the rest out.
@@ -80,8 +80,13 @@ def measure_window(warm: WarmTable, window: Window, partition: Sequence[Partitio
     listed = [
         *(f"{text} AS `_k2_p{number}`" for number, text in enumerate(values)),
         *(check.count for check in checks),
-        "count()", checksum_expression(plan), f"min({cursor})", f"max({cursor})", f"sum({size})", f"max({size})",
-    ]  # fmt: skip
+        "count()",
+        checksum_expression(plan),
+        f"min({cursor})",
+        f"max({cursor})",
+        f"sum({size})",
+        f"max({size})",
+    ]
     # GROUP BY () of an empty window still yields one row; it is dropped below.
     group = f" GROUP BY {', '.join(f'`_k2_p{number}`' for number in range(len(values)))}" if values else ""
     rows = warm.hook.execute(f"SELECT {', '.join(listed)} FROM {warm.rows_of(window)}{group}")

@@ -136,7 +136,10 @@ def _look_up(hook: ClickHouseHook, names: set[str], patterns: set[tuple[str, str
 
 
 def reads(one: WarmObject) -> set[str]:
-    """Names of what an object may read: every qualified name in its definition; most are columns, and no table has them. Pure."""
+    """Names of what an object may read: every qualified name in its definition.
+
+    Most are columns, and no table has them. Pure.
+    """
     if one.engine.endswith("MergeTree"):
         return set()
     if one.engine == "MaterializedView":

@@ -1,7 +1,7 @@
 """Sources whose engine changes rows behind the cursor: what is allowed of them, by mode. Pure.
 
-A merge of such an engine takes rows out, or puts others in their place, long after a window has moved them. In mode ``append``
-the cold tier would keep what the warm tier has dropped or changed.
+A merge of such an engine takes rows out, or puts others in their place, long after a window has moved them. In mode
+``append`` the cold tier would keep what the warm tier has dropped or changed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def _merging(objects: Iterable[WarmObject]) -> Iterator[tuple[WarmObject, str]]:
 def _append(objects: tuple[WarmObject, ...]) -> Iterator[str]:
     for one, kind in _merging(objects):
         yield (
-            f"{one.name} is a {one.engine}, which {_DOES[kind]} when it merges parts, also those that are cold already, so that "
+            f"{one.name} is a {one.engine}, which {_DOES[kind]} when it merges parts, also those that are cold "
+            f"already, so that "
             "warm and cold tier drift apart in mode append; use mode upsert with its sorting key as `key`"
             + (" and a view that aggregates as the source" if kind in _PARTIAL else "")
             + ", or offload the table that it is filled from"
@@ -79,19 +80,24 @@ def _upsert(table: TableConfig, objects: tuple[WarmObject, ...]) -> Iterator[str
         deleted = _deleted_column(one) if kind == "Replacing" else ""
         if deleted:
             yield (
-                f"{one.name} is a {one.engine} that deletes rows by {deleted}: a deleted key would stay in the cold table"
+                f"{one.name} is a {one.engine} that deletes rows by {deleted}: a deleted key would stay in the cold "
+                f"table"
                 + ("" if one.name == table.source else f", as {table.source} does not show that it is deleted")
-                + f"; name the table itself as the source and let {deleted} go cold, so that readers leave its rows out "
+                + f"; name the table itself as the source and let {deleted} go cold, so that readers leave its rows "
+                f"out "
                 f"(`WHERE {deleted} = 0`)"
             )
         elif kind in _PAIRED:
             yield (
-                f"{one.name} is a {one.engine}, in which a row that takes another one back is a row of its key, too, and could be "
-                "the one that goes cold; offload a view that shows the last state of each key, made of a table that keeps it"
+                f"{one.name} is a {one.engine}, in which a row that takes another one back is a row of its key, too, "
+                f"and could be "
+                "the one that goes cold; offload a view that shows the last state of each key, made of a table that "
+                "keeps it"
             )
         elif kind in _PARTIAL and not aggregates:
             yield (
-                f"{one.name} is a {one.engine}, of which a row holds a part of a value until parts are merged; name a view as the "
+                f"{one.name} is a {one.engine}, of which a row holds a part of a value until parts are merged; name "
+                "a view as the "
                 "source that aggregates (`SELECT key, sum(x) ... GROUP BY key`, or `FINAL`)"
             )
 

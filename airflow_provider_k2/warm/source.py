@@ -48,8 +48,8 @@ class WarmTable:
     :param table: its entry in the table list.
     :param hook: the ClickHouse connection.
     :param held: types of the cold table's columns, where it exists (they may be wider).
-    :ivar known_to: cursor up to which newer rows of a key are in the cold tier, or about to be: the watermark, or what a
-        backfill has reached above it.
+    :ivar known_to: cursor up to which newer rows of a key are in the cold tier, or about to be: the watermark, or what
+        a backfill has reached above it.
     """
 
     def __init__(self, table: TableConfig, hook: ClickHouseHook, held: dict[str, str] | None = None) -> None:
@@ -104,7 +104,10 @@ class WarmTable:
 
     @cached_property
     def emptied_columns(self) -> tuple[str, ...]:
-        """Columns of the plan that ClickHouse empties after a time, while their rows stay; a view has those of what is below."""
+        """Columns of the plan that ClickHouse empties after a time, while their rows stay.
+
+        A view has those of what is below.
+        """
         ttls = column_ttls(self.hook.create_query(self.table.identity_source))
         return tuple(name for name in self.plan.names if name in ttls)
 
@@ -115,21 +118,27 @@ class WarmTable:
 
     @cached_property
     def floor(self) -> int:
-        """How long one value of the cursor lasts where its definition rounds it down, in microseconds; 0 where it does not."""
+        """How long one value of the cursor lasts where its definition rounds it down, in microseconds.
+
+        0 where it does not.
+        """
         written = writers_of(self.hook, [one.name for one in self.lineage])
         floor = floor_of(self.table.cursor, [one.create_query for one in (*self.lineage, *written)])
         if floor > cursor_step(self.cursor_type):
             _LOG.info(
-                "%s: the cursor %s is a time rounded down; windows end %s seconds earlier, when its last rows have arrived.",
-                self.table.name, self.table.cursor, floor // SECOND,
-            )  # fmt: skip
+                "%s: the cursor %s is a time rounded down; windows end %s seconds earlier, when its last rows have "
+                "arrived.",
+                self.table.name,
+                self.table.cursor,
+                floor // SECOND,
+            )
         return floor
 
     def check(self) -> None:
         """Refuse what could be read, but not kept equal in both tiers, or not be read from the cold one.
 
-        :raises TypePlanError: for names that readers of the cold tier cannot do with, and for engines that change rows behind the
-            cursor.
+        :raises TypePlanError: for names that readers of the cold tier cannot do with, and for engines that change rows
+            behind the cursor.
         """
         check_names(self.table, self.plan)
         check_merges(self.table, self.lineage)
@@ -139,7 +148,9 @@ class WarmTable:
         return self.hook.table_uuid(self.table.identity_source)
 
     def horizon(self, latest: int | None = None) -> int:
-        """Where windows end now: the warm tier's clock less the safety lag, or one past the largest integer cursor less its lag.
+        """Where windows end now.
+
+        The warm tier's clock less the safety lag, or one past the largest integer cursor less its lag.
 
         Never within a day, second or other step of the cursor: rows of the same value may still arrive in it.
 

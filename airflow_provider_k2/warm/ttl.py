@@ -133,11 +133,12 @@ def read_ttl(table: TableConfig, clickhouse: ClickHouseHook, held: Mark | None) 
 def expiry_edge(clickhouse: ClickHouseHook, ttl: Ttl, ahead: int = 0) -> int:
     """Time below which rows of a TTL's column are deleted at the latest in so many seconds, in epoch microseconds.
 
-    Never too early: a row above it would be deleted unseen, or its deletion taken for a loss. So it may be late, by four
-    days where the TTL counts months.
+    Never too early: a row above it would be deleted unseen, or its deletion taken for a loss. So it may be late, by
+    four days where the TTL counts months.
     """
     moment = f"now64(6, 'UTC') + INTERVAL {int(ahead)} SECOND - {ttl.interval} + {ttl.slack}"
     if ttl.interval.endswith((" MONTH", " QUARTER", " YEAR")):
-        # ClickHouse cuts month ends: 28 to 31 January + 1 month are all 28 February, from which a month leads back to the 28th.
+        # ClickHouse cuts month ends: 28 to 31 January + 1 month are all 28 February, from which a month leads back to
+        # the 28th.
         moment += " + INTERVAL 4 DAY"
     return int(clickhouse.execute(f"SELECT toUnixTimestamp64Micro({moment})")[0][0])

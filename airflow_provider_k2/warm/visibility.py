@@ -1,7 +1,9 @@
-"""Rows that the user may not see: a row policy, or ``additional_table_filters`` of the profile, hides them without a word.
+"""Rows that the user may not see.
 
-A table's parts know how many rows they hold, whoever asks. Hiding rows may be meant where they are offloaded, so it is told
-there; the deletion gate drops whole parts, and refuses.
+A row policy, or ``additional_table_filters`` of the profile, hides them without a word.
+
+A table's parts know how many rows they hold, whoever asks. Hiding rows may be meant where they are offloaded, so it is
+told there; the deletion gate drops whole parts, and refuses.
 """
 
 from __future__ import annotations
@@ -75,7 +77,10 @@ def hidden_rows(hook: ClickHouseHook, objects: Iterable[WarmObject]) -> Iterator
 
 def _hidden(hook: ClickHouseHook, name: str) -> Hidden | None:
     database, _, table = name.partition(".")
-    rows = f"sumIf(rows, {DATA_PARTS}), countIf({DATA_PARTS} AND has_lightweight_delete), countIf(active AND NOT {DATA_PARTS})"
+    rows = (
+        f"sumIf(rows, {DATA_PARTS}), countIf({DATA_PARTS} AND has_lightweight_delete), "
+        f"countIf(active AND NOT {DATA_PARTS})"
+    )
     parts = f"(SELECT [{rows}] FROM system.parts WHERE database = %(database)s AND table = %(table)s)"
     where = {"database": database, "table": table}
     try:

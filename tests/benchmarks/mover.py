@@ -1,7 +1,9 @@
-"""One offload in a process of its own, so that its peak memory is its own: `python -m tests.benchmarks.mover ENTRY ENGINE`.
+"""One offload in a process of its own, so that its peak memory is its own.
 
-ENTRY is a table list entry as JSON. Prints one JSON line: rows, seconds, peak memory in bytes, timings. Python's imports are
-not in the seconds, nor is connecting, as little as they are in ClickHouse's own; a JVM's start is.
+`python -m tests.benchmarks.mover ENTRY ENGINE`.
+
+ENTRY is a table list entry as JSON. Prints one JSON line: rows, seconds, peak memory in bytes, timings. Python's
+imports are not in the seconds, nor is connecting, as little as they are in ClickHouse's own; a JVM's start is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""How the benchmarks run spark-submit: with the optimising compiler, which the local system leaves out for its short jobs."""
+"""How the benchmarks run spark-submit.
+
+With the optimising compiler, which the local system leaves out for its short jobs.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,19 @@ def spark() -> Spark:
 
     def submit(submission: SparkSubmission) -> None:
         subprocess.run(
-            ["spark-submit", *options, "--name", submission.name, "--py-files", ",".join(submission.py_files),
-             submission.application, *submission.application_args],
-            env={**os.environ, **submission.env}, check=True, stdout=sys.stderr,
-        )  # fmt: skip
+            [
+                "spark-submit",
+                *options,
+                "--name",
+                submission.name,
+                "--py-files",
+                ",".join(submission.py_files),
+                submission.application,
+                *submission.application_args,
+            ],
+            env={**os.environ, **submission.env},
+            check=True,
+            stdout=sys.stderr,
+        )
 
     return Spark(submit)

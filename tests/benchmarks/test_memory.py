@@ -1,7 +1,7 @@
 """How much memory a worker takes for values of any size: moved, moved as an upsert, and compared. Prints a table.
 
-In full (`make bench`): up to 1.3 GB of values of each size. The short form in `make test` moves and compares values of 2 MB, of
-which a window in memory would be above the limit.
+In full (`make bench`): up to 1.3 GB of values of each size. The short form in `make test` moves and compares values of
+2 MB, of which a window in memory would be above the limit.
 """
 
 from __future__ import annotations
@@ -61,15 +61,18 @@ SHAPES = {
     "array of 100,000 bytes": Shape(2_000, "Array(UInt8)", "range(100000)"),
     "array of arrays": Shape(300, "Array(Array(Int64))", "arrayMap(x -> range(1000), range(100))"),
     "map of 1,000 keys": Shape(
-        10_000, "Map(String, String)",
+        10_000,
+        "Map(String, String)",
         "mapFromArrays(arrayMap(x -> toString(x), range(1000)), arrayMap(x -> toString(x * number), range(1000)))",
     ),
     "1,000 columns": Shape(
-        50_000, "String", "toString(number)",
+        50_000,
+        "String",
+        "toString(number)",
         "".join(f", c{at} {('Int64', 'String', 'Float64')[at % 3]}" for at in range(997)),
         "".join(", number" if at % 3 != 1 else ", toString(number % 1000)" for at in range(997)),
     ),
-}  # fmt: skip
+}
 
 
 def fill(clickhouse: ClickHouseHook, name: str, shape: Shape) -> None:
@@ -130,9 +133,15 @@ def test_memory_does_not_follow_the_size_of_values(clickhouse: Any, fresh_names:
         for mode in ("append", "upsert"):
             moved, verified = measure(name, mode, shape.rows)
             table.add_row(
-                title, f"{shape.rows:,}", mode,
-                *(cell for done in (moved, verified) for cell in (f"{done['seconds']:.1f} s", f"{done['peak'] / 2**20:,.0f} MB")),
-            )  # fmt: skip
+                title,
+                f"{shape.rows:,}",
+                mode,
+                *(
+                    cell
+                    for done in (moved, verified)
+                    for cell in (f"{done['seconds']:.1f} s", f"{done['peak'] / 2**20:,.0f} MB")
+                ),
+            )
             over += [
                 f"{title}, {mode}: {done['peak'] / 2**20:,.0f} MB"
                 for done in (moved, verified)

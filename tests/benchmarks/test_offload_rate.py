@@ -1,7 +1,7 @@
 """How fast a window goes cold, as ratios within one run. Prints a table; asserts that rows are right, never a time.
 
-In full (`make bench`): 3.78 million rows of `bronze_trades_binance`, made by `k2 generate`, as in the figures to beat. The
-short form in `make test` moves a few thousand.
+In full (`make bench`): 3.78 million rows of `bronze_trades_binance`, made by `k2 generate`, as in the figures to beat.
+The short form in `make test` moves a few thousand.
 """
 
 from __future__ import annotations
@@ -44,9 +44,15 @@ COLUMNS = {"quote_volume": "decimal(38, 8)"}
 
 def entry(target: str, **more: Any) -> dict[str, Any]:
     return {
-        "source": "k2.bronze_trades_binance", "target": f"cold.{target}", "layer": "bronze", "safety_lag": 0,
-        "cursor": "ingestion_timestamp", "partition": ["day(exchange_timestamp)"], "types": COLUMNS, **more,
-    }  # fmt: skip
+        "source": "k2.bronze_trades_binance",
+        "target": f"cold.{target}",
+        "layer": "bronze",
+        "safety_lag": 0,
+        "cursor": "ingestion_timestamp",
+        "partition": ["day(exchange_timestamp)"],
+        "types": COLUMNS,
+        **more,
+    }
 
 
 def feed(rows: int) -> None:
@@ -98,8 +104,10 @@ def move(engine: str, **more: Any) -> dict[str, Any]:
     target = f"bench_{engine}_{time.monotonic_ns()}"
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("mover.py")), json.dumps(entry(target, **more)), engine],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return {"target": f"cold.{target}", **json.loads(done.stdout.splitlines()[-1])}
 
@@ -157,10 +165,13 @@ def show(lines: list[Line]) -> None:
     table = Table("way", "rows", "seconds", "rows/s", "of ClickHouse's own rate", "worker's peak memory")
     for line in lines:
         table.add_row(
-            line.way, f"{line.rows:,}", f"{line.seconds:.2f}", f"{line.rows / line.seconds:,.0f}",
+            line.way,
+            f"{line.rows:,}",
+            f"{line.seconds:.2f}",
+            f"{line.rows / line.seconds:,.0f}",
             "-" if line.share is None else f"{line.share:.0%}",
             "-" if line.peak is None else f"{line.peak / 2**20:,.0f} MiB",
-        )  # fmt: skip
+        )
     Console(width=140).print(table)
 
 

@@ -1,4 +1,6 @@
-"""What it costs that a Kafka record counts once: the same messages with the rule, without it, and delivered a second time.
+"""What it costs that a Kafka record counts once.
+
+The same messages with the rule, without it, and delivered a second time.
 
 Prints a table; asserts that rows are right, never a time. In full (`make bench`): a million messages.
 """
@@ -50,7 +52,8 @@ def insert(client: Any, begin: int, end: int, size: int) -> float:
     started = time.monotonic()
     for lower in range(begin, end, size):
         client.command(
-            "INSERT INTO k2.raw_trades_binance (message, kafka_partition, kafka_offset) SELECT message, n % 3, intDiv(n, 3) "
+            "INSERT INTO k2.raw_trades_binance (message, kafka_partition, kafka_offset) SELECT message, n % 3, "
+            "intDiv(n, 3) "
             f"FROM bench.messages WHERE n >= {lower} AND n < {min(lower + size, end)}"
         )
     return time.monotonic() - started

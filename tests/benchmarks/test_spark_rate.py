@@ -1,7 +1,7 @@
 """The Spark engine against the predecessor's way, and two workers against one, as ratios within one run.
 
-`make bench` moves 0.42 and 3.78 million rows, each way several times in turn, and prints medians. The short form in `make test`
-is the Spark engine's own tests.
+`make bench` moves 0.42 and 3.78 million rows, each way several times in turn, and prints medians. The short form in
+`make test` is the Spark engine's own tests.
 """
 
 from __future__ import annotations
@@ -63,8 +63,10 @@ def offload(engine: str, master: str = "local[2]", cores: str = "") -> Run:
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("mover.py")), json.dumps(table), engine],
         env={**os.environ, "K2_BENCH_MASTER": master, "K2_BENCH_CORES": cores},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return Run(said["rows"], said["seconds"], said["timings"].get("spark_tasks"))
@@ -83,13 +85,23 @@ def predecessor(clickhouse: ClickHouseHook, iceberg: IcebergTableHook, jars: Pat
     started = time.monotonic()
     done = subprocess.run(
         [
-            "spark-submit", "--master", "local[2]", "--driver-java-options", JAVA, "--driver-class-path", f"{jars}/*",
+            "spark-submit",
+            "--master",
+            "local[2]",
+            "--driver-java-options",
+            JAVA,
+            "--driver-class-path",
+            f"{jars}/*",
             str(Path(__file__).with_name("predecessor.py")),
-            f"jdbc:clickhouse://{at.host}:{at.http_port}/k2", "bronze_trades_binance", f"{name}.{warm.table.target}",
+            f"jdbc:clickhouse://{at.host}:{at.http_port}/k2",
+            "bronze_trades_binance",
+            f"{name}.{warm.table.target}",
         ],
         env={**os.environ, "BENCH_USER": at.user, "BENCH_PASSWORD": at.password, "BENCH_CATALOG": json.dumps(catalog)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return Run(int(json.loads(done.stdout.splitlines()[-1])["rows"]), time.monotonic() - started)
 
@@ -116,11 +128,17 @@ def show(title: str, found: dict[str, list[Run]], against: str) -> None:
         by_cpu = median(other.cpu / run.cpu for other, run in pairs)
         tasks = [run.tasks for run in runs if run.tasks is not None]
         table.add_row(
-            way, f"{runs[0].rows:,}", f"{median(seconds):.1f}", f"{min(seconds):.1f}, {max(seconds):.1f}",
-            f"{median(tasks):.1f}" if tasks else "-", f"{median(run.cpu for run in runs):.1f}",
-            f"{runs[0].rows / median(seconds):,.0f}", f"{ratio:.2f}",
-            f"{median(by_tasks):.2f}" if by_tasks else "-", f"{by_cpu:.2f}",
-        )  # fmt: skip
+            way,
+            f"{runs[0].rows:,}",
+            f"{median(seconds):.1f}",
+            f"{min(seconds):.1f}, {max(seconds):.1f}",
+            f"{median(tasks):.1f}" if tasks else "-",
+            f"{median(run.cpu for run in runs):.1f}",
+            f"{runs[0].rows / median(seconds):,.0f}",
+            f"{ratio:.2f}",
+            f"{median(by_tasks):.2f}" if by_tasks else "-",
+            f"{by_cpu:.2f}",
+        )
     Console(width=160).print(table)
 
 

@@ -30,7 +30,8 @@ BEGIN = 1_767_225_600_000_000
 """2026-01-01."""
 
 COLUMNS = (
-    "exchange_timestamp DateTime64(6, 'UTC'), sequence_number UInt64, symbol LowCardinality(String), price Decimal(18, 8), "
+    "exchange_timestamp DateTime64(6, 'UTC'), sequence_number UInt64, symbol LowCardinality(String), price "
+    "Decimal(18, 8), "
     "quantity Decimal(18, 8), quote_volume Decimal(18, 8), event_time DateTime64(6, 'UTC'), kafka_offset Int64, "
     "kafka_partition Int32, ingestion_timestamp DateTime64(6, 'UTC')"
 )
@@ -48,9 +49,11 @@ class Trades:
         )
         moment = f"{BEGIN} + number * {self.step}"
         clickhouse.execute(
-            f"INSERT INTO test.{name} SELECT fromUnixTimestamp64Micro({moment} - 150000 - number % 1000, 'UTC'), number, "
+            f"INSERT INTO test.{name} SELECT fromUnixTimestamp64Micro({moment} - 150000 - number % 1000, 'UTC'), "
+            f"number, "
             "['BTCUSDT', 'ETHUSDT', 'BNBUSDT', 'SOLUSDT'][number % 4 + 1], "
-            "toDecimal64(60000 + cityHash64(number) % 1000000 / 100, 8), toDecimal64(cityHash64(number, 1) % 100000 / 100000, 8), "
+            "toDecimal64(60000 + cityHash64(number) % 1000000 / 100, 8), toDecimal64(cityHash64(number, 1) % 100000 "
+            "/ 100000, 8), "
             "toDecimal64(cityHash64(number, 2) % 10000000 / 1000, 8), "
             f"fromUnixTimestamp64Micro({moment} - 150000 - number % 1000, 'UTC'), number, number % 6, "
             f"fromUnixTimestamp64Micro({moment}, 'UTC') FROM numbers({rows})"
@@ -59,10 +62,14 @@ class Trades:
     @property
     def entry(self) -> dict[str, Any]:
         return {
-            "source": f"test.{self.name}", "target": f"cold.{self.name}", "layer": "bronze", "safety_lag": 0,
-            "cursor": "ingestion_timestamp", "partition": ["day(exchange_timestamp)"],
+            "source": f"test.{self.name}",
+            "target": f"cold.{self.name}",
+            "layer": "bronze",
+            "safety_lag": 0,
+            "cursor": "ingestion_timestamp",
+            "partition": ["day(exchange_timestamp)"],
             "types": {"quote_volume": "decimal(38, 8)"},
-        }  # fmt: skip
+        }
 
     def offload(self) -> dict[str, Any]:
         moved = run("mover.py", json.dumps(self.entry), "direct")
@@ -89,8 +96,10 @@ def run(script: str, *arguments: str) -> dict[str, Any]:
     """One measured process."""
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name(script)), *arguments],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -126,9 +135,13 @@ def show(ways: list[tuple[str, dict[str, Any]]], moved: dict[str, Any]) -> None:
     for name, one in ways:
         own = one["rows"] / one["seconds"]
         table.add_row(
-            name, f"{one['rows']:,}", f"{one['seconds']:.2f}", f"{own:,.0f}", f"{own / rate:.2f}",
+            name,
+            f"{one['rows']:,}",
+            f"{one['seconds']:.2f}",
+            f"{own:,.0f}",
+            f"{own / rate:.2f}",
             f"{one['peak'] / 2**20:,.0f} MiB",
-        )  # fmt: skip
+        )
     Console(width=140).print(table)
 
 

@@ -1,9 +1,9 @@
 """One comparison in a process of its own, so that its peak memory is its own:
 `python -m tests.benchmarks.verifier ENTRY THREADS READER`.
 
-ENTRY is a table list entry as JSON, READER `arrow` or `spark`. Prints one JSON line: rows, seconds, peak memory in bytes,
-whether both sides are equal, and the first bound of each bucket that differs. Python's imports and connecting are not in the
-seconds, as they are not in those of the offload (mover.py).
+ENTRY is a table list entry as JSON, READER `arrow` or `spark`. Prints one JSON line: rows, seconds, peak memory in
+bytes, whether both sides are equal, and the first bound of each bucket that differs. Python's imports and connecting
+are not in the seconds, as they are not in those of the offload (mover.py).
 """
 
 from __future__ import annotations

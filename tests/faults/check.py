@@ -1,4 +1,7 @@
-"""The check that follows every fault, once the next run has finished: both tiers, the ledger, the lease, what lies about."""
+"""The check that follows every fault, once the next run has finished.
+
+Both tiers, the ledger, the lease, what lies about.
+"""
 
 from __future__ import annotations
 

@@ -135,8 +135,8 @@ class CatalogProxy(HttpProxy):
     Only commits that move ``main`` count: those are what makes a window visible.
 
     ``before:500`` refuses without forwarding; ``after:503`` forwards, then answers 503; ``lost`` forwards, then resets;
-    ``timeout-before`` and ``timeout-after`` let the client wait; ``twice`` sends the commit again, as a load balancer may,
-    and answers what the second one got; ``late:S`` answers 503 at once and forwards ``S`` seconds later.
+    ``timeout-before`` and ``timeout-after`` let the client wait; ``twice`` sends the commit again, as a load balancer
+    may, and answers what the second one got; ``late:S`` answers 503 at once and forwards ``S`` seconds later.
 
     :ivar after_strike: called once an answer was broken.
     """

@@ -52,7 +52,8 @@ def mutate(lab: Lab, seed: int, wanted: str = "") -> int:
             outcome = run_mutant(lane, name)
             unnoticed += [name] * outcome.good
             print(
-                f"| `{name}` | {mutation.case} at {mutation.step} | {outcome.mode} | {len(outcome.struck)} | {outcome.lost} | "
+                f"| `{name}` | {mutation.case} at {mutation.step} | {outcome.mode} | {len(outcome.struck)} | "
+                f"{outcome.lost} | "
                 f"{outcome.duplicated} | {'; '.join(outcome.wrong)[:200]} |",
                 flush=True,
             )

@@ -1,7 +1,9 @@
-"""A second ClickHouse, odder than the first: it lies in New York, its clock may be set, and it has a user whom settings limit.
+"""A second ClickHouse, odder than the first.
 
-The same server as the local system's, in a process of its own. What it shall be like stands in a file, which it reads at
-every session and statement; the zone is the process's, as a server's is.
+It lies in New York, its clock may be set, and it has a user whom settings limit.
+
+The same server as the local system's, in a process of its own. What it shall be like stands in a file, which it reads
+at every session and statement; the zone is the process's, as a server's is.
 """
 
 from __future__ import annotations
@@ -43,12 +45,27 @@ class OddClickHouse:
         self.warm = Warm(self.port, "default", self.password)
         self._log = (folder / "log").open("w")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.odd_clickhouse", "--path", str(folder / "store"),
-             "--native-port", str(self.port), "--http-port", str(self.http_port)],
-            cwd=ROOT, stdout=self._log, stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "K2_CLICKHOUSE_PASSWORD": self.password,
-                 _CONTROL: str(self._control)},
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "tests.faults.odd_clickhouse",
+                "--path",
+                str(folder / "store"),
+                "--native-port",
+                str(self.port),
+                "--http-port",
+                str(self.http_port),
+            ],
+            cwd=ROOT,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "K2_CLICKHOUSE_PASSWORD": self.password,
+                _CONTROL: str(self._control),
+            },
+        )
         self._wait(folder)
         self.warm.execute("CREATE DATABASE IF NOT EXISTS faults")
 

@@ -1,7 +1,7 @@
 """The tables that are struck: their columns, their entry in the table list, and how a row of theirs is drawn.
 
-A row is a tuple of plain values in the order of the columns: a time is epoch microseconds, a date is days since 1970, an
-array is a tuple. That is how rows are kept here and how all readers of the laboratory give them back.
+A row is a tuple of plain values in the order of the columns: a time is epoch microseconds, a date is days since 1970,
+an array is a tuple. That is how rows are kept here and how all readers of the laboratory give them back.
 """
 
 from __future__ import annotations

@@ -220,7 +220,10 @@ class Subject:
         return self.lane.start(job)
 
     def recover(self, seconds: float = 180, **options: Any) -> tuple[float, str]:
-        """Let the next scheduled run finish, with a retry as Airflow does; seconds that it took, and an error or nothing."""
+        """Let the next scheduled run finish, with a retry as Airflow does.
+
+        Seconds that it took, and an error or nothing.
+        """
         started = time.monotonic()
         said: dict[str, Any] = {}
         for _ in range(3):

@@ -1,4 +1,6 @@
-"""ClickHouse is killed again and again while a consumer feeds it; the consumer goes on from its last commit, in other batches.
+"""ClickHouse is killed again and again while a consumer feeds it.
+
+The consumer goes on from its last commit, in other batches.
 
 Every record counts once in every table afterwards, whatever the killed inserts had committed.
 """

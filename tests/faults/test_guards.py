@@ -1,4 +1,7 @@
-"""Every guard of docs/protocol.md is missed when it is taken out; the documents name each, and the case that shows it."""
+"""Every guard of docs/protocol.md is missed when it is taken out.
+
+The documents name each, and the case that shows it.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""Model check of the commit protocol: hypothesis looks for an order of crashes, zombies, lost answers, late commits, rollbacks
+"""Model check of the commit protocol.
+
+Hypothesis looks for an order of crashes, zombies, lost answers, late commits, rollbacks
 and ledger losses after which a clean run does not leave every row in the cold table exactly as often as it must.
 
-The code under test is the real one: :mod:`offload`, :mod:`agreement`, :mod:`commit`, the direct engine's commit, pyiceberg with
-a SQL catalog. Modelled are the warm tier (a list), the ledger (a dictionary with the hook's semantics) and time (a number).
+The code under test is the real one: :mod:`offload`, :mod:`agreement`, :mod:`commit`, the direct engine's commit,
+pyiceberg with a SQL catalog. Modelled are the warm tier (a list), the ledger (a dictionary with the hook's semantics)
+and time (a number).
 """
 
 from __future__ import annotations
@@ -105,9 +108,25 @@ class Ledger:
         name = str(uuid.uuid4())
         at = datetime.now(UTC)
         self.windows[name] = WindowRecord(
-            name, table.pipeline, table.target, kind, window.lower, window.upper, "claimed", engine, run_id, lease.token,
-            None, None, None, None, at, None, None, None,
-        )  # fmt: skip
+            name,
+            table.pipeline,
+            table.target,
+            kind,
+            window.lower,
+            window.upper,
+            "claimed",
+            engine,
+            run_id,
+            lease.token,
+            None,
+            None,
+            None,
+            None,
+            at,
+            None,
+            None,
+            None,
+        )
         return name
 
     def commit(self, table: TableConfig, window_id: str, **what: Any) -> None:
@@ -126,9 +145,10 @@ class Ledger:
 
     def committed_after(self, table: TableConfig, watermark: int) -> list[WindowRecord]:
         found = [
-            window for window in self.windows.values()
+            window
+            for window in self.windows.values()
             if window.state == "committed" and window.kind == "scheduled" and window.upper > watermark
-        ]  # fmt: skip
+        ]
         return sorted(found, key=lambda window: (window.lower, window.upper))
 
 
@@ -271,8 +291,13 @@ class ProtocolMachine(RuleBasedStateMachine):
         self.failure: BaseException | None = None
         self.plan: dict[str, Callable[[], None]] = {}
         entry: dict[str, Any] = {
-            "source": "model.t", "target": "cold.t", "layer": "bronze", "cursor": "cur", "mode": self.mode, "window_rows": 3,
-        }  # fmt: skip
+            "source": "model.t",
+            "target": "cold.t",
+            "layer": "bronze",
+            "cursor": "cur",
+            "mode": self.mode,
+            "window_rows": 3,
+        }
         if self.mode == "upsert":
             entry["key"] = ["id"]
         self.table = parse_tables({"tables": [entry]}, "model").tables[0]
@@ -499,6 +524,9 @@ def test_every_row_is_cold_exactly_once_in_depth(machine: type[ProtocolMachine])
 
 def _settings(examples: int, steps: int) -> settings:
     return settings(
-        max_examples=examples, stateful_step_count=steps, deadline=None, print_blob=True,
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        print_blob=True,
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )

@@ -1,8 +1,8 @@
 """The process that is struck: runs one table's offload as the operator does, or one ``k2`` command.
 
-As a program it is a nursery: it reads one JSON job a line and forks a child for each, so that a real process with a real
-``kill -9`` costs no interpreter start. It imports what a first child has found necessary. The nursery answers with a line
-of JSON: first the child's pid, and when the child has ended, how.
+As a program it is a nursery: it reads one JSON job a line and forks a child for each, so that a real process with a
+real ``kill -9`` costs no interpreter start. It imports what a first child has found necessary. The nursery answers with
+a line of JSON: first the child's pid, and when the child has ended, how.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def _command(job: dict[str, Any]) -> dict[str, Any]:
 def without_disk(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Do something while every write to a file fails, as on a full disk; what is sent over the network is no file.
 
-    :returns: what was returned, with ``no_disk``: how often a write of our own was refused with the right error (before,
-        and after), and the files that the process has opened for writing meanwhile.
+    :returns: what was returned, with ``no_disk``: how often a write of our own was refused with the right error
+        (before, and after), and the files that the process has opened for writing meanwhile.
     """
     opened: list[str] = []
     full = threading.Event()

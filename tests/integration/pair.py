@@ -52,9 +52,14 @@ class Pair:
     @property
     def config(self) -> TableConfig:
         entry = {
-            "source": f"test.{self.name}", "target": f"cold.{self.name}", "layer": "bronze", "cursor": "arrived",
-            "safety_lag": 0, "window_rows": 1000, **self.entry,
-        }  # fmt: skip
+            "source": f"test.{self.name}",
+            "target": f"cold.{self.name}",
+            "layer": "bronze",
+            "cursor": "arrived",
+            "safety_lag": 0,
+            "window_rows": 1000,
+            **self.entry,
+        }
         if self.mode == "upsert":
             entry = {"mode": "upsert", "key": ["symbol", "at"], "event_time": "at", "exclude": ["arrived"], **entry}
         return parse_tables({"tables": [entry]}, "test").tables[0]
@@ -69,7 +74,8 @@ class Pair:
         came = f"{begin} + number * {step}" if arrived is None else str(arrived)
         self.sql(
             "INSERT INTO {t} SELECT ['BTC', 'ETH'][number % 2 + 1], "
-            f"fromUnixTimestamp64Micro({begin} + number * {step}, 'UTC'), {price} + number / 8, ['a', toString(number)], "
+            f"fromUnixTimestamp64Micro({begin} + number * {step}, 'UTC'), {price} + number / 8, ['a', "
+            f"toString(number)], "
             f"if(number % 3 = 0, NULL, 'n'), fromUnixTimestamp64Micro({came}, 'UTC') FROM numbers({rows})"
         )
 

@@ -39,9 +39,14 @@ class Tiers:
     def document(self) -> dict[str, Any]:
         """The entry of the table list."""
         return {
-            "source": f"test.{self.name}", "target": f"cold.{self.name}", "layer": "bronze", "cursor": "n", "safety_lag": 0,
-            "window_rows": 10, **self.entry,
-        }  # fmt: skip
+            "source": f"test.{self.name}",
+            "target": f"cold.{self.name}",
+            "layer": "bronze",
+            "cursor": "n",
+            "safety_lag": 0,
+            "window_rows": 10,
+            **self.entry,
+        }
 
     @property
     def config(self) -> TableConfig:

@@ -1,4 +1,7 @@
-"""Cold tables as other engines read them: by the field ids of the files, after columns came, went, were renamed and widened."""
+"""Cold tables as other engines read them.
+
+By the field ids of the files, after columns came, went, were renamed and widened.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,8 @@ COLUMNS = (
     "ENGINE = MergeTree ORDER BY n"
 )
 ROW = (
-    "number, number + 0.5, 'g', number, 0.25, toDateTime64('2026-11-25 00:00:00', 6, 'UTC') + number, ['a', NULL], [1, number], \
-map('k', [number]), toUUID('de02abc4-ba32-49dc-aa17-d7d67dedf381'), NULL, '2026-11-25', 'BUY'"
+    "number, number + 0.5, 'g', number, 0.25, toDateTime64('2026-11-25 00:00:00', 6, 'UTC') + number, ['a', NULL], "
+    "[1, number], map('k', [number]), toUUID('de02abc4-ba32-49dc-aa17-d7d67dedf381'), NULL, '2026-11-25', 'BUY'"
 )
 NAMES = "schema.name-mapping.default"
 
@@ -86,9 +89,10 @@ for path in sys.argv[1:]:
 def lake(clickhouse: Any, ledger: Any, fresh_names: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiers:
     """A table with three cold rows, in a catalog whose files lie on disk: every engine finds them."""
     connection = {
-        "conn_type": "iceberg", "host": f"sqlite:///{tmp_path}/catalog.db",
+        "conn_type": "iceberg",
+        "host": f"sqlite:///{tmp_path}/catalog.db",
         "extra": {"type": "sql", "warehouse": f"file://{tmp_path}/warehouse"},
-    }  # fmt: skip
+    }
     monkeypatch.setenv("AIRFLOW_CONN_ICEBERG_SQL", json.dumps(connection))
     hook = IcebergTableHook("iceberg_sql")
     hook.catalog.create_namespace("cold")
@@ -110,17 +114,37 @@ def change(table: Tiers) -> None:
         "MODIFY COLUMN notes Map(String, Array(Int64)), MODIFY COLUMN side String"
     )
     table.sql(
-        "INSERT INTO {t} SELECT number, 9000000000, 0.1, toDateTime64('2026-11-25 00:00:00', 6, 'UTC') + number, ['b'], "
-        "[9000000000], map('z', [9000000000]), generateUUIDv4(), true, '2026-11-26', 'SELL', 8.25, 'x' FROM numbers(3, 2)"
+        "INSERT INTO {t} SELECT number, 9000000000, 0.1, toDateTime64('2026-11-25 00:00:00', 6, 'UTC') + number, "
+        "['b'], "
+        "[9000000000], map('z', [9000000000]), generateUUIDv4(), true, '2026-11-26', 'SELL', 8.25, 'x' FROM "
+        "numbers(3, 2)"
     )
     table.offload()
 
 
 def expected() -> dict[int, dict[str, Any]]:
-    old = {"cost": 0.5, "small": 0, "ratio": 0.25, "counts": [1, 0], "notes": {"k": [0]}, "tags": ["a", None], "side": "BUY",
-           "new": None, "flag": None}  # fmt: skip
-    new = {"cost": 8.25, "small": 9_000_000_000, "ratio": 0.1, "counts": [9_000_000_000], "notes": {"z": [9_000_000_000]},
-           "tags": ["b"], "side": "SELL", "new": "x", "flag": True}  # fmt: skip
+    old = {
+        "cost": 0.5,
+        "small": 0,
+        "ratio": 0.25,
+        "counts": [1, 0],
+        "notes": {"k": [0]},
+        "tags": ["a", None],
+        "side": "BUY",
+        "new": None,
+        "flag": None,
+    }
+    new = {
+        "cost": 8.25,
+        "small": 9_000_000_000,
+        "ratio": 0.1,
+        "counts": [9_000_000_000],
+        "notes": {"z": [9_000_000_000]},
+        "tags": ["b"],
+        "side": "SELL",
+        "new": "x",
+        "flag": True,
+    }
     rows = {n: {**old, "cost": n + 0.5, "small": n, "counts": [1, n], "notes": {"k": [n]}} for n in range(3)}
     return {**rows, 3: new, 4: new}
 
@@ -151,7 +175,10 @@ def test_every_reader_finds_every_column(lake: Tiers, reader: str) -> None:
 def test_files_without_ids_are_read_by_the_name_mapping(
     clickhouse: Any, lake: Tiers, monkeypatch: pytest.MonkeyPatch, reader: str
 ) -> None:
-    """What older versions of this provider have written: it stays beside new files, in a table that has the property."""
+    """What older versions of this provider have written.
+
+    It stays beside new files, in a table that has the property.
+    """
     from airflow_provider_k2.engines import parquet_footer
 
     with lake.cold.transaction() as transaction:
@@ -181,8 +208,11 @@ def test_spark_finds_every_column(lake: Tiers, tmp_path: Path) -> None:
     job.write_text(SPARK_JOB)
     done = subprocess.run(
         [submit, "--master", "local[1]", job, before, lake.cold.metadata_location],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     first, second = (json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("ROWS "))
     assert [row["gone"] for row in first] == ["g"] * 3
     assert checked(second) == expected()

@@ -17,7 +17,8 @@ class CuttingProxy:
 
     :param target: ClickHouse's HTTP port.
     :ivar alter: makes the body that is passed on; None passes it as it is.
-    :ivar framing: ``chunked`` and ``close`` end the body properly, ``broken`` ends the connection within chunked encoding.
+    :ivar framing: ``chunked`` and ``close`` end the body properly, ``broken`` ends the connection within chunked
+        encoding.
     """
 
     def __init__(self, target: int) -> None:

@@ -1,8 +1,10 @@
-"""ClickHouse with users whose profiles limit what they see: the local server's engine, with settings, constraints and row policies.
+"""ClickHouse with users whose profiles limit what they see.
 
-``python -m tests.support.limited_clickhouse DIR`` serves until its input ends, and prints each user's ports as JSON. The engine
-itself enforces what a profile says: its values are set when a session begins, its constraints and the row policies come from the
-engine's own configuration of users.
+The local server's engine, with settings, constraints and row policies.
+
+``python -m tests.support.limited_clickhouse DIR`` serves until its input ends, and prints each user's ports as JSON.
+The engine itself enforces what a profile says: its values are set when a session begins, its constraints and the row
+policies come from the engine's own configuration of users.
 """
 
 from __future__ import annotations
@@ -19,18 +21,34 @@ PROFILES: dict[str, dict[str, str]] = {
     "readonly": {"max_threads": "1", "readonly": "1"},
     "odd_readonly": {"session_timezone": "Asia/Tokyo", "readonly": "1"},
     "odd": {
-        "session_timezone": "Asia/Tokyo", "final": "1", "limit": "5", "offset": "1", "transform_null_in": "1",
-        "join_use_nulls": "1", "aggregate_functions_null_for_empty": "1", "extremes": "1", "group_by_overflow_mode": "any",
+        "session_timezone": "Asia/Tokyo",
+        "final": "1",
+        "limit": "5",
+        "offset": "1",
+        "transform_null_in": "1",
+        "join_use_nulls": "1",
+        "aggregate_functions_null_for_empty": "1",
+        "extremes": "1",
+        "group_by_overflow_mode": "any",
         "cast_keep_nullable": "1",
-        "date_time_output_format": "iso", "output_format_decimal_trailing_zeros": "1", "bool_true_representation": "yes",
-        "result_overflow_mode": "break", "additional_result_filter": "1", "prefer_column_name_to_alias": "1",
-        "date_time_overflow_behavior": "saturate", "count_distinct_implementation": "uniq", "sort_overflow_mode": "break",
-        "empty_result_for_aggregation_by_empty_set": "1", "apply_deleted_mask": "0", "distinct_overflow_mode": "break",
-        "ignore_cold_parts_seconds": "100000", "enable_extended_results_for_datetime_functions": "1",
+        "date_time_output_format": "iso",
+        "output_format_decimal_trailing_zeros": "1",
+        "bool_true_representation": "yes",
+        "result_overflow_mode": "break",
+        "additional_result_filter": "1",
+        "prefer_column_name_to_alias": "1",
+        "date_time_overflow_behavior": "saturate",
+        "count_distinct_implementation": "uniq",
+        "sort_overflow_mode": "break",
+        "empty_result_for_aggregation_by_empty_set": "1",
+        "apply_deleted_mask": "0",
+        "distinct_overflow_mode": "break",
+        "ignore_cold_parts_seconds": "100000",
+        "enable_extended_results_for_datetime_functions": "1",
     },
     "filtered": {"additional_table_filters": "{'limited.filtered': 'n < 6'}"},
     "seeing": {},
-}  # fmt: skip
+}
 """What a session of each user begins with; the row policy on `limited.policed` is for all of them."""
 
 _USERS = """<clickhouse>

@@ -60,17 +60,39 @@ class Trade:
     def bronze(self) -> tuple[Any, ...]:
         """Bronze's columns but `ingestion_timestamp`."""
         return (
-            moment(self.timestamp), self.source_sequence, self.symbol, self.price, self.quantity, self.quote_volume,
-            moment(self.event_time), self.offset, self.partition,
-        )  # fmt: skip
+            moment(self.timestamp),
+            self.source_sequence,
+            self.symbol,
+            self.price,
+            self.quantity,
+            self.quote_volume,
+            moment(self.event_time),
+            self.offset,
+            self.partition,
+        )
 
     def silver(self) -> tuple[Any, ...]:
         """Silver's columns but `ingestion_timestamp` and `processed_at`; array and map as tuples."""
         return (
-            self.message_id, self.trade_id, self.exchange, self.symbol, self.canonical_symbol, "crypto", self.currency,
-            self.price, self.quantity, self.quote_volume, self.side, self.conditions, moment(self.timestamp),
-            self.source_sequence, self.offset, self.vendor_data, not self.validation_errors, self.validation_errors,
-        )  # fmt: skip
+            self.message_id,
+            self.trade_id,
+            self.exchange,
+            self.symbol,
+            self.canonical_symbol,
+            "crypto",
+            self.currency,
+            self.price,
+            self.quantity,
+            self.quote_volume,
+            self.side,
+            self.conditions,
+            moment(self.timestamp),
+            self.source_sequence,
+            self.offset,
+            self.vendor_data,
+            not self.validation_errors,
+            self.validation_errors,
+        )
 
 
 @dataclass
@@ -125,10 +147,16 @@ def _candle(group: list[Trade]) -> tuple[Any, ...]:
     first, last = ordered[0], ordered[-1]
     with localcontext(prec=60):
         return (
-            moment(first.timestamp), first.price, moment(last.timestamp), last.price,
-            max(t.price for t in group), min(t.price for t in group),
-            sum((t.quantity for t in group), Decimal(0)), sum((t.quote_volume for t in group), Decimal(0)), len(group),
-        )  # fmt: skip
+            moment(first.timestamp),
+            first.price,
+            moment(last.timestamp),
+            last.price,
+            max(t.price for t in group),
+            min(t.price for t in group),
+            sum((t.quantity for t in group), Decimal(0)),
+            sum((t.quote_volume for t in group), Decimal(0)),
+            len(group),
+        )
 
 
 def _found(read: Any, message: str) -> list[Any]:
@@ -181,12 +209,14 @@ def _kraken(document: Any) -> list[Any]:
     if not isinstance(document, dict):
         return [BadTradeError("not a trade message")]
     if (
-        (document.get("event") in {"heartbeat", "systemStatus", "subscriptionStatus", "pong"}
-         and document.get("status") != "error")
+        (
+            document.get("event") in {"heartbeat", "systemStatus", "subscriptionStatus", "pong"}
+            and document.get("status") != "error"
+        )
         or document.get("channel") in {"heartbeat", "status"}
         or document.get("method") == "pong"
         or ("method" in document and document.get("success") is True)
-    ):  # fmt: skip
+    ):
         return []
     if document.get("channel") == "trade" and isinstance(document.get("data"), list):
         return [_kraken_v2(trade, document) for trade in document["data"]] or [BadTradeError("no trade")]
@@ -283,10 +313,22 @@ def _decimal(text: str) -> Decimal:
 
 
 def _trade(
-    exchange: str, position: int, latest: int, *, symbol: str, price: str, quantity: str, timestamp: int | None,
-    time_text: str, side: str, conditions: tuple[str, ...], vendor: dict[str, str], event_time: int | None = -1,
-    trade_id: str = "", needs_id: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    exchange: str,
+    position: int,
+    latest: int,
+    *,
+    symbol: str,
+    price: str,
+    quantity: str,
+    timestamp: int | None,
+    time_text: str,
+    side: str,
+    conditions: tuple[str, ...],
+    vendor: dict[str, str],
+    event_time: int | None = -1,
+    trade_id: str = "",
+    needs_id: bool = False,
+) -> dict[str, Any]:
     event_time = timestamp if event_time == -1 else event_time
     exact_price, exact_quantity = _decimal(price), _decimal(quantity)
     with localcontext(prec=60):
@@ -298,9 +340,16 @@ def _trade(
     assert timestamp is not None
     canonical, currency, errors = _canonical(exchange, symbol)
     identity = [
-        exchange, symbol, trade_id, time_text, price, quantity, side, ",".join(conditions),
+        exchange,
+        symbol,
+        trade_id,
+        time_text,
+        price,
+        quantity,
+        side,
+        ",".join(conditions),
         "" if trade_id else str(position),
-    ]  # fmt: skip
+    ]
     return {
         "exchange": exchange,
         "message_id": hashlib.md5("|".join(identity).encode(), usedforsecurity=False).hexdigest(),

@@ -1,4 +1,4 @@
-"""A pyiceberg catalog's properties as those of Iceberg's Spark catalog, for what Spark itself reads and writes in tests. Pure."""
+"""A pyiceberg catalog's properties as those of Iceberg's Spark catalog, for what Spark reads in tests. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ NAME = "k2"
 """Name of the catalog in the job, where any will do."""
 
 _DROPPED = (
-    "type", "name", "py-io-impl", "py-catalog-impl", "s3.connect-timeout", "s3.request-timeout", "s3.resolve-region",
-)  # fmt: skip
+    "type",
+    "name",
+    "py-io-impl",
+    "py-catalog-impl",
+    "s3.connect-timeout",
+    "s3.request-timeout",
+    "s3.resolve-region",
+)
 _RENAMED = {
     "s3.region": "client.region",
     "s3.role-arn": "client.assume-role.arn",

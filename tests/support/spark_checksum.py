@@ -1,4 +1,6 @@
-"""The content checksum as Spark SQL, over the columns as Spark reads them from an Iceberg table: an opinion of its own. Pure.
+"""The content checksum as Spark SQL, over the columns as Spark reads them from an Iceberg table.
+
+An opinion of its own. Pure.
 
 Needs ``spark.sql.ansi.enabled=false``: its arithmetic wraps around. Every step of ``mix`` is a level of sub-selects of
 its own, because a step uses its operand twice: written as one expression, the text would double with every step.

@@ -1,4 +1,7 @@
-"""A Spark of one process: the job's own driver and tasks, without a JVM. For tests of what the worker makes of their answers."""
+"""A Spark of one process: the job's own driver and tasks, without a JVM.
+
+For tests of what the worker makes of their answers.
+"""
 
 from __future__ import annotations
 

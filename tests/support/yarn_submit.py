@@ -1,4 +1,6 @@
-"""A `spark-submit --master yarn --deploy-mode cluster` of one process: what it is given goes to a folder of its own, as to a
+"""A `spark-submit --master yarn --deploy-mode cluster` of one process.
+
+What it is given goes to a folder of its own, as to a
 container; the job's tasks run there, and its output stays there. Writes what it was told to the file K2_SUBMISSIONS."""
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
-"""One task of the offload with its Spark driver on YARN, as Airflow executes it: `python -m tests.support.yarn_task ENTRY`.
+"""One task of the offload with its Spark driver on YARN, as Airflow executes it.
 
-Run by another Airflow's interpreter, too. Prints the task's XCom and what it keeps in Airflow's store of task states, as JSON.
+`python -m tests.support.yarn_task ENTRY`.
+
+Run by another Airflow's interpreter, too. Prints the task's XCom and what it keeps in Airflow's store of task states,
+as JSON.
 """
 
 from __future__ import annotations

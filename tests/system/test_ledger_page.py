@@ -38,10 +38,14 @@ def below_a_path(airflow_system: LocalSystem, tmp_path_factory: pytest.TempPathF
     (folder / "passwords.json").write_text(json.dumps({"watcher": PASSWORD}))
     url = f"http://127.0.0.1:{port}{PATH}"
     env = {
-        **os.environ, **airflow_system.airflow.settings(), "AIRFLOW_HOME": str(folder), "AIRFLOW__API__BASE_URL": url,
-        "AIRFLOW__API__PORT": str(port), "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "watcher:viewer",
+        **os.environ,
+        **airflow_system.airflow.settings(),
+        "AIRFLOW_HOME": str(folder),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "watcher:viewer",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(folder / "passwords.json"),
-    }  # fmt: skip
+    }
     with (folder / "log").open("w") as log:
         server = subprocess.Popen([sys.executable, "-m", "airflow", "api-server"], env=env, stdout=log, stderr=log)
         try:

@@ -1,4 +1,7 @@
-"""Beside apache-airflow-providers-clickhousedb and airflow-clickhouse-plugin, in Airflow 3.3 and 2.11: each does its own work."""
+"""Beside apache-airflow-providers-clickhousedb and airflow-clickhouse-plugin, in Airflow 3.3 and 2.11.
+
+Each does its own work.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +41,8 @@ print("ANSWER", json.dumps({
     # What the Test button does.
     "button": [type(ours.get_hook()).__module__, ours.test_connection()],
     "hooks": {kind: info.hook_class_name for kind, info in known.hooks.items() if info and "clickhouse" in kind},
-    "fields": [name.rpartition("__")[2] for name in known.connection_form_widgets if name.startswith("extra__k2_click")],
-    "form": known.field_behaviours["k2_clickhouse"],
+    "fields": [name.rpartition("__")[2] for name in known.connection_form_widgets if
+    name.startswith("extra__k2_click")], "form": known.field_behaviours["k2_clickhouse"],
 }))
 """
 
@@ -67,7 +70,8 @@ def test_three_packages_for_clickhouse_in_one_environment(
     clickhouse.execute(f"INSERT INTO test.{name} SELECT number FROM numbers(9)")
     known = json.loads(os.environ["AIRFLOW_CONN_CLICKHOUSE_DEFAULT"])
     ends = clickhouse.endpoints
-    # One connection as the official provider reads it serves our hook, too; the plugin takes the native port and no extras.
+    # One connection as the official provider reads it serves our hook, too; the plugin takes the native port and no
+    # extras.
     shared = {**known, "conn_type": "clickhouse", "port": ends.http_port, "extra": {"native_port": ends.native_port}}
     alone = {**known, "conn_type": "generic", "port": ends.native_port, "extra": {}}
     entry = {"source": f"test.{name}", "target": f"cold.{name}", "layer": "bronze", "cursor": "n"}
@@ -77,10 +81,14 @@ def test_three_packages_for_clickhouse_in_one_environment(
             **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")},
             "AIRFLOW_HOME": str(tmp_path),
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-            "AIRFLOW_CONN_SHARED": json.dumps(shared), "AIRFLOW_CONN_OF_THE_PLUGIN": json.dumps(alone),
+            "AIRFLOW_CONN_SHARED": json.dumps(shared),
+            "AIRFLOW_CONN_OF_THE_PLUGIN": json.dumps(alone),
         },
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("ANSWER")] or [done.stdout + done.stderr]
     answer = json.loads(line.removeprefix("ANSWER"))
     assert (answer["sql"], answer["plugin"], answer["rows"], answer["shared"]) == (42, 43, 9, True)

@@ -32,11 +32,16 @@ def warm(airflow_system: LocalSystem) -> ClickHouseHook:
             "PARTITION BY toDate(at, 'UTC') ORDER BY at"
         )
         hook.execute(
-            f"INSERT INTO sys.{name} SELECT toStartOfDay(now('UTC')) - INTERVAL number % 2 * 10 DAY, number FROM numbers(100)"
+            f"INSERT INTO sys.{name} SELECT toStartOfDay(now('UTC')) - INTERVAL number % 2 * 10 DAY, number FROM "
+            f"numbers(100)"
         )
         entry = {
-            "source": f"sys.{name}", "target": f"cold.sys_{name}", "layer": "bronze", "cursor": "at", "safety_lag": 0,
-        }  # fmt: skip
+            "source": f"sys.{name}",
+            "target": f"cold.sys_{name}",
+            "layer": "bronze",
+            "cursor": "at",
+            "safety_lag": 0,
+        }
         table = parse_tables({"tables": [entry]}, "test").tables[0]
         Offload(table, hook, iceberg, WatermarkHook(), lambda rows: DirectEngine()).run(
             Request(run_id="test", holder="test")

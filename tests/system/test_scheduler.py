@@ -1,4 +1,7 @@
-"""A run by Airflow's real scheduler: tasks have no way to the metadata database there, which `dags test` does not show."""
+"""A run by Airflow's real scheduler.
+
+Tasks have no way to the metadata database there, which `dags test` does not show.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,8 @@ def warm(airflow_system: LocalSystem) -> Iterator[ClickHouseHook]:
     # A type that no Iceberg table can hold: the type plan refuses it by name.
     hook.execute(f"CREATE TABLE sys.bad ({columns}, huge UInt256) ENGINE = MergeTree ORDER BY at")
     hook.execute(
-        "CREATE TABLE sys.candles (name String, at DateTime64(6, 'UTC'), close Decimal(18, 8), updated DateTime64(6, 'UTC')) "
+        "CREATE TABLE sys.candles (name String, at DateTime64(6, 'UTC'), close Decimal(18, 8), updated DateTime64(6, "
+        "'UTC')) "
         "ENGINE = MergeTree ORDER BY at"
     )
     for name in ("good", "child"):
@@ -143,9 +147,11 @@ def test_a_range_is_done_again_and_the_watermark_stays(
 def test_an_interval_that_is_typed_into_the_form_is_done_again(run: dict[str, Any], api: AirflowApi) -> None:
     """What the form's "Specify Manually" sends; what it sends by default is a run that goes on from the watermark."""
     body = {
-        "logical_date": datetime.now(UTC).isoformat(), "data_interval_start": "2020-01-01T00:00:00Z",
-        "data_interval_end": datetime.now(UTC).isoformat(), "conf": {"tables": ["sys_good"]},
-    }  # fmt: skip
+        "logical_date": datetime.now(UTC).isoformat(),
+        "data_interval_start": "2020-01-01T00:00:00Z",
+        "data_interval_end": datetime.now(UTC).isoformat(),
+        "conf": {"tables": ["sys_good"]},
+    }
     typed = api._call("POST", "/dags/system/dagRuns", body)["dag_run_id"]
     assert _wait_for_run(api, typed) == "success"
     assert {window.kind for window in WatermarkHook().windows_of_run(typed)} == {"backfill"}
@@ -173,12 +179,26 @@ def test_backfill_command(run: dict[str, Any], api: AirflowApi, airflow_system: 
     before = WatermarkHook().get_records("SELECT target, watermark FROM k2.watermarks ORDER BY 1")
     done = subprocess.run(
         [
-            sys.executable, "-m", "airflow", "backfill", "create", "--dag-id", "system",
-            "--from-date", "2025-01-01T00:00:00", "--to-date", "2026-01-01T00:00:00",
-            "--dag-run-conf", '{"tables": ["sys_good"]}', "--reprocess-behavior", "completed",
+            sys.executable,
+            "-m",
+            "airflow",
+            "backfill",
+            "create",
+            "--dag-id",
+            "system",
+            "--from-date",
+            "2025-01-01T00:00:00",
+            "--to-date",
+            "2026-01-01T00:00:00",
+            "--dag-run-conf",
+            '{"tables": ["sys_good"]}',
+            "--reprocess-behavior",
+            "completed",
         ],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     ended = _wait_for_backfill(api)
     assert {run["state"] for run in ended} == {"success"}, ended
@@ -206,24 +226,36 @@ def test_reconciliation_repairs_late_rows_and_one_table_fails_alone(
     newest = api.runs("system_reconcile")[0]
     tasks = api.task_instances("system_reconcile", newest["dag_run_id"])
     assert states({"tasks": tasks}) == {
-        "sys_good": "success", "sys_candles": "success", "sys_bad": "failed", "sys_quiet": "skipped", "sys_child": "skipped",
-    }  # fmt: skip
+        "sys_good": "success",
+        "sys_candles": "success",
+        "sys_bad": "failed",
+        "sys_quiet": "skipped",
+        "sys_child": "skipped",
+    }
     assert IcebergTableHook().load("cold.sys_good").scan().count() == 5003
     found = WatermarkHook().get_records(
-        "SELECT target, status, warm_rows - cold_rows FROM k2.reconciliations WHERE run_id = %s AND warm_rows > cold_rows",
+        "SELECT target, status, warm_rows - cold_rows FROM k2.reconciliations WHERE run_id = %s AND warm_rows > "
+        "cold_rows",
         parameters=(newest["dag_run_id"],),
     )
     assert [tuple(row) for row in found] == [("cold.sys_good", "differs", 3)]
 
 
 def test_a_cleared_task_makes_the_whole_run_right(run: dict[str, Any], api: AirflowApi, warm: ClickHouseHook) -> None:
-    """Last in this module: the bad table is put right. Nothing of the first try's reasons is left in the second report."""
+    """Last in this module: the bad table is put right.
+
+    Nothing of the first try's reasons is left in the second report.
+    """
     warm.execute("ALTER TABLE sys.bad DROP COLUMN huge SETTINGS mutations_sync = 1")
     (bad,) = (task for task in run["tasks"] if task.get("rendered_map_index") == "sys_bad")
     body = {
-        "dry_run": False, "dag_run_id": run["id"], "task_ids": [["bronze.offload", bad["map_index"]]], "only_failed": False,
-        "include_downstream": True, "reset_dag_runs": True,
-    }  # fmt: skip
+        "dry_run": False,
+        "dag_run_id": run["id"],
+        "task_ids": [["bronze.offload", bad["map_index"]]],
+        "only_failed": False,
+        "include_downstream": True,
+        "reset_dag_runs": True,
+    }
     api._call("POST", "/dags/system/clearTaskInstances", body)
     assert _wait_for_run(api, run["id"]) == "success"
     report = xcom(api, run["id"], "report")

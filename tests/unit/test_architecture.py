@@ -43,8 +43,13 @@ def test_a_breach_is_told(module: str, line: str, tmp_path: Path) -> None:
 
 def test_the_root_holds_what_every_package_needs() -> None:
     assert sorted(file.stem for file in PACKAGE.glob("*.py")) == [
-        "__init__", "exceptions", "failpoints", "get_provider_info", "resources", "windows",
-    ]  # fmt: skip
+        "__init__",
+        "exceptions",
+        "failpoints",
+        "get_provider_info",
+        "resources",
+        "windows",
+    ]
 
 
 def test_the_tests_tree_mirrors_the_packages() -> None:

@@ -37,10 +37,26 @@ def copy(tmp_path: Path) -> Path:
     return project
 
 
-@pytest.mark.parametrize("name", [
-    "recordings", "it's", '"quoted"', "$(touch hit)", "$$(touch hit)", "`touch hit`", "; touch hit;", "a b", "new\nline",
-    "-rf", "$(shell touch hit)", "${HOME}", "#x", "%", "\\",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "recordings",
+        "it's",
+        '"quoted"',
+        "$(touch hit)",
+        "$$(touch hit)",
+        "`touch hit`",
+        "; touch hit;",
+        "a b",
+        "new\nline",
+        "-rf",
+        "$(shell touch hit)",
+        "${HOME}",
+        "#x",
+        "%",
+        "\\",
+    ],
+)
 def test_a_name_is_data(copy: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "data" / name
     folder.mkdir(parents=True)

@@ -116,7 +116,10 @@ def _caps(start: Iterable[Requirement]) -> dict[str, str]:
 
 
 def test_airflow_has_no_upper_cap() -> None:
-    """By the metadata of the distribution and of everything that it brings: a new Airflow can be installed beside it."""
+    """By the metadata of the distribution and of everything that it brings.
+
+    A new Airflow can be installed beside it.
+    """
     (airflow,) = (one for one in _required(PROJECT["name"]) if one.name == "apache-airflow")
     assert str(airflow.specifier) == ">=2.11"
     assert _caps(_required(PROJECT["name"])) == {}

@@ -1,4 +1,6 @@
-"""How a driver's answer comes to the worker: as a file where both are on one machine, else as an object beside the table's files.
+"""How a driver's answer comes to the worker.
+
+As a file where both are on one machine, else as an object beside the table's files.
 
 The object says how far the job is until it is the answer. Both are read, never executed.
 """

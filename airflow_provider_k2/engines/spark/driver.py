@@ -1,7 +1,9 @@
-"""The Spark driver: reads the job's description, lets executors do the tasks, says how far they are, and answers the worker.
+"""The Spark driver.
 
-Needs Spark and the standard library only, unless its answer goes to the object store. The worker decides everything that
-matters: the driver commits nothing, and whatever it leaves when it dies is files that no snapshot refers to.
+Reads the job's description, lets executors do the tasks, says how far they are, and answers the worker.
+
+Needs Spark and the standard library only, unless its answer goes to the object store. The worker decides everything
+that matters: the driver commits nothing, and whatever it leaves when it dies is files that no snapshot refers to.
 """
 
 from __future__ import annotations
@@ -109,7 +111,8 @@ def run_tasks(spark: SparkContext, description: dict[str, Any]) -> dict[str, Any
 
     work, access = description["work"], description["access"]
     items = [json.dumps({**task, "access": access}) for task in description["tasks"]]
-    # What is large travels once to a machine; what is secret only as the tasks' data, which Spark neither shows nor stores.
+    # What is large travels once to a machine; what is secret only as the tasks' data, which Spark neither shows nor
+    # stores.
     shared, proven = spark.broadcast(json.dumps(description["shared"])), spark.accumulator(0)
 
     def task(item: str) -> str:
@@ -182,7 +185,10 @@ def worker_is_gone(lock: str | None) -> bool:
 
 
 def deliver(description: dict[str, Any], answer: dict[str, Any]) -> None:
-    """Give the worker its answer: as a file where it runs on this machine, else as an object beside the table's files."""
+    """Give the worker its answer.
+
+    As a file where it runs on this machine, else as an object beside the table's files.
+    """
     path = description["answer"]
     if not description["remote"]:
         with suppress(OSError):

@@ -1,7 +1,10 @@
-"""The Spark engine: tasks on executors write and prove a window's files as the direct engine does it, the worker commits them.
+"""The Spark engine.
 
-ClickHouse encodes the Parquet files, one query a file, so its work and the executors' spread over as many machines as there are.
-A driver, executor or worker that dies leaves files that no snapshot refers to; their names hold the window's id.
+Tasks on executors write and prove a window's files as the direct engine does it, the worker commits them.
+
+ClickHouse encodes the Parquet files, one query a file, so its work and the executors' spread over as many machines as
+there are. A driver, executor or worker that dies leaves files that no snapshot refers to; their names hold the window's
+id.
 """
 
 from __future__ import annotations
@@ -28,7 +31,10 @@ if TYPE_CHECKING:
     from airflow_provider_k2.engines.files import FilePiece, WrittenFile
 
 PIECE_ROWS = 500_000
-"""Rows of a file at most (unless more tie at one cursor): a task takes seconds, and one that is tried again costs little."""
+"""Rows of a file at most (unless more tie at one cursor).
+
+A task takes seconds, and one that is tried again costs little.
+"""
 
 
 class SparkEngine(FileEngine):
@@ -52,13 +58,17 @@ class SparkEngine(FileEngine):
         return super().move(job)
 
     def _write(self, job: WindowJob, timings: dict[str, float]) -> list[WrittenFile]:
-        # Two submissions for one window, as after a proof that failed, must not write to one file: the first may still run.
+        # Two submissions for one window, as after a proof that failed, must not write to one file: the first may still
+        # run.
         submission = secrets.token_hex(4)
         pieces = [_renamed(piece, submission) for piece in file_pieces(job, self.piece_rows)]
         job.log.info(
             "%s: window %s, %s rows, goes to Spark in %d files.",
-            job.table.name, job.window.describe(job.warm.is_time), f"{job.facts.rows:,}", len(pieces),
-        )  # fmt: skip
+            job.table.name,
+            job.window.describe(job.warm.is_time),
+            f"{job.facts.rows:,}",
+            len(pieces),
+        )
         failpoint("before_write")
         answer = run_job(self.spark, _description(job, pieces), job.cold.io, lambda end: _beside(job, end))
         failpoint("after_write")

@@ -1,4 +1,7 @@
-"""How a job gets to spark-submit and its answer back. The job's description holds secrets; what is submitted does not."""
+"""How a job gets to spark-submit and its answer back.
+
+The job's description holds secrets; what is submitted does not.
+"""
 
 from __future__ import annotations
 
@@ -59,10 +62,11 @@ class SparkSubmission:
 class Spark:
     """How jobs are run.
 
-    :param submit: runs spark-submit to the job's end and raises when it fails; it must print neither files nor environment.
+    :param submit: runs spark-submit to the job's end and raises when it fails; it must print neither files nor
+        environment.
     :param remote_driver: whether the driver runs on another machine (cluster mode).
-    :param secrets_file: file with the credentials that the driver reads, on its machine or, as a URL, anywhere Hadoop reads; by
-        default they go with the job's description, which a remote driver gets none in.
+    :param secrets_file: file with the credentials that the driver reads, on its machine or, as a URL, anywhere Hadoop
+        reads; by default they go with the job's description, which a remote driver gets none in.
     """
 
     submit: Callable[[SparkSubmission], None]
@@ -130,7 +134,7 @@ def run_job(spark: Spark, job: JobDescription, io: FileIO, answer_name: Callable
             ) from error
         except ServiceError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever the caller's spark-submit raises becomes our one error below
+        except Exception as error:  # noqa: BLE001 - whatever spark-submit raises becomes our error below
             failure = error
         answer = place.take()
     return _judge(job, answer, failure, remote=spark.remote_driver)
@@ -167,7 +171,10 @@ def _judge(
 
 @contextmanager
 def _folder(job: JobDescription) -> Iterator[Path]:
-    """A folder that only this user can enter, gone afterwards. Its file ``alive`` is locked as long as this process lives."""
+    """A folder that only this user can enter, gone afterwards.
+
+    Its file ``alive`` is locked as long as this process lives.
+    """
     with tempfile.TemporaryDirectory(prefix="k2-spark-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         try:

@@ -22,7 +22,10 @@ PACKAGES = {"numpy": "1.26", "pyarrow": "17.0", "pyiceberg": "0.12", "requests":
 """What executors need besides Spark, and the oldest release of each."""
 
 SETTINGS = {"max_threads": 1}
-"""ClickHouse settings of a task's query: a job takes as many cores of ClickHouse as it has of Spark, not all of them each time."""
+"""ClickHouse settings of a task's query.
+
+A job takes as many cores of ClickHouse as it has of Spark, not all of them each time.
+"""
 
 MARK = "k2-failure: "
 """Begins the line of a failed task's error that the driver looks for; the rest is JSON."""
@@ -68,7 +71,8 @@ def check_machine() -> None:
     if problems := _lacking(sys.version_info[:2]):
         wanted = " ".join(f"'{name}>={release}'" for name, release in PACKAGES.items())
         raise _failure(
-            f"the executor on {platform.node()} cannot run it: {'; '.join(problems)}. Install there {wanted}, or ship an "
+            f"the executor on {platform.node()} cannot run it: {'; '.join(problems)}. Install there {wanted}, or "
+            f"ship an "
             "environment with the job (`archives`, see docs/spark.md)"
         )
 
@@ -111,7 +115,7 @@ def _words(error: BaseException) -> str:
     return str(error) if isinstance(error, K2Error) else f"{type(error).__name__}: {error}"
 
 
-# The work ------------------------------------------------------------------------------------------------------------
+# The work -------------------------------------------------------------------------------------------------------------
 
 
 WRITE = "airflow_provider_k2.engines.spark.tasks:write"

@@ -1,7 +1,7 @@
 """What travels between the worker, a Spark driver and its executors, as JSON. Pure.
 
-JSON, because the worker's Python has other releases of the libraries than Spark's, and because what comes back from a cluster is
-read, not executed.
+JSON, because the worker's Python has other releases of the libraries than Spark's, and because what comes back from a
+cluster is read, not executed.
 """
 
 from __future__ import annotations

@@ -38,10 +38,25 @@ if TYPE_CHECKING:
 PIECE = 1 << 20
 HOLD_BACK = 1 << 18  # bytes of output before which an error can still become a proper status
 _NOT_SETTINGS = {
-    "query", "database", "default_format", "query_id", "session_id", "session_timeout", "session_check", "user",
-    "password", "quota_key", "compress", "decompress", "buffer_size", "wait_end_of_query", "stacktrace", "role",
-    "close_session", "client_protocol_version",
-}  # fmt: skip
+    "query",
+    "database",
+    "default_format",
+    "query_id",
+    "session_id",
+    "session_timeout",
+    "session_check",
+    "user",
+    "password",
+    "quota_key",
+    "compress",
+    "decompress",
+    "buffer_size",
+    "wait_end_of_query",
+    "stacktrace",
+    "role",
+    "close_session",
+    "client_protocol_version",
+}
 _CONTENT_TYPES = {
     "TabSeparated": "text/tab-separated-values; charset=UTF-8",
     "TSV": "text/tab-separated-values; charset=UTF-8",
@@ -206,9 +221,10 @@ class HttpHandler(BaseHTTPRequestHandler):
         arguments = self.arguments
         params = {name[6:]: value for name, value in arguments.items() if name.startswith("param_")}
         settings = {
-            name: value for name, value in arguments.items()
+            name: value
+            for name, value in arguments.items()
             if name not in _NOT_SETTINGS and not name.startswith("param_")
-        }  # fmt: skip
+        }
         database = arguments.get("database") or self.headers.get("X-ClickHouse-Database") or ""
         body = _gather(self._body())
         text = arguments.get("query", "")

@@ -198,15 +198,36 @@ class Airflow(Service):
             return
         self._run(["db", "migrate"], env)
         if self._is_two:
-            self._run(["users", "create", "-u", ADMIN, "-f", "k2", "-l", "local", "-r", "Admin", "-e", "admin@local",
-                       "--use-random-password"], env)  # fmt: skip
+            self._run(
+                [
+                    "users",
+                    "create",
+                    "-u",
+                    ADMIN,
+                    "-f",
+                    "k2",
+                    "-l",
+                    "local",
+                    "-r",
+                    "Admin",
+                    "-e",
+                    "admin@local",
+                    "--use-random-password",
+                ],
+                env,
+            )
         self.home.remember("airflow.migrated", self.version)
 
     def _run(self, arguments: list[str], env: Mapping[str, str]) -> None:
         done = subprocess.run(
-            [sys.executable, "-m", "airflow", *arguments], env={**os.environ, **env}, cwd=self.data, text=True,
-            capture_output=True, check=False, umask=PRIVATE_UMASK,
-        )  # fmt: skip
+            [sys.executable, "-m", "airflow", *arguments],
+            env={**os.environ, **env},
+            cwd=self.data,
+            text=True,
+            capture_output=True,
+            check=False,
+            umask=PRIVATE_UMASK,
+        )
         write_private(self.home.logs / "airflow-migrate.log", done.stdout + done.stderr)
         if done.returncode:
             end = "\n".join((done.stdout + done.stderr).splitlines()[-25:])

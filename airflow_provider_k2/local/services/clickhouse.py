@@ -67,17 +67,33 @@ class ClickHouse(Service):
         native = self.home.choose_port("clickhouse.native", 9000)
         http = self.home.choose_port("clickhouse.http", 8123)
         command = [
-            sys.executable, "-m", "airflow_provider_k2.local.clickhouse_server", "--path", str(self.data / "store"),
-            "--host", HOST, "--user", self.user, "--native-port", str(native), "--http-port", str(http),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "airflow_provider_k2.local.clickhouse_server",
+            "--path",
+            str(self.data / "store"),
+            "--host",
+            HOST,
+            "--user",
+            self.user,
+            "--native-port",
+            str(native),
+            "--http-port",
+            str(http),
+        ]
         self.data.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         if self.tls:
             certificate, key = server_certificate(self.data / "tls")
             command += [
-                "--tls-cert", str(certificate), "--tls-key", str(key),
-                "--native-tls-port", str(self.home.choose_port("clickhouse.native_tls", 9440)),
-                "--https-port", str(self.home.choose_port("clickhouse.https", 8443)),
-            ]  # fmt: skip
+                "--tls-cert",
+                str(certificate),
+                "--tls-key",
+                str(key),
+                "--native-tls-port",
+                str(self.home.choose_port("clickhouse.native_tls", 9440)),
+                "--https-port",
+                str(self.home.choose_port("clickhouse.https", 8443)),
+            ]
         package_root = str(Path(__file__).resolve().parents[3])
         self.process.start(command, {"K2_CLICKHOUSE_PASSWORD": self.password, "PYTHONPATH": package_root, "TZ": "UTC"})
 
@@ -95,7 +111,8 @@ class ClickHouse(Service):
         :raises LocalSystemError: ClickHouse's error text.
         """
         credentials = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
-        request = urllib.request.Request(self.url, sql.encode(), {"Authorization": f"Basic {credentials}"})  # noqa: S310 - always http
+        headers = {"Authorization": f"Basic {credentials}"}
+        request = urllib.request.Request(self.url, sql.encode(), headers)  # noqa: S310 - always http
         try:
             with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - always http
                 return str(response.read().decode())

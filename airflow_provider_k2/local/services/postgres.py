@@ -82,8 +82,21 @@ class Postgres(Service):
             self._initialize()
         port = self.home.choose_port("postgres", 5432)
         # No socket files: paths below a home directory can be too long for them.
-        command = [str(self._binaries / "postgres"), "-D", self._seen(self._cluster), "-h", HOST, "-p", str(port),
-                   "-c", "unix_socket_directories=", "-c", "timezone=UTC", "-c", "max_connections=200"]  # fmt: skip
+        command = [
+            str(self._binaries / "postgres"),
+            "-D",
+            self._seen(self._cluster),
+            "-h",
+            HOST,
+            "-p",
+            str(port),
+            "-c",
+            "unix_socket_directories=",
+            "-c",
+            "timezone=UTC",
+            "-c",
+            "max_connections=200",
+        ]
         self.process.start(command, {"TZ": "UTC"}, cwd=self._cluster, user=self._user)
 
     def _make(self, directory: Path) -> None:
@@ -111,10 +124,22 @@ class Postgres(Service):
             os.chown(password_file, account.pw_uid, account.pw_gid)
         try:
             self._run(
-                [str(self._binaries / "initdb"), "-D", self._seen(unfinished), "-U", "postgres", "-A", "scram-sha-256",
-                 f"--pwfile=../{password_file.name}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync",
-                 "--no-instructions"], cwd=unfinished,
-            )  # fmt: skip
+                [
+                    str(self._binaries / "initdb"),
+                    "-D",
+                    self._seen(unfinished),
+                    "-U",
+                    "postgres",
+                    "-A",
+                    "scram-sha-256",
+                    f"--pwfile=../{password_file.name}",
+                    "--encoding=UTF8",
+                    "--locale=C.UTF-8",
+                    "--no-sync",
+                    "--no-instructions",
+                ],
+                cwd=unfinished,
+            )
         finally:
             password_file.unlink()
         unfinished.rename(self._cluster)
@@ -123,9 +148,16 @@ class Postgres(Service):
         self, command: list[str], env: dict[str, str] | None = None, text: str | None = None, cwd: Path | None = None
     ) -> str:
         done = subprocess.run(
-            command, cwd=cwd or self.data, env={**os.environ, **(env or {})}, input=text, text=True, capture_output=True,
-            check=False, umask=PRIVATE_UMASK, **as_user(self._user),
-        )  # fmt: skip
+            command,
+            cwd=cwd or self.data,
+            env={**os.environ, **(env or {})},
+            input=text,
+            text=True,
+            capture_output=True,
+            check=False,
+            umask=PRIVATE_UMASK,
+            **as_user(self._user),
+        )
         if done.returncode:
             raise LocalSystemError(f"{Path(command[0]).name} failed: {done.stderr.strip() or done.stdout.strip()}")
         return str(done.stdout)
@@ -159,10 +191,22 @@ class Postgres(Service):
         :raises LocalSystemError: psql's error.
         """
         return self._run(
-            [str(self._binaries / "psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", "-h", HOST, "-p", str(self.port),
-             "-U", "postgres", database],
-            {"PGPASSWORD": self.password("postgres")}, script,
-        )  # fmt: skip
+            [
+                str(self._binaries / "psql"),
+                "-XqAt",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-h",
+                HOST,
+                "-p",
+                str(self.port),
+                "-U",
+                "postgres",
+                database,
+            ],
+            {"PGPASSWORD": self.password("postgres")},
+            script,
+        )
 
     def stop(self) -> None:
         """A fast shutdown: clients are disconnected, everything committed is on disk."""

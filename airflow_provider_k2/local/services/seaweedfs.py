@@ -20,7 +20,8 @@ REGION = "us-east-1"
 ACCESS_KEY = "k2local"
 # The catalog verifies signatures for any service name but "s3", whose body hash pyiceberg does not send.
 SIGNING_NAME = "s3tables"
-# weed mini makes every volume read-only while less of the disk is free, and has no option for it (weed/command/mini.go).
+# weed mini makes every volume read-only while less of the disk is free, and has no option for it
+# (weed/command/mini.go).
 _READ_ONLY_BELOW = 0.01
 _ROOM = 2**30
 """Bytes of free disk that a demo and its like need above that."""
@@ -33,8 +34,9 @@ _DEFAULTS = {"master": 9333, "volume": 9340, "filer": 8888, "s3": 8333, "admin":
 class SeaweedFS(Service):
     """``weed mini`` with the table bucket ``k2lake``: S3 with signatures, and the Iceberg REST catalog over it.
 
-    Those two are what it serves. Its inner ports would take anything from every account of the machine: its master and filer
-    answer no HTTP, its volume server only what carries a token, and gRPC wants a certificate that only its own parts have.
+    Those two are what it serves. Its inner ports would take anything from every account of the machine: its master and
+    filer answer no HTTP, its volume server only what carries a token, and gRPC wants a certificate that only its own
+    parts have.
     """
 
     name = "seaweedfs"
@@ -93,14 +95,22 @@ class SeaweedFS(Service):
         (self.data / "data").mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         refuse_short_disk(self.data)
         command = [
-            _binary(), "mini", f"-dir={self.data / 'data'}", f"-ip={HOST}", f"-ip.bind={HOST}",
+            _binary(),
+            "mini",
+            f"-dir={self.data / 'data'}",
+            f"-ip={HOST}",
+            f"-ip.bind={HOST}",
             f"-tableBucket={BUCKET}",
             f"-bucket={PROBE_BUCKET}",
             # Its own figure, free space by volume size, is 0 on a large disk with little left. Nothing is preallocated.
             "-volume.max=1000",
-            "-disableHttp", "-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-s3.port.lance=0",
+            "-disableHttp",
+            "-webdav=false",
+            "-admin.ui=false",
+            "-master.telemetry=false",
+            "-s3.port.lance=0",
             f"-s3.port.iceberg={self.home.choose_port('seaweedfs.iceberg', 8181)}",
-        ]  # fmt: skip
+        ]
         for part, default in _DEFAULTS.items():
             command.append(f"-{part}.port={self.home.choose_port(f'seaweedfs.{part}', default)}")
             command.append(f"-{part}.port.grpc={self.home.choose_port(f'seaweedfs.{part}.grpc', default + 10000)}")
@@ -167,7 +177,8 @@ def refuse_short_disk(directory: Path) -> None:
     if disk.free < wanted:
         raise LocalSystemError(
             f"SeaweedFS was not started: {_gigabytes(disk.free)} are free on the disk of {directory}, and it needs "
-            f"{_gigabytes(wanted)} (below 1 % of a disk, {_gigabytes(wanted - _ROOM)} of this one, it takes no object). "
+            f"{_gigabytes(wanted)} (below 1 % of a disk, {_gigabytes(wanted - _ROOM)} of this one, it takes no "
+            f"object). "
             "Free some, or put the local system on another disk by K2_HOME=DIRECTORY"
         )
 

@@ -68,7 +68,10 @@ def zombie_first(subject: Subject, step: str) -> dict[str, Any]:
 
 
 def zombie_with_ledger(subject: Subject, step: str) -> dict[str, Any]:
-    """The same, and PostgreSQL is restored from a copy in which the zombie holds the lease: only the cold tier knows better."""
+    """The same, and PostgreSQL is restored from a copy in which the zombie holds the lease.
+
+    Only the cold tier knows better.
+    """
     with subject.held(step) as (sleeper, go):
         copy = subject.lab.ledger.copy(subject.target)
         token = _falls_asleep(subject, sleeper, step)

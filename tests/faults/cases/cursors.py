@@ -1,4 +1,7 @@
-"""Cursors that are not epoch microseconds of today: below zero, before 1970, whole days west of UTC (points 4 and 5)."""
+"""Cursors that are not epoch microseconds of today.
+
+Below zero, before 1970, whole days west of UTC (points 4 and 5).
+"""
 
 from __future__ import annotations
 

@@ -173,7 +173,10 @@ def cut_by_profile(**settings: Any) -> Fault:
 
 
 def stream_cut(subject: Subject, step: str) -> dict[str, Any]:
-    """Two rows come late into a range that was dropped; the stream that would tell of them is cut at a message's end."""
+    """Two rows come late into a range that was dropped.
+
+    The stream that would tell of them is cut at a message's end.
+    """
     subject.must_run()
     let_drop(subject)
     first = _gate(subject)

@@ -18,7 +18,10 @@ def _lose_warm(subject: Subject) -> int:
 
 
 def new_rows_hide(subject: Subject, step: str) -> dict[str, Any]:
-    """The warm copies are gone, more new rows come, then a backfill of everything: by count alone nothing is missing."""
+    """The warm copies are gone, more new rows come, then a backfill of everything.
+
+    By count alone nothing is missing.
+    """
     subject.must_run()
     gone = _lose_warm(subject)
     subject.insert(2 * gone)
@@ -39,7 +42,7 @@ def gate_then_backfill(subject: Subject, step: str) -> dict[str, Any]:
 
 
 def late_in_a_day(subject: Subject, step: str) -> dict[str, Any]:
-    """A day is cold, its warm rows are gone, more rows come late into the same day, and a repair of the day is asked for."""
+    """A day is cold, its warm rows are gone, more come late into the same day, and a repair of it is asked for."""
     day = subject.lane.warm.now() // DAY - 10
     subject.put([(day, number) for number in range(24)])
     subject.must_run()

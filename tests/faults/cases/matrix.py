@@ -1,4 +1,7 @@
-"""Which fault strikes at which step: the matrix of the direct engine, that of the Spark engine, and what random cases draw."""
+"""Which fault strikes at which step.
+
+The matrix of the direct engine, that of the Spark engine, and what random cases draw.
+"""
 
 from __future__ import annotations
 
@@ -75,15 +78,19 @@ def _concurrent() -> list[Case]:
 def _ledger() -> list[Case]:
     name = "watermark corruption"
     return [
-        *_at(f"{name}: database dropped in the run", ledger.ledger_dropped, "after_claim", "after_proof", "after_commit"),
+        *_at(
+            f"{name}: database dropped in the run", ledger.ledger_dropped, "after_claim", "after_proof", "after_commit"
+        ),
         *_at(f"{name}: rows of the ledger gone", ledger.ledger_emptied, "after_claim", "before_commit", "after_commit"),
         *_at(
             f"{name}: restored from an older copy",
             ledger.ledger_restored,
-            "after_agree", "before_commit", "before_record",
+            "after_agree",
+            "before_commit",
+            "before_record",
         ),
         *(Case(f"{name}: {how}", "between runs", ledger.watermark_set(how)) for how in ("behind", "ahead", "future")),
-    ]  # fmt: skip
+    ]
 
 
 def _tiers() -> list[Case]:
@@ -148,8 +155,14 @@ def matrix() -> list[Case]:
 def spark_matrix() -> list[Case]:
     """The faults for the Spark engine, whose every run costs a JVM: one window a run."""
     steps = (
-        "after_claim", "before_write", "after_write", "after_proof", "before_commit", "after_commit", "before_record",
-    )  # fmt: skip
+        "after_claim",
+        "before_write",
+        "after_write",
+        "after_proof",
+        "before_commit",
+        "after_commit",
+        "before_record",
+    )
     name = "network interruption"
     return [
         *_at("kill -9 of the worker", crashes.kill, *steps),
@@ -205,11 +218,23 @@ def find(name: str, step: str) -> Case:
     return next(case for case in matrix() if (case.name, case.step) == (name, step))
 
 
-QUICK = frozenset((
-    concurrency.two_same_task, concurrency.again, concurrency.insert_meanwhile, concurrency.zombie,
-    concurrency.zombie_first, concurrency.lease_jump, crashes.kill_backfill, ledger.ledger_emptied, ledger.ledger_restored,
-    cold_tier.rolled_back, cold_tier.foreign_append, cold_tier.compaction, warm_tier.late_rows,
-))  # fmt: skip
+QUICK = frozenset(
+    (
+        concurrency.two_same_task,
+        concurrency.again,
+        concurrency.insert_meanwhile,
+        concurrency.zombie,
+        concurrency.zombie_first,
+        concurrency.lease_jump,
+        crashes.kill_backfill,
+        ledger.ledger_emptied,
+        ledger.ledger_restored,
+        cold_tier.rolled_back,
+        cold_tier.foreign_append,
+        cold_tier.compaction,
+        warm_tier.late_rows,
+    )
+)
 """Faults for the random mode that are over quickly and disturb no other lane."""
 
 
@@ -217,10 +242,12 @@ def random_case(subject: Subject) -> Case:
     """A random fault at a random step; two of three are a crash, half of these at any moment."""
     rng = subject.lane.random
     if rng.random() < 0.6:
-        name, fault = rng.choice((
-            ("kill -9 of the worker", crashes.kill),
-            ("an unexpected error", crashes.fail),
-        ))  # fmt: skip
+        name, fault = rng.choice(
+            (
+                ("kill -9 of the worker", crashes.kill),
+                ("an unexpected error", crashes.fail),
+            )
+        )
         if rng.random() < 0.5:
             return Case("kill -9 of the worker", "any moment", crashes.kill_at_a_moment)
         return Case(name, rng.choice(STEPS), fault)

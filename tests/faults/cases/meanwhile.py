@@ -1,4 +1,7 @@
-"""What changes around a run while it is under way: a rollback, another layout, a ledger that is lost (points 6 to 8)."""
+"""What changes around a run while it is under way.
+
+A rollback, another layout, a ledger that is lost (points 6 to 8).
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,10 @@ FREE = replace(UPSERT, entry={name: value for name, value in UPSERT.entry.items(
 
 
 def ledger_lost_meanwhile(subject: Subject, step: str) -> dict[str, Any]:
-    """The ledger is lost while a try stands still; the next try of the same task gets the token that the first one has."""
+    """The ledger is lost while a try stands still.
+
+    The next try of the same task gets the token that the first one has.
+    """
     first = subject.draw(40, 0, 0)
     subject.put(first)
     with subject.held(step, holder="task") as (sleeper, go):

@@ -145,7 +145,10 @@ def store_full(subject: Subject, step: str) -> dict[str, Any]:
 
 
 def disk_full(subject: Subject, step: str) -> dict[str, Any]:
-    """Every write to a file of the worker's fails. The direct engine needs none; the Spark engine says what it could not do."""
+    """Every write to a file of the worker's fails.
+
+    The direct engine needs none; the Spark engine says what it could not do.
+    """
     worker = subject.start(no_disk=True)
     said = worker.wait()
     disk = said.get("no_disk", {"refused": 0, "opened": []})

@@ -45,7 +45,10 @@ def let_drop(subject: Subject) -> None:
 
 
 def gate_zombie(subject: Subject, step: str) -> dict[str, Any]:
-    """The gate stops after its proof, its lease runs out, an offload takes it, the gate wakes up: it may drop nothing."""
+    """The gate stops after its proof, its lease runs out, an offload takes it, the gate wakes up.
+
+    It may drop nothing.
+    """
     subject.must_run()
     let_drop(subject)
     with holding(gate_at(subject, step), step) as (gate, go):

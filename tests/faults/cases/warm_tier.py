@@ -18,7 +18,10 @@ def late_rows(subject: Subject, step: str) -> dict[str, Any]:
 
 
 def clock_back(subject: Subject, step: str) -> dict[str, Any]:
-    """ClickHouse's clock jumps back by an hour: rows get cursors below the watermark; a repair of that range finds them."""
+    """ClickHouse's clock jumps back by an hour: rows get cursors below the watermark.
+
+    A repair of that range finds them.
+    """
     subject.must_run()
     watermark = subject.lab.ledger.watermark(subject.target) or 0
     back = subject.lane.warm.now() - 3_600_000_000
@@ -37,7 +40,10 @@ def clock_back(subject: Subject, step: str) -> dict[str, Any]:
 
 
 def warm_deleted(subject: Subject, step: str) -> dict[str, Any]:
-    """Warm rows are deleted behind the gate's back, then a backfill asks for their range: refused, nothing is replaced."""
+    """Warm rows are deleted behind the gate's back, then a backfill asks for their range.
+
+    Refused, nothing is replaced.
+    """
     subject.must_run()
     deleted = subject.delete_warm("id % 3 = 0", lambda row: subject.shape.value(row, "id") % 3 == 0)
     subject.spent = True

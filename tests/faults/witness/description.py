@@ -1,4 +1,7 @@
-"""Whether the manifests describe the files as they are: a reader that filters trusts them, and rules files out by them."""
+"""Whether the manifests describe the files as they are.
+
+A reader that filters trusts them, and rules files out by them.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def _wrong_partition(table: ColdTable, file: LiveFile, columns: dict[int, list[A
         source, transform = int(field["source-id"]), str(field["transform"])
         there = {_transformed(transform, types.get(source, ""), value) for value in columns.get(source, [])}
         if there and there != {_comparable(said)}:
-            yield f"a reader that filters by {field['name']} misses {name}: its manifest says {said}, its rows say {there}"
+            yield f"a filter by {field['name']} misses {name}: its manifest says {said}, its rows say {there}"
 
 
 def _transformed(transform: str, kind: str, value: Any) -> Any:
@@ -60,9 +63,9 @@ def _wrong_bounds(table: ColdTable, file: LiveFile, columns: dict[int, list[Any]
             continue
         lower, upper = (_decoded(field["type"], bounds.get(number)) for bounds in (file.lower, file.upper))
         if lower is not None and min(there) < lower:
-            yield f"a reader that filters by {field['name']} misses rows of {name}: they begin at {min(there)}, not {lower}"
+            yield f"a filter by {field['name']} misses rows of {name}: they begin at {min(there)}, not {lower}"
         if upper is not None and max(there) > upper:
-            yield f"a reader that filters by {field['name']} misses rows of {name}: they end at {max(there)}, not {upper}"
+            yield f"a filter by {field['name']} misses rows of {name}: they end at {max(there)}, not {upper}"
 
 
 def _decoded(kind: str, bound: bytes | None) -> Any:

@@ -80,7 +80,8 @@ def test_a_difference_is_shown_with_its_bucket_and_repaired(pair):
     assert k2().exit_code == 0
     with pair.ledger.transaction() as cursor:
         cursor.execute(
-            "SELECT count(*), sum(warm_rows), sum(cold_rows) FROM k2.reconciliations WHERE target = %s AND status = 'equal'",
+            "SELECT count(*), sum(warm_rows), sum(cold_rows) FROM k2.reconciliations WHERE target = %s AND status = "
+            "'equal'",
             (pair.config.target,),
         )
         assert cursor.fetchone() == (5, 1000, 1000)
@@ -119,7 +120,8 @@ def test_a_late_row_of_a_deleted_day_differs_and_is_not_repaired(pair):
     pair.sql(f"DELETE FROM {{t}} WHERE arrived < fromUnixTimestamp64Micro({day(2)}, 'UTC')")
     with pair.ledger.transaction() as cursor:
         cursor.execute(
-            "INSERT INTO k2.events (who, action, pipeline, target, after, reason) VALUES ('gate', 'retention', %s, %s, %s, 'x')",
+            "INSERT INTO k2.events (who, action, pipeline, target, after, reason) VALUES ('gate', 'retention', %s, "
+            "%s, %s, 'x')",
             (pair.config.pipeline, pair.config.target, day(2)),
         )
     assert k2().exit_code == 0

@@ -41,9 +41,12 @@ def user(limited_ports: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch) -
     def hook(name: str, http_port: int | None = None) -> ClickHouseHook:
         native, http = limited_ports[name]
         connection = {
-            "conn_type": "k2_clickhouse", "host": "127.0.0.1", "port": native, "login": name,
+            "conn_type": "k2_clickhouse",
+            "host": "127.0.0.1",
+            "port": native,
+            "login": name,
             "extra": {"http_port": http_port or http},
-        }  # fmt: skip
+        }
         monkeypatch.setenv(f"AIRFLOW_CONN_LIMITED_{name.upper()}", json.dumps(connection))
         made = ClickHouseHook(f"limited_{name}")
         if name == "seeing":

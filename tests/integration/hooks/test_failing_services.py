@@ -43,9 +43,15 @@ def altered(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         known = Connection.get(name)
         extra = {**known.extra_dejson, **changes.pop("extra", {})}
         fields = {
-            "conn_type": known.conn_type, "host": known.host, "port": known.port, "login": known.login,
-            "password": known.password, "schema": known.schema, **changes, "extra": extra,
-        }  # fmt: skip
+            "conn_type": known.conn_type,
+            "host": known.host,
+            "port": known.port,
+            "login": known.login,
+            "password": known.password,
+            "schema": known.schema,
+            **changes,
+            "extra": extra,
+        }
         made = f"ill_{uuid.uuid4().hex[:8]}"
         monkeypatch.setenv(f"AIRFLOW_CONN_{made.upper()}", json.dumps(fields))
         return made
@@ -73,7 +79,8 @@ def failure(pair: Pair) -> ServiceError:
     return error
 
 
-# ClickHouse ---------------------------------------------------------------------------------------------------------------
+# ClickHouse
+# ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -108,7 +115,8 @@ def test_a_stream_of_clickhouses_that_breaks_is_not_the_stores_failure(pair: Pai
     assert error.step == "move"
 
 
-# The catalog --------------------------------------------------------------------------------------------------------------
+# The catalog
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -179,7 +187,8 @@ def test_the_catalog_is_away(pair: Pair, altered: Callable[..., str], closed_por
     assert "cannot be reached" in error.what
 
 
-# The store ----------------------------------------------------------------------------------------------------------------
+# The store
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", ["away", "wrong key"])
@@ -195,7 +204,8 @@ def test_the_store(pair: Pair, altered: Callable[..., str], closed_port: int, wh
     assert "storage" in error.what
 
 
-# The ledger ---------------------------------------------------------------------------------------------------------------
+# The ledger
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_the_ledger_is_away(pair: Pair, altered: Callable[..., str], closed_port: int) -> None:

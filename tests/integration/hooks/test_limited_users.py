@@ -1,4 +1,7 @@
-"""A short answer is no answer: users whose profile cuts, limits or changes answers, on both protocols of the real engine."""
+"""A short answer is no answer.
+
+Users whose profile cuts, limits or changes answers, on both protocols of the real engine.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,8 @@ def test_a_cutting_profile_moves_nothing_by_halves(user, iceberg, ledger, fresh_
         pair.verify()
 
 
-# What the user may see ---------------------------------------------------------------------------------------------------
+# What the user may see
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -114,14 +118,20 @@ def gated(user, iceberg, ledger, fresh_names):
             "PARTITION BY toDate(arrived, 'UTC')"
         )
         seeing.execute(
-            f"INSERT INTO {source} SELECT number, fromUnixTimestamp64Micro({ago(9)} + number * {HOUR}, 'UTC') FROM numbers(12)"
+            f"INSERT INTO {source} SELECT number, fromUnixTimestamp64Micro({ago(9)} + number * {HOUR}, 'UTC') FROM "
+            f"numbers(12)"
         )
         pair = Gated.__new__(Gated)
         target = fresh_names("seen")
         pair.__dict__.update(
-            clickhouse=user(name), iceberg=iceberg, ledger=ledger, name=target, mode="append", ttl="",
+            clickhouse=user(name),
+            iceberg=iceberg,
+            ledger=ledger,
+            name=target,
+            mode="append",
+            ttl="",
             entry={"source": source, "target": f"cold.{target}", "retention": "7d"},
-        )  # fmt: skip
+        )
         return pair
 
     return made
@@ -157,7 +167,8 @@ def test_deleted_and_updated_rows_are_not_taken_for_hidden_ones(gated, caplog):
     assert report.rows == 11
 
 
-# Streams that end too early ----------------------------------------------------------------------------------------------
+# Streams that end too early
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

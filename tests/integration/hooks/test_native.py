@@ -43,7 +43,8 @@ def test_the_plugins_hook_does_the_work_where_it_is_installed(hook: ClickHouseHo
     assert ("airflow_provider_k2.hooks.native" in bases[0]) is True
     if with_plugin:
         plugin = sys.modules[MODULES[-1]].ClickHouseHook
-        # Its own connection and its own way to run a query: nothing of it is overridden but where a connection comes from.
+        # Its own connection and its own way to run a query: nothing of it is overridden but where a connection comes
+        # from.
         assert type(hook._native).get_conn is plugin.get_conn
         assert type(hook._native).execute is plugin.execute
 

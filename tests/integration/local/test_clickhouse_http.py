@@ -99,9 +99,13 @@ def test_clickhouse_connect_with_compression(system: LocalSystem, compression: s
 def test_clickhouse_connect_over_tls(system: LocalSystem) -> None:
     server = system.clickhouse
     client = clickhouse_connect.get_client(
-        host="127.0.0.1", port=server.https_port, username=server.user, password=server.password, secure=True,
+        host="127.0.0.1",
+        port=server.https_port,
+        username=server.user,
+        password=server.password,
+        secure=True,
         ca_cert=str(server.certificate),
-    )  # fmt: skip
+    )
     assert client.command("SELECT 1") == 1
 
 
@@ -130,7 +134,8 @@ def test_every_format_comes_out_whole(curl: Curl, output: str) -> None:
 
 
 def test_a_parquet_export_streams(curl: Curl) -> None:
-    sql = "SELECT number, randomPrintableASCII(200) FROM numbers(1000000) FORMAT Parquet"  # 180 MB, more than all sockets hold
+    # 180 MB, more than all sockets hold
+    sql = "SELECT number, randomPrintableASCII(200) FROM numbers(1000000) FORMAT Parquet"
     pieces = curl(sql, output_format_parquet_row_group_size="50000").iter_content(1 << 20)
     data = next(pieces)
     # Most of it is not written yet: the engine waits for us to read.
@@ -154,8 +159,20 @@ def test_formats_of_an_insert(curl: Curl) -> None:
     ):
         response = curl(body, **params)
         assert response.status_code == 200, response.text
-    expected = ["one", "two", '{"a": 1}', '{"b": [2]}', "a\tb", "c", "abc", "", "inline ; -- text", "two",
-                "from the body", "it's"]  # fmt: skip
+    expected = [
+        "one",
+        "two",
+        '{"a": 1}',
+        '{"b": [2]}',
+        "a\tb",
+        "c",
+        "abc",
+        "",
+        "inline ; -- text",
+        "two",
+        "from the body",
+        "it's",
+    ]
     data = curl("SELECT message FROM raw WHERE isValidUTF8(message) FORMAT JSONCompactColumns").json()[0]
     assert sorted(data) == sorted(expected)
     assert curl("SELECT hex(message) FROM raw WHERE NOT isValidUTF8(message)").text == "00FF2062696E617279200A\n"
@@ -250,8 +267,14 @@ def test_an_error_in_the_middle_breaks_the_response(curl: Curl) -> None:
 
 
 def test_headers_and_parameters_of_the_url(curl: Curl) -> None:
-    response = curl("", query="SELECT {a:UInt8} + getSetting('max_threads')", param_a="2", max_threads="5",
-                    default_format="JSONEachRow", query_id="my-query")  # fmt: skip
+    response = curl(
+        "",
+        query="SELECT {a:UInt8} + getSetting('max_threads')",
+        param_a="2",
+        max_threads="5",
+        default_format="JSONEachRow",
+        query_id="my-query",
+    )
     assert list(response.json().values()) == [7]
     assert response.headers["X-ClickHouse-Query-Id"] == "my-query"
     assert response.headers["X-ClickHouse-Timezone"] == "UTC"

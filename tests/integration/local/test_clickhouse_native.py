@@ -171,8 +171,9 @@ def test_a_cancelled_query_and_a_lost_client_end_in_the_engine(system: LocalSyst
     # Nothing comes out of this one before its end: the server notices by itself.
     quiet = native(system)
     quiet.connection.connect()
-    quiet.connection.send_query("SELECT count() FROM numbers(100000) WHERE sleepEachRow(0.001) = 1 "
-                                "SETTINGS max_block_size = 100")  # fmt: skip
+    quiet.connection.send_query(
+        "SELECT count() FROM numbers(100000) WHERE sleepEachRow(0.001) = 1 SETTINGS max_block_size = 100"
+    )
     quiet.connection.send_external_tables([])
     quiet.disconnect()
     deadline = time.monotonic() + 5

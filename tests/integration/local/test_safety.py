@@ -119,7 +119,7 @@ def test_nothing_is_written_without_a_key(system: LocalSystem) -> None:
         "catalog POST": ask("POST", found["iceberg"], "/v1/k2lake/namespaces", b'{"namespace": ["evil"]}', JSON),
         "catalog DELETE": ask("DELETE", found["iceberg"], "/v1/k2lake/namespaces/safety"),
         "admin POST": ask("POST", found["admin"], "/api/s3/buckets", b'{"name": "evil"}', JSON),
-    }  # fmt: skip
+    }
     assert {what: status for what, status in answers.items() if status not in REFUSED} == {}
     assert {name for (name,) in catalog.list_namespaces()} >= {"safety"}
     assert system.seaweedfs.ready()

@@ -56,8 +56,18 @@ def test_spark_reads_clickhouse_and_writes_the_same_catalog(
         f"{catalog}.rest.access-key-id": properties["client.access-key-id"],
         f"{catalog}.rest.secret-access-key": properties["client.secret-access-key"],
     }
-    for name in ("uri", "warehouse", "rest.sigv4-enabled", "rest.signing-region", "rest.signing-name", "client.region",
-                 "s3.endpoint", "s3.path-style-access", "s3.access-key-id", "s3.secret-access-key"):  # fmt: skip
+    for name in (
+        "uri",
+        "warehouse",
+        "rest.sigv4-enabled",
+        "rest.signing-region",
+        "rest.signing-name",
+        "client.region",
+        "s3.endpoint",
+        "s3.path-style-access",
+        "s3.access-key-id",
+        "s3.secret-access-key",
+    ):
         conf[f"{catalog}.{name}"] = properties[name]
     job, settings = tmp_path / "job.py", tmp_path / "settings.conf"
     job.write_text(JOB)
@@ -68,8 +78,12 @@ def test_spark_reads_clickhouse_and_writes_the_same_catalog(
     env = {**os.environ, "JDBC_URL": f"jdbc:ch://127.0.0.1:{server.http_port}/k2", "JDBC_PASSWORD": server.password}
     done = subprocess.run(
         [str(spark_submit), "--master", "local[2]", "--properties-file", str(settings), str(job)],
-        env=env, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     # Odd numbers go, one row comes: 100,000 even ones and the sum of them plus 2.
     assert "RESULT 100001 9999900002.00000000" in done.stdout, done.stdout + done.stderr[-3000:]
 

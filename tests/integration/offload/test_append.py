@@ -227,7 +227,8 @@ def test_null_partition_values(tiers, partition):
         partition=partition,
     )
     table.sql(
-        "INSERT INTO {t} VALUES (1, '2026-11-01 00:00:00', NULL), (2, NULL, 'a rather long name of a market, with /%='), "
+        "INSERT INTO {t} VALUES (1, '2026-11-01 00:00:00', NULL), (2, NULL, 'a rather long name of a market, with "
+        "/%='), "
         "(3, NULL, NULL), (4, '1969-12-31 23:59:59', ''), (5, '2026-11-01 00:00:01', 'null')"
     )
     assert table.offload().rows == 5
@@ -280,7 +281,8 @@ def test_a_window_that_never_proves_is_not_committed(tiers):
     table.assert_same()
 
 
-# Again ------------------------------------------------------------------------------------------------------------------
+# Again
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_backfill_replaces_its_range_also_where_files_match_in_part(tiers):
@@ -341,7 +343,8 @@ def test_a_window_is_not_replaced_by_less_unless_forced(tiers, caplog):
     before = table.untouched()
     with pytest.raises(
         ReplacedByLessError,
-        match=r"holds 3 rows in the warm tier and 6 in the cold tier, of which 3 are not in the warm tier from n 0 to 2 "
+        match=r"holds 3 rows in the warm tier and 6 in the cold tier, of which 3 are not in the warm tier from n 0 "
+        r"to 2 "
         r".for example n=0, .*\"keep\": true",
     ):
         table.offload(kind="backfill", window=Window(0, 6))
@@ -375,7 +378,8 @@ def test_a_source_that_ttl_emptied_loses_nothing_cold(tiers):
     assert table.cold_numbers() == [1, 2, 3]
 
 
-# Other writers ----------------------------------------------------------------------------------------------------------
+# Other writers
+# ----------------------------------------------------------------------------------------------------------
 
 
 def foreign_rows(table, *numbers):
@@ -521,13 +525,25 @@ def test_a_commit_says_who_what_and_how_much_and_no_secret(tiers, system):
     report = table.offload(run_id="scheduled__2026-11-24")
     summary = table.snapshots()[0]
     expected = {
-        "k2.pipeline": "k2", "k2.target": f"cold.{table.name}", "k2.source": f"test.{table.name}",
+        "k2.pipeline": "k2",
+        "k2.target": f"cold.{table.name}",
+        "k2.source": f"test.{table.name}",
         "k2.source-uuid": table.clickhouse.table_uuid(f"test.{table.name}"),
-        "k2.target-uuid": str(table.cold.metadata.table_uuid), "k2.cursor": "n", "k2.lower": str(BEGINNING), "k2.upper": "3",
-        "k2.rows": "2", "k2.checksum": str(report.checksum), "k2.run-id": "scheduled__2026-11-24", "k2.engine": "direct",
-        "k2.mode": "append", "k2.kind": "scheduled", "k2.watermark": "3", "k2.high-water": "3",
-        "k2.commit-id": table.history()[0].window_id, "k2.token": str(table.history()[0].token),
-    }  # fmt: skip
+        "k2.target-uuid": str(table.cold.metadata.table_uuid),
+        "k2.cursor": "n",
+        "k2.lower": str(BEGINNING),
+        "k2.upper": "3",
+        "k2.rows": "2",
+        "k2.checksum": str(report.checksum),
+        "k2.run-id": "scheduled__2026-11-24",
+        "k2.engine": "direct",
+        "k2.mode": "append",
+        "k2.kind": "scheduled",
+        "k2.watermark": "3",
+        "k2.high-water": "3",
+        "k2.commit-id": table.history()[0].window_id,
+        "k2.token": str(table.history()[0].token),
+    }
     assert {key: value for key, value in summary.items() if key.startswith("k2.")} == expected
     properties = table.cold.metadata.properties
     assert properties["format-version" if "format-version" in properties else "write.format.default"] in (
@@ -548,7 +564,8 @@ def test_a_commit_says_who_what_and_how_much_and_no_secret(tiers, system):
         assert secret not in text
 
 
-# Outcomes of a commit ---------------------------------------------------------------------------------------------------
+# Outcomes of a commit
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -163,9 +163,14 @@ def test_a_column_that_has_no_cold_form(table: Tiers) -> None:
 def test_a_spark_submit_that_is_not_there(table: Tiers, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     refused(
-        table, ServiceError, "spark-submit is not there", table.name, "put spark-submit on its PATH", "`engine: direct`",
+        table,
+        ServiceError,
+        "spark-submit is not there",
+        table.name,
+        "put spark-submit on its PATH",
+        "`engine: direct`",
         engine="spark",
-    )  # fmt: skip
+    )
 
 
 def test_a_table_that_is_not_in_the_list() -> None:

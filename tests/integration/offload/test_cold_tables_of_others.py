@@ -29,11 +29,15 @@ NAMES = "schema.name-mapping.default"
 
 @pytest.fixture
 def own_catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IcebergTableHook:
-    """A SQL catalog with its warehouse on disk: it adds nothing to a table's properties, as SeaweedFS's catalog does."""
+    """A SQL catalog with its warehouse on disk.
+
+    It adds nothing to a table's properties, as SeaweedFS's catalog does.
+    """
     connection = {
-        "conn_type": "iceberg", "host": f"sqlite:///{tmp_path}/catalog.db",
+        "conn_type": "iceberg",
+        "host": f"sqlite:///{tmp_path}/catalog.db",
         "extra": {"type": "sql", "warehouse": f"file://{tmp_path}/warehouse"},
-    }  # fmt: skip
+    }
     monkeypatch.setenv("AIRFLOW_CONN_ICEBERG_SQL", json.dumps(connection))
     hook = IcebergTableHook("iceberg_sql")
     hook.catalog.create_namespace("cold")

@@ -1,4 +1,7 @@
-"""History is never lost: a commit takes a cold row out only where the window has the row that replaces it (contract 6)."""
+"""History is never lost.
+
+A commit takes a cold row out only where the window has the row that replaces it (contract 6).
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,9 @@ def hidden(request: Any, tiers: Any) -> Any:
 
 def test_new_rows_do_not_hide_the_loss_of_old_ones(hidden):
     before, warm = hidden.untouched(), len(hidden.warm_rows())
-    told = rf"holds {warm} rows in the warm tier and 24 in the cold tier, of which 24 are not .* from n 0 to 46 .for example n=0"
+    told = (
+        rf"holds {warm} rows in the warm tier and 24 in the cold tier, of which 24 .* from n 0 to 46 .for example n=0"
+    )
     with pytest.raises(ReplacedByLessError, match=told) as refused:
         hidden.offload(kind="backfill", window=ALL)
     assert hidden.untouched() == before

@@ -12,12 +12,15 @@ REPLACING = "(k Int64, v String, n Int64) ENGINE = ReplacingMergeTree(n) ORDER B
 ABOVE = {
     "view": "CREATE VIEW {t}_above AS SELECT * FROM {t} FINAL",
     "view of a view": "CREATE VIEW {t}_v AS SELECT * FROM {t};CREATE VIEW {t}_above AS SELECT * FROM {t}_v WHERE k > 0",
-    "join": "CREATE VIEW {t}_above AS SELECT a.k AS k, a.v AS v, a.n AS n FROM (SELECT 1 AS k) AS b JOIN {t} AS a ON a.k = b.k",
+    "join": "CREATE VIEW {t}_above AS SELECT a.k AS k, a.v AS v, a.n AS n FROM (SELECT 1 AS k) AS b JOIN {t} AS a ON "
+    "a.k = b.k",
     "merge": "CREATE TABLE {t}_above AS {t} ENGINE = Merge('test', '^{n}$')",
     "buffer": "CREATE TABLE {t}_above AS {t} ENGINE = Buffer('test', '{n}', 1, 1, 1, 1, 1, 1, 1)",
     "alias": "CREATE TABLE {t}_above ENGINE = Alias('test', '{n}')",
-    "materialised view": "CREATE MATERIALIZED VIEW {t}_above ENGINE = ReplacingMergeTree ORDER BY k AS SELECT * FROM {t}",
-    "its target": "CREATE MATERIALIZED VIEW {t}_above TO {t} AS SELECT toInt64(1) AS k, '' AS v, toInt64(0) AS n FROM system.one",
+    "materialised view": "CREATE MATERIALIZED VIEW {t}_above ENGINE = ReplacingMergeTree ORDER BY k AS SELECT * FROM "
+    "{t}",
+    "its target": "CREATE MATERIALIZED VIEW {t}_above TO {t} AS SELECT toInt64(1) AS k, '' AS v, toInt64(0) AS n "
+    "FROM system.one",
 }
 
 
@@ -54,8 +57,9 @@ def test_upsert_follows_a_replacing_merge_tree(tiers):
 def test_deleted_keys_are_refused_or_kept_as_rows_that_say_so(tiers):
     table = tiers(
         "(k Int64, v String, n Int64, is_deleted UInt8) ENGINE = ReplacingMergeTree(n, is_deleted) ORDER BY k",
-        mode="upsert", key=["k"],
-    )  # fmt: skip
+        mode="upsert",
+        key=["k"],
+    )
     table.sql("INSERT INTO {t} VALUES (1, 'a', 1, 0), (2, 'b', 2, 0)")
     with pytest.raises(TypePlanError, match=r"deletes rows by is_deleted: a deleted key would stay in the cold table"):
         table.offload()

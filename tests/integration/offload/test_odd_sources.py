@@ -1,4 +1,7 @@
-"""Warm tables of kinds that users have: computed columns, cursors that do not arrive in order, many keys in one window."""
+"""Warm tables of kinds that users have.
+
+Computed columns, cursors that do not arrive in order, many keys in one window.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ from airflow_provider_k2.windows import Window, to_micros
 def test_computed_columns_go_cold_and_may_be_the_cursor(tiers, cursor):
     """An asterisk leaves them out."""
     table = tiers(
-        "(n Int64, at DateTime64(6, 'UTC') MATERIALIZED now64(6) - INTERVAL 1 HOUR, seen DateTime64(6, 'UTC') ALIAS at, "
+        "(n Int64, at DateTime64(6, 'UTC') MATERIALIZED now64(6) - INTERVAL 1 HOUR, seen DateTime64(6, 'UTC') ALIAS "
+        "at, "
         "twice Int64 ALIAS n * 2, raw String EPHEMERAL, size UInt64 DEFAULT length(raw)) ENGINE = MergeTree ORDER BY n",
         cursor=cursor,
     )
@@ -34,8 +38,12 @@ def test_more_keys_than_a_file_holds(tiers, monkeypatch, partition):
     monkeypatch.setattr(pieces, "FILE_ROWS", 10)
     table = tiers(
         "(n Int64, key String, kind String, value Int64) ENGINE = MergeTree ORDER BY n",
-        mode="upsert", key=["key", "kind"], event_time="n", window_rows=1000, partition=partition,
-    )  # fmt: skip
+        mode="upsert",
+        key=["key", "kind"],
+        event_time="n",
+        window_rows=1000,
+        partition=partition,
+    )
     table.sql("INSERT INTO {t} SELECT number, toString(number % 45), toString(number % 2), number FROM numbers(300)")
     table.offload()
     latest = table.sql("SELECT max(n), key, kind, argMax(value, n) FROM {t} GROUP BY key, kind")

@@ -1,4 +1,7 @@
-"""Partitions by values of any type, length and alphabet: right in the manifests, whatever a path or a statistic makes of them."""
+"""Partitions by values of any type, length and alphabet.
+
+Right in the manifests, whatever a path or a statistic makes of them.
+"""
 
 from __future__ import annotations
 
@@ -131,7 +134,8 @@ def test_several_long_fields(tiers):
 def test_transforms_agree_with_the_rows(tiers, transform):
     table = tiers("(n Int64, at DateTime64(6, 'UTC')) ENGINE = MergeTree ORDER BY n", partition=[f"{transform}(at)"])
     table.sql(
-        "INSERT INTO {t} VALUES (1, '1969-12-31 23:59:59.999999'), (2, '1970-01-01 00:00:00'), (3, '1965-02-28 00:00:00.000001'), "
+        "INSERT INTO {t} VALUES (1, '1969-12-31 23:59:59.999999'), (2, '1970-01-01 00:00:00'), (3, '1965-02-28 "
+        "00:00:00.000001'), "
         "(4, '2024-02-29 23:00:00')"
     )
     assert table.offload().rows == 4

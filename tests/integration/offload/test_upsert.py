@@ -19,9 +19,13 @@ CANDLES = (
 def candles(tiers):
     """Candles by exchange and start; the cursor ``n`` stays warm."""
     return tiers(
-        CANDLES, mode="upsert", key=["exchange", "start"], event_time="start", exclude=["n"],
+        CANDLES,
+        mode="upsert",
+        key=["exchange", "start"],
+        event_time="start",
+        exclude=["n"],
         partition=["month(start)", "exchange"],
-    )  # fmt: skip
+    )
 
 
 def insert(table, *rows):
@@ -95,8 +99,11 @@ def counts(tiers):
     """Rows whose count only grows."""
     return tiers(
         "(id UUID, name String, trades UInt64, n Int64) ENGINE = MergeTree ORDER BY n",
-        mode="upsert", key=["id", "name"], event_time="n", grows="trades",
-    )  # fmt: skip
+        mode="upsert",
+        key=["id", "name"],
+        event_time="n",
+        grows="trades",
+    )
 
 
 def test_a_row_is_not_replaced_by_one_that_has_less(counts):

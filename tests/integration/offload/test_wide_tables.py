@@ -5,10 +5,15 @@ from __future__ import annotations
 from airflow_provider_k2.reconciliation.reconciler import Reconciler
 
 KINDS = {
-    "Nullable(Decimal(38, 8))": "number", "LowCardinality(Nullable(String))": "toString(number)", "UInt64": "number",
-    "Array(Nullable(Decimal(20, 4)))": "[number, NULL]", "Map(LowCardinality(String), Array(DateTime))": "map('k', [now()])",
-    "Nullable(Float64)": "number / 3", "DateTime64(3)": "now64(3)", "String": "toString(number)",
-}  # fmt: skip
+    "Nullable(Decimal(38, 8))": "number",
+    "LowCardinality(Nullable(String))": "toString(number)",
+    "UInt64": "number",
+    "Array(Nullable(Decimal(20, 4)))": "[number, NULL]",
+    "Map(LowCardinality(String), Array(DateTime))": "map('k', [now()])",
+    "Nullable(Float64)": "number / 3",
+    "DateTime64(3)": "now64(3)",
+    "String": "toString(number)",
+}
 
 
 def test_many_columns_with_long_names(tiers):

@@ -1,4 +1,7 @@
-"""What a run is asked, through the operators: misspelled keys, intervals from the trigger form, ranges in the future."""
+"""What a run is asked, through the operators.
+
+Misspelled keys, intervals from the trigger form, ranges in the future.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,7 @@ def pair(clickhouse, iceberg, ledger, fresh_names):
 
 
 def offload(pair, **arguments):
-    return ClickHouseToIcebergOperator(
-        task_id="offload", table=to_entry(pair.config), engine="direct", **arguments
-    )  # fmt: skip
+    return ClickHouseToIcebergOperator(task_id="offload", table=to_entry(pair.config), engine="direct", **arguments)
 
 
 def compare(pair, **arguments):

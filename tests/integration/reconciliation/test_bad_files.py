@@ -24,9 +24,14 @@ DAYS = (9, 8, 2)
 def pair(request, clickhouse, iceberg, ledger, fresh_names):
     """Rows of three days, each a file of its own."""
     made = Pair(
-        clickhouse, iceberg, ledger, fresh_names("bad"), request.param, "PARTITION BY toDate(arrived, 'UTC')",
+        clickhouse,
+        iceberg,
+        ledger,
+        fresh_names("bad"),
+        request.param,
+        "PARTITION BY toDate(arrived, 'UTC')",
         {"partition": ["day(at)"]},
-    )  # fmt: skip
+    )
     for day in DAYS:
         made.insert(24, ago(day), HOUR)
     made.offload()
@@ -69,7 +74,7 @@ HARMS = {
     "no Parquet": lambda whole: b"x" * len(whole),
     "a broken footer": lambda whole: whole[:-200] + b"\xff" * 192 + whole[-8:],
     "a flipped bit": _flip,
-}  # fmt: skip
+}
 
 
 def harm(pair: Pair, file: DataFile, how: str) -> None:
@@ -163,7 +168,8 @@ def test_a_window_whose_rows_are_all_there_is_known_by_its_checksum_though_rows_
     if pair.mode == "upsert":
         pytest.xfail("keys have no checksum of their own")
     pair.sql(
-        "ALTER TABLE {t} MODIFY TTL toDateTime(arrived, 'UTC') + INTERVAL 1 DAY SETTINGS materialize_ttl_after_modify = 0"
+        "ALTER TABLE {t} MODIFY TTL toDateTime(arrived, 'UTC') + INTERVAL 1 DAY SETTINGS "
+        "materialize_ttl_after_modify = 0"
     )
     pair.sql("SYSTEM STOP TTL MERGES {t}")
     remove(pair, files(pair)[2])
@@ -250,16 +256,30 @@ def _older(pair: Pair) -> Any:
     return metadata.model_copy(update={"current_snapshot_id": first, "refs": refs})
 
 
-# Files that are described wrongly ----------------------------------------------------------------------------------------
+# Files that are described wrongly
+# ----------------------------------------------------------------------------------------
 
 
 def redescribe(pair: Pair, file: DataFile, **changes: Any) -> None:
     """Commit a file's manifest entry again with other values, as another program may write it."""
     names = (
-        "content", "file_path", "file_format", "partition", "record_count", "file_size_in_bytes", "column_sizes", "value_counts",
-        "null_value_counts", "nan_value_counts", "lower_bounds", "upper_bounds", "key_metadata", "split_offsets", "equality_ids",
+        "content",
+        "file_path",
+        "file_format",
+        "partition",
+        "record_count",
+        "file_size_in_bytes",
+        "column_sizes",
+        "value_counts",
+        "null_value_counts",
+        "nan_value_counts",
+        "lower_bounds",
+        "upper_bounds",
+        "key_metadata",
+        "split_offsets",
+        "equality_ids",
         "sort_order_id",
-    )  # fmt: skip
+    )
     values = {name: getattr(file, name) for name in names}
     made = DataFile.from_args(**{**values, **changes})
     made.spec_id = file.spec_id
@@ -286,11 +306,13 @@ WRONG = {
         "its manifest says that at lies from",
     ),
     "nulls": (
-        lambda pair, file: {"null_value_counts": {**file.null_value_counts, pair.cold.schema().find_field("at").field_id: 24}},
+        lambda pair, file: {
+            "null_value_counts": {**file.null_value_counts, pair.cold.schema().find_field("at").field_id: 24}
+        },
         "its manifest says that at is always null",
     ),
     "rows": (lambda pair, file: {"record_count": 25}, "its manifest says 25 rows, but it holds 24"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", WRONG)
@@ -311,20 +333,27 @@ def test_a_partition_of_many_columns_and_transforms_is_described_rightly(clickho
     """What our own files say is true, for every transform and type."""
     name = fresh_names("parts")
     clickhouse.execute(
-        f"CREATE TABLE test.{name} (n Int64, d Date, t DateTime64(6, 'UTC'), s Nullable(String), u UUID, f Decimal(18, 3), b Bool, "
+        f"CREATE TABLE test.{name} (n Int64, d Date, t DateTime64(6, 'UTC'), s Nullable(String), u UUID, f "
+        f"Decimal(18, 3), b Bool, "
         "arrived DateTime64(6, 'UTC')) ENGINE = MergeTree ORDER BY n"
     )
     clickhouse.execute(
         f"INSERT INTO test.{name} SELECT number, toDate('2026-01-01') + number % 3, "
         "addHours(toDateTime64('2026-01-31 22:00:00', 6, 'UTC'), number % 5), "
-        "if(number % 4 = 0, NULL, concat('ä', toString(number % 2))), toUUID(concat('00000000-0000-4000-8000-00000000000', "
+        "if(number % 4 = 0, NULL, concat('ä', toString(number % 2))), "
+        "toUUID(concat('00000000-0000-4000-8000-00000000000', "
         "toString(number % 2))), number % 2, number % 2, now64(6, 'UTC') FROM numbers(40)"
     )
     pair = Pair.__new__(Pair)
     pair.__dict__.update(
-        clickhouse=clickhouse, iceberg=iceberg, ledger=ledger, name=name, mode="append", ttl="",
+        clickhouse=clickhouse,
+        iceberg=iceberg,
+        ledger=ledger,
+        name=name,
+        mode="append",
+        ttl="",
         entry={"partition": ["d", "hour(t)", "s", "f", "b", "u"]},
-    )  # fmt: skip
+    )
     pair.offload()
     verdict = pair.verify()
     assert verdict.files == ()

@@ -198,7 +198,8 @@ def test_a_repaired_key_keeps_its_last_row(make):
     assert pair.cold.scan(row_filter="price >= 500").count() == 11
 
 
-# Retention --------------------------------------------------------------------------------------------------------------
+# Retention
+# --------------------------------------------------------------------------------------------------------------
 
 
 def _days_ago(days: float) -> int:
@@ -307,7 +308,8 @@ def test_rows_that_the_deletion_gate_dropped_are_history(pair):
     stored = pair.ledger.watermark(pair.config)
     with pair.ledger.transaction() as cursor:
         cursor.execute(
-            "INSERT INTO k2.events (who, action, pipeline, target, after, reason) VALUES ('gate', 'retention', %s, %s, %s, "
+            "INSERT INTO k2.events (who, action, pipeline, target, after, reason) VALUES ('gate', 'retention', %s, "
+            "%s, %s, "
             "'reconciled as equal')",
             (pair.config.pipeline, pair.config.target, day(3)),
         )
@@ -333,7 +335,8 @@ def late(request, make):
     pair.sql(f"DELETE FROM {{t}} WHERE at < fromUnixTimestamp64Micro({day(2)}, 'UTC')")
     with pair.ledger.transaction() as cursor:
         cursor.execute(
-            "INSERT INTO k2.events (who, action, pipeline, target, after, reason) VALUES ('gate', 'retention', %s, %s, %s, "
+            "INSERT INTO k2.events (who, action, pipeline, target, after, reason) VALUES ('gate', 'retention', %s, "
+            "%s, %s, "
             "'reconciled as equal')",
             (pair.config.pipeline, pair.config.target, day(2)),
         )
@@ -400,7 +403,8 @@ def test_what_is_left_of_a_deleted_half_is_no_reason_to_leave_the_other_alone(la
         assert late.verify().equal
 
 
-# The state of both tiers ------------------------------------------------------------------------------------------------
+# The state of both tiers
+# ------------------------------------------------------------------------------------------------
 
 
 def test_nothing_offloaded_yet_is_not_equal(make):

@@ -13,9 +13,14 @@ from tests.integration.retention.support import BY_DAY, Gated, Sourced
 def make(clickhouse, iceberg, ledger, fresh_names):
     def made(mode: str = "append", ttl: str = "", retention: Any = "7d", order: str = BY_DAY, **entry: Any) -> Gated:
         return Gated(
-            clickhouse, iceberg, ledger, fresh_names("gate"), mode, f"{order} {ttl}",
+            clickhouse,
+            iceberg,
+            ledger,
+            fresh_names("gate"),
+            mode,
+            f"{order} {ttl}",
             {"retention": retention, **entry},
-        )  # fmt: skip
+        )
 
     return made
 
@@ -26,8 +31,6 @@ def sourced(clickhouse, iceberg, ledger, fresh_names):
 
     def made(columns: str | None = None, **entry: Any) -> Sourced:
         given = {"columns": columns} if columns else {}
-        return Sourced(
-            clickhouse, iceberg, ledger, fresh_names("src"), entry={"retention": "7d", **entry}, **given
-        )  # fmt: skip
+        return Sourced(clickhouse, iceberg, ledger, fresh_names("src"), entry={"retention": "7d", **entry}, **given)
 
     return made

@@ -104,7 +104,10 @@ class Gated(Pair):
 
 @dataclass
 class Sourced(Gated):
-    """A warm table of any columns, or a view of it, with the gate: by default ``n``, ``s`` and ``arrived``, a row an hour."""
+    """A warm table of any columns, or a view of it, with the gate.
+
+    By default ``n``, ``s`` and ``arrived``, a row an hour.
+    """
 
     columns: str = "n Int64, s String, arrived DateTime64(6, 'UTC')"
     order: str = "PARTITION BY toDate(arrived, 'UTC') ORDER BY arrived"

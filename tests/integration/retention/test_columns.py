@@ -1,4 +1,4 @@
-"""The gate drops no row of which the cold tier does not have every value, whatever the source makes of the table below it."""
+"""The gate drops no row of which the cold tier lacks a value, whatever the source makes of the table below it."""
 
 from __future__ import annotations
 
@@ -34,16 +34,20 @@ LOSES = {
     "several columns": ("SELECT arrived FROM {t}", "columns n, s of "),
     "rows filtered": ("SELECT * FROM {t} WHERE n != 7", "makes 23 rows of the 24 rows"),
     "rows doubled": ("SELECT n, s, arrived, e FROM {t} ARRAY JOIN [1, 2] AS e", "makes 48 rows of the 24 rows"),
-    "rows joined away": ("SELECT a.n AS n, s, arrived FROM {t} AS a JOIN (SELECT number AS n FROM numbers(20)) AS b ON a.n = b.n",
-                         "makes 20 rows of the 24 rows"),
-    "as many, but other ones": ("SELECT * FROM {t} WHERE n != 7 UNION ALL SELECT * FROM {t} WHERE n = 8",
-                                "does not show the values of each row together"),
+    "rows joined away": (
+        "SELECT a.n AS n, s, arrived FROM {t} AS a JOIN (SELECT number AS n FROM numbers(20)) AS b ON a.n = b.n",
+        "makes 20 rows of the 24 rows",
+    ),
+    "as many, but other ones": (
+        "SELECT * FROM {t} WHERE n != 7 UNION ALL SELECT * FROM {t} WHERE n = 8",
+        "does not show the values of each row together",
+    ),
     "values of other rows": (
         "SELECT row.1 AS n, row.2 AS s, row.3 AS arrived FROM (SELECT arrayZip(arraySort(groupArray(n)), "
         "arrayReverseSort(groupArray(s)), arraySort(groupArray(arrived))) AS found FROM {t}) ARRAY JOIN found AS row",
         "does not show the values of each row together",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", LOSES)
@@ -89,7 +93,8 @@ def test_an_excluded_column_goes_only_when_the_entry_says_so(sourced, mode):
 
 def test_a_computed_column_goes_where_it_can_be_computed_again(sourced):
     pair = sourced(
-        "n Int64, s String, twice Int64 MATERIALIZED n * 2, loud String MATERIALIZED upper(s), luck UInt64 MATERIALIZED rand64(), "
+        "n Int64, s String, twice Int64 MATERIALIZED n * 2, loud String MATERIALIZED upper(s), luck UInt64 "
+        "MATERIALIZED rand64(), "
         "host String MATERIALIZED hostName(), "
         "shown String ALIAS s || '!', arrived DateTime64(6, 'UTC')",
         exclude=["twice", "loud", "luck", "shown", "host"],

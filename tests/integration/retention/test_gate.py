@@ -37,7 +37,8 @@ def gated(request, make):
     return pair
 
 
-# What is proven goes ----------------------------------------------------------------------------------------------------
+# What is proven goes
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_proven_partitions_past_their_age_are_dropped(gated):
@@ -105,7 +106,8 @@ def test_the_month_of_a_candle_goes_whole(clickhouse, iceberg, ledger, fresh_nam
     """Aggregate states below a view: the state table's partitions go, by the age of their last update."""
     name = fresh_names("candles")
     clickhouse.execute(
-        f"CREATE TABLE test.{name}_state (symbol String, at DateTime64(6, 'UTC'), n SimpleAggregateFunction(sum, UInt64), "
+        f"CREATE TABLE test.{name}_state (symbol String, at DateTime64(6, 'UTC'), n SimpleAggregateFunction(sum, "
+        f"UInt64), "
         "updated SimpleAggregateFunction(max, DateTime64(6, 'UTC'))) ENGINE = AggregatingMergeTree "
         "PARTITION BY toYYYYMM(at, 'UTC') ORDER BY (symbol, at) TTL toDateTime(updated, 'UTC') + INTERVAL 1 YEAR"
     )
@@ -129,12 +131,21 @@ def test_the_month_of_a_candle_goes_whole(clickhouse, iceberg, ledger, fresh_nam
     insert(ago(3), ago(3))
     pair = Gated.__new__(Gated)
     pair.__dict__.update(
-        clickhouse=clickhouse, iceberg=iceberg, ledger=ledger, name=name, mode="upsert", ttl="",
+        clickhouse=clickhouse,
+        iceberg=iceberg,
+        ledger=ledger,
+        name=name,
+        mode="upsert",
+        ttl="",
         entry={
-            "cursor": "offload_cursor", "key": ["symbol", "at"], "event_time": "at", "exclude": ["offload_cursor"],
-            "identity": f"test.{name}_state", "retention": {"keep": "365d", "column": "updated"},
+            "cursor": "offload_cursor",
+            "key": ["symbol", "at"],
+            "event_time": "at",
+            "exclude": ["offload_cursor"],
+            "identity": f"test.{name}_state",
+            "retention": {"keep": "365d", "column": "updated"},
         },
-    )  # fmt: skip
+    )
     pair.offload()
     report = pair.gate()
     assert not report.failed, (report.alerts, report.kept)
@@ -144,7 +155,8 @@ def test_the_month_of_a_candle_goes_whole(clickhouse, iceberg, ledger, fresh_nam
     assert pair.verify().equal
 
 
-# What is not proven stays -----------------------------------------------------------------------------------------------
+# What is not proven stays
+# -----------------------------------------------------------------------------------------------
 
 
 def test_a_partition_with_one_altered_row_is_kept(gated):
@@ -268,7 +280,8 @@ def test_rows_of_which_a_column_is_not_in_the_cold_tier_are_kept(make, change):
         assert pair.gate().rows == 24
 
 
-# Rows that arrive late --------------------------------------------------------------------------------------------------
+# Rows that arrive late
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_row_that_arrives_between_proof_and_drop_is_not_lost(gated, monkeypatch):
@@ -461,7 +474,8 @@ def test_a_drop_of_which_nobody_knows_the_outcome_keeps_its_record(make, monkeyp
     assert pair.events(ANNULLED_ACTION) == []
 
 
-# The warm table's own TTL ------------------------------------------------------------------------------------------------
+# The warm table's own TTL
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["only_drop_parts", "rows", "recompress"])
@@ -495,8 +509,14 @@ def test_hold_saves_rows_that_are_not_cold_and_puts_the_ttl_back(expiring):
     clause = pair.ttl_now()
     report = pair.gate()
     (alert,) = report.alerts
-    for words in (f"test.{pair.name}", f"{partition(10)} (24 rows, from ", partition(6), "was taken away",
-                  "nothing has been offloaded yet", f"k2 verify {pair.name}"):  # fmt: skip
+    for words in (
+        f"test.{pair.name}",
+        f"{partition(10)} (24 rows, from ",
+        partition(6),
+        "was taken away",
+        "nothing has been offloaded yet",
+        f"k2 verify {pair.name}",
+    ):
         assert words in alert
     assert partition(1) not in alert
     assert report.ttl == "held"
@@ -547,8 +567,12 @@ def test_backstop_alerts_before_the_ttl_bites_and_changes_nothing(expiring):
     report = pair.gate()
     (alert,) = report.alerts
     due = datetime.fromisoformat(from_micros(ago(6) + 7 * DAY).isoformat())
-    for words in (f"test.{pair.name}", f"{partition(6)} (24 rows, from {due:%Y-%m-%d %H:%M:%S} UTC on)",
-                  "the TTL WILL delete them", f"k2 retention {pair.name}"):  # fmt: skip
+    for words in (
+        f"test.{pair.name}",
+        f"{partition(6)} (24 rows, from {due:%Y-%m-%d %H:%M:%S} UTC on)",
+        "the TTL WILL delete them",
+        f"k2 retention {pair.name}",
+    ):
         assert words in alert
     assert pair.ttl_now() == clause
     assert report.ttl == "working"
@@ -721,7 +745,8 @@ def test_a_ttl_that_is_not_understood_is_an_alert(make):
     assert report.rows == 24, "the gate's own work goes on"
 
 
-# Others -----------------------------------------------------------------------------------------------------------------
+# Others
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_partition_deleted_behind_the_gates_back_is_a_loss_and_no_backfill_replaces_it(make):
@@ -769,7 +794,7 @@ def test_an_age_column_that_is_not_there_is_refused(make):
     assert pair.warm_rows() == 24
 
 
-# The operator -----------------------------------------------------------------------------------------------------------
+# The operator ---------------------------------------------------------------------------------------------------------
 
 
 def run(pair: Gated, conf: dict[str, Any] | None = None, **options: Any) -> tuple[Any, dict[str, Any]]:
@@ -778,9 +803,11 @@ def run(pair: Gated, conf: dict[str, Any] | None = None, **options: Any) -> tupl
 
     pushed: dict[str, Any] = {}
     ti = SimpleNamespace(
-        dag_id="k2_retention", task_id="retention", map_index=0,
+        dag_id="k2_retention",
+        task_id="retention",
+        map_index=0,
         xcom_push=lambda key, value: pushed.update({key: value}),
-    )  # fmt: skip
+    )
     context = {"dag_run": SimpleNamespace(run_id="test", conf=conf or {}), "ti": ti, "params": {}}
     operator = RetentionOperator(task_id="retention", table=to_entry(pair.config), **options)
     try:
@@ -823,7 +850,7 @@ def test_the_run_conf_is_obeyed(gated):
     assert gated.warm_rows() == 96
 
 
-# The command ------------------------------------------------------------------------------------------------------------
+# The command ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_command(gated, tmp_path, monkeypatch):

@@ -1,4 +1,7 @@
-"""Between the proof and the drop both tiers are looked at again: what was changed meanwhile is not dropped on an old proof."""
+"""Between the proof and the drop both tiers are looked at again.
+
+What was changed meanwhile is not dropped on an old proof.
+"""
 
 from __future__ import annotations
 
@@ -47,9 +50,12 @@ UPDATE = "UPDATE {t} SET s = 'changed' WHERE n = 5"
 CHANGES = {
     "lightweight update": (UPDATE, "differ"),
     "lightweight delete": ("DELETE FROM {t} WHERE n = 5", "differ"),
-    "delete by patch": ("DELETE FROM {t} WHERE n = 5 SETTINGS lightweight_delete_mode = 'lightweight_update_force'", "differ"),
+    "delete by patch": (
+        "DELETE FROM {t} WHERE n = 5 SETTINGS lightweight_delete_mode = 'lightweight_update_force'",
+        "differ",
+    ),
     "mutation": ("ALTER TABLE {t} UPDATE s = 'changed' WHERE n = 5 SETTINGS mutations_sync = 2", "differ"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -34,9 +34,16 @@ def other(first: Sourced, **entry: Any) -> Sourced:
     made = Sourced.__new__(Sourced)
     target = f"{first.name}_{entry.pop('suffix', 'b')}"
     made.__dict__.update(
-        clickhouse=first.clickhouse, iceberg=first.iceberg, ledger=first.ledger, name=target, mode="append", ttl="",
-        columns=first.columns, order=first.order, entry={"source": f"test.{first.name}", **entry},
-    )  # fmt: skip
+        clickhouse=first.clickhouse,
+        iceberg=first.iceberg,
+        ledger=first.ledger,
+        name=target,
+        mode="append",
+        ttl="",
+        columns=first.columns,
+        order=first.order,
+        entry={"source": f"test.{first.name}", **entry},
+    )
     return made
 
 
@@ -57,17 +64,22 @@ READS = {
     "the table itself": {},
     "a view": {"view": "SELECT n, s, arrived FROM {t}"},
     "a view of a view, renamed": {
-        "inner": "SELECT * FROM {t}", "view": "SELECT n AS k, arrived AS came FROM {t}_b_inner", "cursor": "came",
+        "inner": "SELECT * FROM {t}",
+        "view": "SELECT n AS k, arrived AS came FROM {t}_b_inner",
+        "cursor": "came",
     },
     "a part of the rows": {"view": "SELECT * FROM {t} WHERE n > 20"},
     "sums": {
         "view": "SELECT toStartOfDay(arrived) AS day, sum(n) AS total, max(arrived) AS came FROM {t} GROUP BY day",
-        "cursor": "came", "mode": "upsert", "key": ["day"], "event_time": "day",
+        "cursor": "came",
+        "mode": "upsert",
+        "key": ["day"],
+        "event_time": "day",
     },
     "Merge": {"engine": "Merge('test', '^{n}$')"},
     "Buffer": {"engine": "Buffer('test', '{n}', 1, 10, 100, 10000, 1000000, 10000000, 100000000)"},
     "a view of a Merge": {"view": "SELECT * FROM {t}_b_inner", "inner_engine": "Merge('test', '^{n}$')"},
-}  # fmt: skip
+}
 
 
 def reader(first: Sourced, what: str, **more: Any) -> Sourced:
@@ -226,7 +238,8 @@ def test_where_the_others_cold_table_cannot_be_read_its_watermark_and_counts_are
 def test_a_ttl_is_held_for_rows_that_another_entry_needs(sourced):
     pair = sourced(retention={"keep": "30d"})
     pair.sql(
-        "ALTER TABLE {t} MODIFY TTL toDateTime(arrived, 'UTC') + INTERVAL 7 DAY SETTINGS materialize_ttl_after_modify = 0"
+        "ALTER TABLE {t} MODIFY TTL toDateTime(arrived, 'UTC') + INTERVAL 7 DAY SETTINGS "
+        "materialize_ttl_after_modify = 0"
     )
     pair.sql("SYSTEM STOP TTL MERGES {t}")
     pair.add(9, 1)

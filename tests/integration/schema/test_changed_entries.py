@@ -1,4 +1,7 @@
-"""An entry that says something else than when its rows went cold: refused with the way out, in every tool; never ignored."""
+"""An entry that says something else than when its rows went cold: refused with the way out, in every tool.
+
+Never ignored.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,8 @@ def again(table: Tiers, **entry: Any) -> None:
     assert table.offload().rows == 0
 
 
-# Mode, key, cursor ------------------------------------------------------------------------------------------------------
+# Mode, key, cursor
+# ------------------------------------------------------------------------------------------------------
 
 UPSERT = {"mode": "upsert", "key": ["n"]}
 
@@ -99,7 +103,10 @@ def test_a_key_in_another_order_is_the_same(made):
 
 @pytest.mark.parametrize(("first", "then"), [("n", "at"), ("at", "n")])
 def test_another_cursor(made, first, then):
-    """From an integer to a time every row would have moved once more, beside the first copy; the other way, none ever again."""
+    """From an integer to a time every row would have moved once more, beside the first copy.
+
+    The other way, none ever again.
+    """
     table = made(cursor=first)
     table.entry = {"cursor": then}
     refused(table, f"cursor: {then}", f"were cut by the cursor {first}", f"write `cursor: {first}` again", "`target`")
@@ -140,7 +147,8 @@ def test_a_cold_table_of_an_older_version_is_taken_as_it_is(made):
         table.offload()
 
 
-# Partition spec ---------------------------------------------------------------------------------------------------------
+# Partition spec
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("first", "then"), [(["day(at)"], ["month(at)"]), (["symbol"], []), ([], ["day(at)"])])
@@ -148,9 +156,13 @@ def test_another_partition_spec(made, first, then):
     table = made(partition=first)
     table.entry = {"partition": then}
     refused(
-        table, f"`partition: [{', '.join(then)}]`", f"is partitioned by [{', '.join(first)}]",
-        f"write `partition: [{', '.join(first)}]` again", f"`k2 repartition {table.name}`", tools=False,
-    )  # fmt: skip
+        table,
+        f"`partition: [{', '.join(then)}]`",
+        f"is partitioned by [{', '.join(first)}]",
+        f"write `partition: [{', '.join(first)}]` again",
+        f"`k2 repartition {table.name}`",
+        tools=False,
+    )
     again(table, partition=first)
 
 
@@ -191,7 +203,8 @@ def test_a_table_of_others_is_taken_with_its_spec_until_the_list_says_something(
         table.offload()
 
 
-# k2 repartition ---------------------------------------------------------------------------------------------------------
+# k2 repartition
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

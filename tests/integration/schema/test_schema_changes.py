@@ -74,13 +74,30 @@ def test_a_column_that_the_source_widens_is_widened(
     ("kind", "value", "wider", "new", "cold"),
     [
         ("Array(Int32)", "[1]", "Array(Int64)", "[9223372036854775807]", "list<long>"),
-        ("Array(Array(Nullable(Float32)))", "[[0.5]]", "Array(Array(Nullable(Float64)))", "[[0.1, NULL]]", "list<list<double>>"),
-        ("Map(String, Decimal(9, 2))", "map('a', 1)", "Map(String, Decimal(18, 2))", "map('b', 2)", "map<string, decimal(18, 2)>"),
-        ("Map(String, Array(UInt16))", "map('a', [1])", "Map(String, Array(UInt64))", "map('b', [9223372036854775807])",
-         "map<string, list<long>>"),
+        (
+            "Array(Array(Nullable(Float32)))",
+            "[[0.5]]",
+            "Array(Array(Nullable(Float64)))",
+            "[[0.1, NULL]]",
+            "list<list<double>>",
+        ),
+        (
+            "Map(String, Decimal(9, 2))",
+            "map('a', 1)",
+            "Map(String, Decimal(18, 2))",
+            "map('b', 2)",
+            "map<string, decimal(18, 2)>",
+        ),
+        (
+            "Map(String, Array(UInt16))",
+            "map('a', [1])",
+            "Map(String, Array(UInt64))",
+            "map('b', [9223372036854775807])",
+            "map<string, list<long>>",
+        ),
         ("Array(String)", "['a']", "Array(LowCardinality(Nullable(String)))", "[NULL]", "list<string>"),
     ],
-)  # fmt: skip
+)
 def test_what_is_nested_is_widened_too(
     tiers: Callable[..., Tiers], kind: str, value: str, wider: str, new: str, cold: str
 ) -> None:

@@ -1,4 +1,7 @@
-"""Values that a column's type lets in but its cold type cannot hold: refused by column and count, never moved as they are."""
+"""Values that a column's type lets in but its cold type cannot hold.
+
+Refused by column and count, never moved as they are.
+"""
 
 from __future__ import annotations
 

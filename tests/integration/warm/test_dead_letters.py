@@ -15,13 +15,25 @@ from tests.integration.warm.support import check_everything, generated, insert, 
 NOW_MS = 1_767_000_000_000
 BINANCE = {"e": "trade", "E": NOW_MS, "s": "BTCUSDT", "t": 1, "p": "2.5", "q": "4", "T": NOW_MS, "m": True, "M": True}
 V2_TRADE = {
-    "symbol": "BTC/USD", "side": "buy", "price": 2.5, "qty": 4, "ord_type": "limit", "trade_id": 9,
+    "symbol": "BTC/USD",
+    "side": "buy",
+    "price": 2.5,
+    "qty": 4,
+    "ord_type": "limit",
+    "trade_id": 9,
     "timestamp": "2025-12-29T09:20:00.000001Z",
-}  # fmt: skip
+}
 FLAT = {
-    "channel_id": 7, "pair": "XBT/USD", "price": "2.5", "volume": "4", "timestamp": "1767000000.000001", "side": "b",
-    "order_type": "l", "misc": "", "ingestion_timestamp": 1767000000000002,
-}  # fmt: skip
+    "channel_id": 7,
+    "pair": "XBT/USD",
+    "price": "2.5",
+    "volume": "4",
+    "timestamp": "1767000000.000001",
+    "side": "b",
+    "order_type": "l",
+    "misc": "",
+    "ingestion_timestamp": 1767000000000002,
+}
 V1_TRADE = ["2.5", "4", "1767000000.000001", "b", "l", ""]
 
 

@@ -166,10 +166,14 @@ def test_a_trade_at_the_edge_belongs_to_the_candle_that_begins(warm):
 
 
 def test_kraken_v1_message_of_several_trades(warm):
-    insert(warm, "kraken", [
-        '[993,[["354.04","0.28","1618678150.826417","s","m",""],["353.81","1.7","1618678150.826417","b","l","x"]],'
-        '"trade","XBT/USD"]'
-    ])  # fmt: skip
+    insert(
+        warm,
+        "kraken",
+        [
+            '[993,[["354.04","0.28","1618678150.826417","s","m",""],["353.81","1.7","1618678150.826417","b","l","x"]],'
+            '"trade","XBT/USD"]'
+        ],
+    )
     query = "SELECT sequence_number, symbol, price FROM k2.bronze_trades_kraken ORDER BY sequence_number"
     assert [(number, symbol, float(price)) for number, symbol, price in rows(warm, query)] == [
         (1_618_678_150_826_417_000, "XBT/USD", 354.04),
@@ -185,11 +189,15 @@ def test_kraken_v1_message_of_several_trades(warm):
 
 
 def test_old_and_new_kraken_names_meet_in_one_candle(warm):
-    insert(warm, "kraken", [
-        '[5,[["1","1","1767000000.000001","b","l",""]],"trade","XDG/XBT"]',
-        '{"channel":"trade","type":"snapshot","data":[{"symbol":"DOGE/BTC","side":"sell","price":2,"qty":1e-05,'
-        '"ord_type":"market","trade_id":1,"timestamp":"2025-12-29T09:20:00.5Z"}]}',
-    ])  # fmt: skip
+    insert(
+        warm,
+        "kraken",
+        [
+            '[5,[["1","1","1767000000.000001","b","l",""]],"trade","XDG/XBT"]',
+            '{"channel":"trade","type":"snapshot","data":[{"symbol":"DOGE/BTC","side":"sell","price":2,"qty":1e-05,'
+            '"ord_type":"market","trade_id":1,"timestamp":"2025-12-29T09:20:00.5Z"}]}',
+        ],
+    )
     assert rows(warm, "SELECT canonical_symbol, trade_count FROM k2.ohlcv_1m") == [("DOGE/BTC", 2)]
     check_everything(warm)
 

@@ -1,4 +1,7 @@
-"""A Kafka record that is delivered again counts once in every table; nothing that is another record is ever merged with it."""
+"""A Kafka record that is delivered again counts once in every table.
+
+Nothing that is another record is ever merged with it.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,11 @@ from tests.support.recompute import INTERVALS
 NOW_MS = 1_767_000_000_000
 BINANCE = "market.crypto.trades.binance.raw"
 TARGETS = [
-    "bronze_trades_kraken", "silver_trades", "dead_letter_trades", *(f"ohlcv_{interval}_state" for interval in INTERVALS),
-]  # fmt: skip
+    "bronze_trades_kraken",
+    "silver_trades",
+    "dead_letter_trades",
+    *(f"ohlcv_{interval}_state" for interval in INTERVALS),
+]
 
 
 def binance(number: int = 1, **changes: Any) -> str:
@@ -91,8 +97,15 @@ def test_equal_trades_stay_what_they_are(warm):
     equal = ["2", "3", "1767000000.000001", "b", "l", ""]
     # Two in one message, the same message at another offset and in another partition: six trades.
     records = [(kraken(equal, equal), 0, 7), (kraken(equal, equal), 0, 8), (kraken(equal, equal), 1, 7)]
-    v2 = {"symbol": "BTC/USD", "side": "buy", "price": 2, "qty": 3, "ord_type": "limit", "trade_id": 9,
-          "timestamp": "2025-12-29T09:20:00.000001Z"}  # fmt: skip
+    v2 = {
+        "symbol": "BTC/USD",
+        "side": "buy",
+        "price": 2,
+        "qty": 3,
+        "ord_type": "limit",
+        "trade_id": 9,
+        "timestamp": "2025-12-29T09:20:00.000001Z",
+    }
     records.append((json.dumps({"channel": "trade", "type": "update", "data": [v2, v2]}), 0, 9))
     for _ in range(3):
         deliver(warm, "kraken", records)
@@ -140,10 +153,15 @@ PROFILES: list[dict[str, Any]] = [
     {"join_use_nulls": 1, "transform_null_in": 1},
     {"parallel_view_processing": 1, "max_threads": 4},
     {"min_insert_block_size_rows": 1, "max_insert_block_size": 1, "max_block_size": 1},
-    {"set_overflow_mode": "break", "join_overflow_mode": "break", "distinct_overflow_mode": "break",
-     "group_by_overflow_mode": "any", "read_overflow_mode": "break"},
+    {
+        "set_overflow_mode": "break",
+        "join_overflow_mode": "break",
+        "distinct_overflow_mode": "break",
+        "group_by_overflow_mode": "any",
+        "read_overflow_mode": "break",
+    },
     {"session_timezone": "America/New_York"},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: next(iter(profile)))
@@ -206,7 +224,8 @@ def _deliver_in_the_past(client: Any, records: list[tuple[str, int, int]], days:
     ago = f"now64(6) - INTERVAL {int(days * 86_400)} SECOND"
     client.command(
         "INSERT INTO k2.deliveries (exchange, kafka_topic, kafka_partition, kafka_offset, fingerprint, inserted_at, "
-        f"arrived_at, message) SELECT 'binance', '{BINANCE}', p, o, sipHash64('{BINANCE}', p, toInt64(0), m), {ago}, {ago}, m "
+        f"arrived_at, message) SELECT 'binance', '{BINANCE}', p, o, sipHash64('{BINANCE}', p, toInt64(0), m), {ago}, "
+        f"{ago}, m "
         f"FROM VALUES('m String, p Int32, o Int64', {values})"
     )
 

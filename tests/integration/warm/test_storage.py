@@ -12,25 +12,54 @@ from tests.support.recompute import INTERVALS
 TIME = "DateTime64(6, 'UTC')"
 PRICE = "Decimal(18, 8)"
 BRONZE = [
-    ("exchange_timestamp", TIME), ("sequence_number", "UInt64"), ("symbol", "LowCardinality(String)"), ("price", PRICE),
-    ("quantity", PRICE), ("quote_volume", PRICE), ("event_time", TIME), ("kafka_offset", "Int64"),
-    ("kafka_partition", "Int32"), ("ingestion_timestamp", TIME),
-]  # fmt: skip
+    ("exchange_timestamp", TIME),
+    ("sequence_number", "UInt64"),
+    ("symbol", "LowCardinality(String)"),
+    ("price", PRICE),
+    ("quantity", PRICE),
+    ("quote_volume", PRICE),
+    ("event_time", TIME),
+    ("kafka_offset", "Int64"),
+    ("kafka_partition", "Int32"),
+    ("ingestion_timestamp", TIME),
+]
 SILVER = [
-    ("message_id", "String"), ("trade_id", "String"), ("exchange", "LowCardinality(String)"),
-    ("symbol", "LowCardinality(String)"), ("canonical_symbol", "LowCardinality(String)"),
-    ("asset_class", "LowCardinality(String)"), ("currency", "LowCardinality(String)"), ("price", PRICE),
-    ("quantity", PRICE), ("quote_volume", PRICE), ("side", "Enum8('BUY' = 1, 'SELL' = 2)"),
-    ("trade_conditions", "Array(String)"), ("timestamp", TIME), ("ingestion_timestamp", TIME), ("processed_at", TIME),
-    ("source_sequence", "UInt64"), ("platform_sequence", "UInt64"), ("vendor_data", "Map(String, String)"),
-    ("is_valid", "Bool"), ("validation_errors", "Array(String)"),
-]  # fmt: skip
+    ("message_id", "String"),
+    ("trade_id", "String"),
+    ("exchange", "LowCardinality(String)"),
+    ("symbol", "LowCardinality(String)"),
+    ("canonical_symbol", "LowCardinality(String)"),
+    ("asset_class", "LowCardinality(String)"),
+    ("currency", "LowCardinality(String)"),
+    ("price", PRICE),
+    ("quantity", PRICE),
+    ("quote_volume", PRICE),
+    ("side", "Enum8('BUY' = 1, 'SELL' = 2)"),
+    ("trade_conditions", "Array(String)"),
+    ("timestamp", TIME),
+    ("ingestion_timestamp", TIME),
+    ("processed_at", TIME),
+    ("source_sequence", "UInt64"),
+    ("platform_sequence", "UInt64"),
+    ("vendor_data", "Map(String, String)"),
+    ("is_valid", "Bool"),
+    ("validation_errors", "Array(String)"),
+]
 GOLD = [
-    ("exchange", "LowCardinality(String)"), ("canonical_symbol", "LowCardinality(String)"), ("window_start", TIME),
-    ("open_time", TIME), ("open_price", PRICE), ("close_time", TIME), ("close_price", PRICE), ("high_price", PRICE),
-    ("low_price", PRICE), ("volume", "Decimal(38, 8)"), ("quote_volume", "Decimal(38, 8)"), ("trade_count", "UInt64"),
+    ("exchange", "LowCardinality(String)"),
+    ("canonical_symbol", "LowCardinality(String)"),
+    ("window_start", TIME),
+    ("open_time", TIME),
+    ("open_price", PRICE),
+    ("close_time", TIME),
+    ("close_price", PRICE),
+    ("high_price", PRICE),
+    ("low_price", PRICE),
+    ("volume", "Decimal(38, 8)"),
+    ("quote_volume", "Decimal(38, 8)"),
+    ("trade_count", "UInt64"),
     ("offload_cursor", TIME),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(

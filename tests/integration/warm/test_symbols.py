@@ -1,4 +1,7 @@
-"""Symbols are split where the known markets and assets leave one way; everything else is kept and marked, never guessed."""
+"""Symbols are split where the known markets and assets leave one way.
+
+Everything else is kept and marked, never guessed.
+"""
 
 from __future__ import annotations
 
@@ -13,32 +16,88 @@ NOW_MS = 1_767_000_000_000
 
 SPLIT = {
     # The ones that a list of quotes alone gets wrong.
-    "BNBUSD": "BNB/USD", "BTCRLUSD": "BTC/RLUSD", "XBTUSD": "BTC/USD", "BTCPYUSD": "BTC/PYUSD", "USDTUSD": "USDT/USD",
-    "BTCBUSD": "BTC/BUSD", "BTCBBTC": "BTCB/BTC", "TUSDBTUSD": "TUSDB/TUSD", "USDSBUSDT": "USDSB/USDT", "TUSDUSDT": "TUSD/USDT",
-    "LUNAEUR": "LUNA/EUR", "GALAEUR": "GALA/EUR", "BATUSD": "BAT/USD", "TRBUSD": "TRB/USD", "DGBBUSD": "DGB/BUSD",
-    "SHIBUSD": "SHIB/USD", "TUSD": "T/USD", "SUSDT": "S/USDT", "XDGXBT": "DOGE/BTC", "BTCFDUSD": "BTC/FDUSD",
+    "BNBUSD": "BNB/USD",
+    "BTCRLUSD": "BTC/RLUSD",
+    "XBTUSD": "BTC/USD",
+    "BTCPYUSD": "BTC/PYUSD",
+    "USDTUSD": "USDT/USD",
+    "BTCBUSD": "BTC/BUSD",
+    "BTCBBTC": "BTCB/BTC",
+    "TUSDBTUSD": "TUSDB/TUSD",
+    "USDSBUSDT": "USDSB/USDT",
+    "TUSDUSDT": "TUSD/USDT",
+    "LUNAEUR": "LUNA/EUR",
+    "GALAEUR": "GALA/EUR",
+    "BATUSD": "BAT/USD",
+    "TRBUSD": "TRB/USD",
+    "DGBBUSD": "DGB/BUSD",
+    "SHIBUSD": "SHIB/USD",
+    "TUSD": "T/USD",
+    "SUSDT": "S/USDT",
+    "XDGXBT": "DOGE/BTC",
+    "BTCFDUSD": "BTC/FDUSD",
     # Quotes old and new.
-    "BTCU": "BTC/U", "BTCUSD1": "BTC/USD1", "BTCKZT": "BTC/KZT", "BTCGYEN": "BTC/GYEN", "BTCBKRW": "BTC/BKRW",
-    "ETHAEUR": "ETH/AEUR", "EURIUSDT": "EURI/USDT", "USDTIDRT": "USDT/IDRT", "BTCBIDR": "BTC/BIDR", "SHIBDOGE": "SHIB/DOGE",
-    "LUNAUST": "LUNA/UST", "WBTCETH": "WBTC/ETH", "BNBSOL": "BNB/SOL", "USDTCZK": "USDT/CZK", "BTCJPY": "BTC/JPY",
+    "BTCU": "BTC/U",
+    "BTCUSD1": "BTC/USD1",
+    "BTCKZT": "BTC/KZT",
+    "BTCGYEN": "BTC/GYEN",
+    "BTCBKRW": "BTC/BKRW",
+    "ETHAEUR": "ETH/AEUR",
+    "EURIUSDT": "EURI/USDT",
+    "USDTIDRT": "USDT/IDRT",
+    "BTCBIDR": "BTC/BIDR",
+    "SHIBDOGE": "SHIB/DOGE",
+    "LUNAUST": "LUNA/UST",
+    "WBTCETH": "WBTC/ETH",
+    "BNBSOL": "BNB/SOL",
+    "USDTCZK": "USDT/CZK",
+    "BTCJPY": "BTC/JPY",
     # Odd names: digits, leveraged tokens, lower case, other alphabets, and bases that are not known.
-    "1000SATSFDUSD": "1000SATS/FDUSD", "1INCHUSD": "1INCH/USD", "BTCUPUSDT": "BTCUP/USDT", "ETHBEARBUSD": "ETHBEAR/BUSD",
-    "2ZUSDT": "2Z/USDT", "0GFDUSD": "0G/FDUSD", "btcusdt": "BTC/USDT", "BROCCOLI714USDT": "BROCCOLI714/USDT",
-    "币安人生USDT": "币安人生/USDT", "NEWCOINUSDT": "NEWCOIN/USDT", "9USDC": "9/USDC", "NEWCOINTRY": "NEWCOIN/TRY",
-}  # fmt: skip
+    "1000SATSFDUSD": "1000SATS/FDUSD",
+    "1INCHUSD": "1INCH/USD",
+    "BTCUPUSDT": "BTCUP/USDT",
+    "ETHBEARBUSD": "ETHBEAR/BUSD",
+    "2ZUSDT": "2Z/USDT",
+    "0GFDUSD": "0G/FDUSD",
+    "btcusdt": "BTC/USDT",
+    "BROCCOLI714USDT": "BROCCOLI714/USDT",
+    "币安人生USDT": "币安人生/USDT",
+    "NEWCOINUSDT": "NEWCOIN/USDT",
+    "9USDC": "9/USDC",
+    "NEWCOINTRY": "NEWCOIN/TRY",
+}
 MARKED = {
-    "ARBUSD": "may be AR/BUSD, ARB/USD or another market", "NEWCOINUSD": "may be NEWCOIN/USD or another market",
-    "NEWCOINBUSD": "may be NEWCOIN/BUSD, NEWCOINB/USD or", "NEWCOINFDUSD": "may be NEWCOIN/FDUSD, NEWCOINFD/USD or",
-    "BTCNEWUSD": "may be BTCNEW/USD or another market", "NEWCOINU": "may be NEWCOIN/U or", "BTCUSDU": "may be BTCUSD/U or",
-    "USDT": "ends with no known quote asset", "ABCXYZ": "ends with no known quote asset", "U": "ends with no known quote asset",
-    "BTCUSDT_260327": "ends with no known quote", "BTCUSD_PERP": "ends with no known quote", "BTC-USDT": "may be BTC-/USDT or",
-    "XBTUSD.d": "ends with no known quote asset", "BTC//USD": "is not of the form BASE/QUOTE", "/USD": "is not of the form",
-    "BTC/USD/EUR": "is not of the form BASE/QUOTE", "XBT/USD.d": "is not of the form BASE/QUOTE", "it's/USD": "is not of the form",
-}  # fmt: skip
+    "ARBUSD": "may be AR/BUSD, ARB/USD or another market",
+    "NEWCOINUSD": "may be NEWCOIN/USD or another market",
+    "NEWCOINBUSD": "may be NEWCOIN/BUSD, NEWCOINB/USD or",
+    "NEWCOINFDUSD": "may be NEWCOIN/FDUSD, NEWCOINFD/USD or",
+    "BTCNEWUSD": "may be BTCNEW/USD or another market",
+    "NEWCOINU": "may be NEWCOIN/U or",
+    "BTCUSDU": "may be BTCUSD/U or",
+    "USDT": "ends with no known quote asset",
+    "ABCXYZ": "ends with no known quote asset",
+    "U": "ends with no known quote asset",
+    "BTCUSDT_260327": "ends with no known quote",
+    "BTCUSD_PERP": "ends with no known quote",
+    "BTC-USDT": "may be BTC-/USDT or",
+    "XBTUSD.d": "ends with no known quote asset",
+    "BTC//USD": "is not of the form BASE/QUOTE",
+    "/USD": "is not of the form",
+    "BTC/USD/EUR": "is not of the form BASE/QUOTE",
+    "XBT/USD.d": "is not of the form BASE/QUOTE",
+    "it's/USD": "is not of the form",
+}
 KRAKEN = {
-    "XBT/USD": "BTC/USD", "BTC/USD": "BTC/USD", "XDG/XBT": "DOGE/BTC", "DOT.S/USD": "DOT.S/USD", "eth/eur": "ETH/EUR",
-    "NEWCOIN/NEWQUOTE": "NEWCOIN/NEWQUOTE", "XDGUSD": "DOGE/USD", "XBTEUR": "BTC/EUR", "USDT/ZUSD": "USDT/ZUSD",
-}  # fmt: skip
+    "XBT/USD": "BTC/USD",
+    "BTC/USD": "BTC/USD",
+    "XDG/XBT": "DOGE/BTC",
+    "DOT.S/USD": "DOT.S/USD",
+    "eth/eur": "ETH/EUR",
+    "NEWCOIN/NEWQUOTE": "NEWCOIN/NEWQUOTE",
+    "XDGUSD": "DOGE/USD",
+    "XBTEUR": "BTC/EUR",
+    "USDT/ZUSD": "USDT/ZUSD",
+}
 
 
 def binance(symbol: str, number: int = 1, **changes: Any) -> str:
@@ -85,9 +144,14 @@ def test_a_market_or_an_asset_is_added_without_code(warm):
     insert(warm, "kraken", [kraken(symbol) for symbol in ("ETHBTC", "OLDCOIN/USD")])
     found = silver(warm)
     assert {symbol: row[0] for symbol, row in found.items()} == {
-        "ARBUSD": "ARB/USD", "NEWCOINUSD": "NEWCOIN/USD", "NEWCOINBUSD": "NEWCOIN/BUSD", "BTCNEWUSD": "BTC/NEWUSD",
-        "OLDCOINU": "NEWCOIN/U", "ETHBTC": "ETHBTC", "OLDCOIN/USD": "NEWCOIN/USD",
-    }  # fmt: skip
+        "ARBUSD": "ARB/USD",
+        "NEWCOINUSD": "NEWCOIN/USD",
+        "NEWCOINBUSD": "NEWCOIN/BUSD",
+        "BTCNEWUSD": "BTC/NEWUSD",
+        "OLDCOINU": "NEWCOIN/U",
+        "ETHBTC": "ETHBTC",
+        "OLDCOIN/USD": "NEWCOIN/USD",
+    }
     assert found["ETHBTC"][2:] == (False, ("canonical_symbol: ETHBTC is no market, as k2.known_markets says",))
     # The last row counts.
     warm.command(add.format("markets (exchange, symbol, market)") + "('binance', 'ARBUSD', 'AR/BUSD')")

@@ -165,7 +165,8 @@ def test_salt_is_the_name(chdb):
     assert salt("price") == int(chdb.value("SELECT xxHash64('price')")) != salt("quantity")
 
 
-# A reference in plain Python, from the definition in the package's documentation, for Arrow's side. --------------------
+# A reference in plain Python, from the definition in the package's documentation, for Arrow's side.
+# --------------------
 
 
 def word(value, kind):
@@ -217,18 +218,20 @@ ROW = st.fixed_dictionaries(
     {
         "i": st.none() | st.integers(-(2**31), 2**31 - 1),
         "s": st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=4),
-        "d": st.none() | st.integers(-(10**37), 10**37).map(lambda n: decimal.Decimal(n).scaleb(-4, decimal.Context(prec=50))),
+        "d": st.none()
+        | st.integers(-(10**37), 10**37).map(lambda n: decimal.Decimal(n).scaleb(-4, decimal.Context(prec=50))),
         "t": st.none() | MOMENTS,
         "day": st.none() | st.dates(),
         "flag": st.none() | st.booleans(),
         "l": st.none() | st.lists(st.none() | st.integers(-5, 5), max_size=3),
         "ll": st.lists(st.lists(st.sampled_from(["", "a", None]), max_size=2), max_size=3),
-        "m": st.none() | st.dictionaries(st.sampled_from("abc"), st.none() | st.integers(0, 2**64), max_size=3).map(
+        "m": st.none()
+        | st.dictionaries(st.sampled_from("abc"), st.none() | st.integers(0, 2**64), max_size=3).map(
             lambda d: [(key, None if value is None else decimal.Decimal(value)) for key, value in d.items()]
         ),
         "raw": st.none() | st.binary(max_size=3),
     }
-)  # fmt: skip
+)
 TABLES = st.lists(ROW, max_size=7).map(lambda rows: pa.Table.from_pylist(rows, SCHEMA))
 
 

@@ -40,11 +40,23 @@ def test_what_the_local_system_writes_is_read(home: Path) -> None:
     assert os.environ["AIRFLOW_CONN_CLICKHOUSE_DEFAULT"] == """{"a": "it's $(x)"}"""
 
 
-@pytest.mark.parametrize("name", [
-    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD", "AIRFLOW__CORE__FERNET_KEY_CMD", "AIRFLOW__API__SECRET_KEY_SECRET",
-    "AIRFLOW__CORE__PLUGINS_FOLDER", "AIRFLOW__SECRETS__BACKEND", "AIRFLOW_CONFIG", "PYTHONPATH", "LD_PRELOAD", "K2_TABLES",
-    "AIRFLOW_CONN_OTHER", "BASH_ENV", "airflow__core__fernet_key_cmd",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD",
+        "AIRFLOW__CORE__FERNET_KEY_CMD",
+        "AIRFLOW__API__SECRET_KEY_SECRET",
+        "AIRFLOW__CORE__PLUGINS_FOLDER",
+        "AIRFLOW__SECRETS__BACKEND",
+        "AIRFLOW_CONFIG",
+        "PYTHONPATH",
+        "LD_PRELOAD",
+        "K2_TABLES",
+        "AIRFLOW_CONN_OTHER",
+        "BASH_ENV",
+        "airflow__core__fernet_key_cmd",
+    ],
+)
 def test_other_variables_are_ignored_and_named(home: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "env").write_text(f"export {name}='touch /tmp/hit'\nexport K2_ENGINE=direct\n")
     assert load_environment() is not None

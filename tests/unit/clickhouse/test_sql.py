@@ -104,15 +104,38 @@ def test_a_cursor_may_not_be_null(wrapper):
 
 @pytest.mark.parametrize(
     "kind",
-    ["Array(DateTime)", "Map(String, Date)", "Map(Date, UInt8)", "Tuple(at DateTime)", "Enum8('Date' = 1)", "Enum8('DateTime' = 1)",
-     "AggregateFunction(max, DateTime)", "AggregateFunction(quantiles(0.5, 0.9), DateTime)", "String", "Nullable(String)", "Bool",
-     "Int128", "UInt256", "IntervalDay", "Float64", "Decimal(18, 0)", "UUID", "IPv4", "Time64(3)", "Dynamic(max_types=10)",
-     "Date(", "LowCardinality(1)", "", "DateTime; DROP"],
-)  # fmt: skip
+    [
+        "Array(DateTime)",
+        "Map(String, Date)",
+        "Map(Date, UInt8)",
+        "Tuple(at DateTime)",
+        "Enum8('Date' = 1)",
+        "Enum8('DateTime' = 1)",
+        "AggregateFunction(max, DateTime)",
+        "AggregateFunction(quantiles(0.5, 0.9), DateTime)",
+        "String",
+        "Nullable(String)",
+        "Bool",
+        "Int128",
+        "UInt256",
+        "IntervalDay",
+        "Float64",
+        "Decimal(18, 0)",
+        "UUID",
+        "IPv4",
+        "Time64(3)",
+        "Dynamic(max_types=10)",
+        "Date(",
+        "LowCardinality(1)",
+        "",
+        "DateTime; DROP",
+    ],
+)
 def test_other_cursors_order_no_rows(kind):
     assert not is_time_type(kind)
     assert cursor_problem(kind) == (
-        f"has type {kind}, which does not order rows as windows need it; use a column of a date, time or integer type (up to 64 "
+        f"has type {kind}, which does not order rows as windows need it; use a column of a date, time or integer "
+        f"type (up to 64 "
         "bits) that is never null"
     )
 

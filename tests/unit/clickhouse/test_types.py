@@ -9,11 +9,26 @@ from hypothesis import strategies as st
 from airflow_provider_k2.clickhouse.types import parse_type, unwrap
 
 LEAVES = st.one_of(
-    st.sampled_from(["String", "UInt64", "Int8", "Date", "UUID", "Bool", "IPv6", "DateTime", "DateTime('Asia/Tokyo')",
-                     "DateTime64(6, 'UTC')", "DateTime64(3)", r"Enum8('a' = 1, 'b\'c' = -2)", "Enum16('ü(,)' = 300)"]),
+    st.sampled_from(
+        [
+            "String",
+            "UInt64",
+            "Int8",
+            "Date",
+            "UUID",
+            "Bool",
+            "IPv6",
+            "DateTime",
+            "DateTime('Asia/Tokyo')",
+            "DateTime64(6, 'UTC')",
+            "DateTime64(3)",
+            r"Enum8('a' = 1, 'b\'c' = -2)",
+            "Enum16('ü(,)' = 300)",
+        ]
+    ),
     st.integers(1, 76).map("FixedString({})".format),
     st.tuples(st.integers(1, 76), st.integers(0, 30)).map(lambda pair: f"Decimal({pair[0]}, {pair[1]})"),
-)  # fmt: skip
+)
 TYPES = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
@@ -61,19 +76,27 @@ PRINTED = {
     "AggregateFunction(quantileGK(100, 0.5), Float64)": ["quantileGK", "Float64"],
     "AggregateFunction(quantilesGK(100, 0.00001, 1.), Float64)": ["quantilesGK", "Float64"],
     "AggregateFunction(1, sumMapFiltered([1.5, -2]), Array(Float64), Array(UInt8))": [
-        "1", "sumMapFiltered", "Array", "Array",
+        "1",
+        "sumMapFiltered",
+        "Array",
+        "Array",
     ],
     r"AggregateFunction(1, sumMapFiltered(['a\'b', 'c]']), Array(String))": ["1", "sumMapFiltered", "Array"],
     "AggregateFunction(groupArrayInsertAt((1, 'a')), Tuple(UInt8, String), UInt32)": [
-        "groupArrayInsertAt", "Tuple", "UInt32",
+        "groupArrayInsertAt",
+        "Tuple",
+        "UInt32",
     ],
     "AggregateFunction(groupArrayInsertAt(NULL, 5), Nullable(String), UInt32)": [
-        "groupArrayInsertAt", "Nullable", "UInt32",
+        "groupArrayInsertAt",
+        "Nullable",
+        "UInt32",
     ],
     "AggregateFunction(groupConcat(',)'), String)": ["groupConcat", "String"],
     "AggregateFunction(sequenceMatch('(?1)(?t<3)(?2)'), DateTime, UInt8)": ["sequenceMatch", "DateTime", "UInt8"],
     "AggregateFunction(stochasticLinearRegression(0.1, 0., 5, 'SGD'), Float64)": [
-        "stochasticLinearRegression", "Float64",
+        "stochasticLinearRegression",
+        "Float64",
     ],
     "AggregateFunction(f(-1e-10, +2, -inf, nan, [[1], ()]), Float64)": ["f", "Float64"],
     "AggregateFunction(count)": ["count"],
@@ -82,7 +105,9 @@ PRINTED = {
     "JSON(max_dynamic_paths=4, `a.b` UInt32, SKIP c)": ["max_dynamic_paths=4", "UInt32", "SKIP c"],
     "JSON(max_dynamic_paths = 4, a.b.c Decimal(18, 3))": ["max_dynamic_paths = 4", "Decimal"],
     r"JSON(a.`b c`.d Array(Tuple(q Int8, `w \`w` String)), SKIP a.`x y`, SKIP REGEXP 'x\'(,.*')": [
-        "Array", "SKIP a.`x y`", r"SKIP REGEXP 'x\'(,.*'",
+        "Array",
+        "SKIP a.`x y`",
+        r"SKIP REGEXP 'x\'(,.*'",
     ],
     "JSON(`SKIP` UInt8, SKIP SKIP, SKIP REGEXP)": ["UInt8", "SKIP SKIP", "SKIP REGEXP"],
     "JSON(a Array(JSON(max_dynamic_types=3)), SKIP b.c)": ["Array", "SKIP b.c"],
@@ -90,7 +115,7 @@ PRINTED = {
     "Array(Nested(a Int8, b Nested(c Int8)))": ["Nested"],
     "QBit(Float32, 16)": ["Float32", "16"],
     "Tuple()": [],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("text", PRINTED)
@@ -107,10 +132,39 @@ def test_the_text_of_an_inner_type_is_its_own():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "(", "Array(", "Array(String", "String)", "1", "Array(String))", "Map(,", "é", "A(b=", "A(b=)", "A(b=,1)", "A(a.b)",
-     "A(a.)", "A(a. Int8", "A(`b`)", "A([1)", "A([1)]", "A((1]", "A(1 2)", "A(B C D)", "A(-)", "A('x' 1)", "JSON(SKIP",
-     "JSON(SKIP)", "JSON(SKIP 1)", "JSON(a.b SKIP c)", "Dynamic(max_types==1)", "A(1.2.3)", "A(5a)"],
-)  # fmt: skip
+    [
+        "",
+        "(",
+        "Array(",
+        "Array(String",
+        "String)",
+        "1",
+        "Array(String))",
+        "Map(,",
+        "é",
+        "A(b=",
+        "A(b=)",
+        "A(b=,1)",
+        "A(a.b)",
+        "A(a.)",
+        "A(a. Int8",
+        "A(`b`)",
+        "A([1)",
+        "A([1)]",
+        "A((1]",
+        "A(1 2)",
+        "A(B C D)",
+        "A(-)",
+        "A('x' 1)",
+        "JSON(SKIP",
+        "JSON(SKIP)",
+        "JSON(SKIP 1)",
+        "JSON(a.b SKIP c)",
+        "Dynamic(max_types==1)",
+        "A(1.2.3)",
+        "A(5a)",
+    ],
+)
 def test_broken_types(text):
     with pytest.raises(ValueError, match=r"type|parenthesis"):
         parse_type(text)

@@ -53,7 +53,7 @@ def test_a_range_is_covered_when_all_of_it_is(ranges, lower, upper):
         ("[[null,5],[7,9]]", ((None, 5), (7, 9))),
         ("[[7,9],[9,11],[null,-3]]", ((None, -3), (7, 11))),
     ],
-)  # fmt: skip
+)
 def test_what_a_table_says_is_read(text, expected):
     metadata = SimpleNamespace(properties={} if text is None else {f"{PROPERTY}k2": text}, table_uuid="u")
     assert read_dropped(metadata, "k2") == expected

@@ -11,10 +11,25 @@ from hypothesis import strategies as st
 from airflow_provider_k2.commit.record import CommitRecord, read_record
 
 RECORD = CommitRecord(
-    commit_id="c1", pipeline="k2", target="cold.t", source="k2.s", source_uuid="su", target_uuid="tu", cursor="at",
-    lower=10, upper=20, rows=3, checksum=2**64 - 1, run_id="manual__1", engine="direct", mode="append", kind="scheduled",
-    watermark=10, high_water=10, token=4,
-)  # fmt: skip
+    commit_id="c1",
+    pipeline="k2",
+    target="cold.t",
+    source="k2.s",
+    source_uuid="su",
+    target_uuid="tu",
+    cursor="at",
+    lower=10,
+    upper=20,
+    rows=3,
+    checksum=2**64 - 1,
+    run_id="manual__1",
+    engine="direct",
+    mode="append",
+    kind="scheduled",
+    watermark=10,
+    high_water=10,
+    token=4,
+)
 
 VALUES = {"int": st.integers(), "str": st.text(), "int | None": st.none() | st.integers()}
 
@@ -28,10 +43,25 @@ def test_a_record_comes_back_from_its_properties(record):
 
 def test_the_keys_of_the_contract():
     assert set(RECORD.properties()) == {
-        "k2.commit-id", "k2.pipeline", "k2.target", "k2.source", "k2.source-uuid", "k2.target-uuid", "k2.cursor", "k2.lower",
-        "k2.upper", "k2.rows", "k2.checksum", "k2.run-id", "k2.engine", "k2.mode", "k2.kind", "k2.watermark", "k2.high-water",
+        "k2.commit-id",
+        "k2.pipeline",
+        "k2.target",
+        "k2.source",
+        "k2.source-uuid",
+        "k2.target-uuid",
+        "k2.cursor",
+        "k2.lower",
+        "k2.upper",
+        "k2.rows",
+        "k2.checksum",
+        "k2.run-id",
+        "k2.engine",
+        "k2.mode",
+        "k2.kind",
+        "k2.watermark",
+        "k2.high-water",
         "k2.token",
-    }  # fmt: skip
+    }
 
 
 def test_others_commits_are_not_ours():

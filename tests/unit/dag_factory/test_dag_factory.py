@@ -53,8 +53,12 @@ def test_arguments_overrule_and_mistakes_of_the_list_are_said(tmp_path):
 def test_the_offload_dag_keeps_its_shape():
     dag = build_dag()
     assert {task.task_id for task in dag.tasks} == {
-        "bronze.offload", "silver.offload", "gold.offload", "report", "failed_tables",
-    }  # fmt: skip
+        "bronze.offload",
+        "silver.offload",
+        "gold.offload",
+        "report",
+        "failed_tables",
+    }
     assert set(dag.params) == {"tables", "lower", "upper", "keep", "force"}
 
 

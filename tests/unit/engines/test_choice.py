@@ -14,13 +14,18 @@ NONE = SparkOffer("there is no Spark connection 'spark_default'", usable=False)
     ("rows", "asked", "offer", "engine", "why"),
     [
         (1_000, None, CLUSTER, "direct", "1,000 rows are left, and Spark is worth its start from 1,000 on"),
-        (1_001, None, CLUSTER, "spark", "1,001 rows are left, more than 1,000, and the Spark connection 'spark_default' (yarn) is "
-                                        "configured"),
+        (
+            1_001,
+            None,
+            CLUSTER,
+            "spark",
+            "1,001 rows are left, more than 1,000, and the Spark connection 'spark_default' (yarn) is configured",
+        ),
         (1_001, None, NONE, "direct", "there is no Spark connection 'spark_default'"),
         (1, "spark", NONE, "spark", "this task asks for `engine: spark`"),
         (10**9, "direct", CLUSTER, "direct", "this task asks for `engine: direct`"),
     ],
-)  # fmt: skip
+)
 def test_the_engine_and_the_reason(rows, asked, offer, engine, why):
     choice = choose_engine(TABLE, rows, asked, offer)
     assert (choice.engine, choice.why) == (engine, why)

@@ -19,7 +19,8 @@ from airflow_provider_k2.tables.model import PartitionField
 def test_no_module_of_airflow_is_imported():
     script = (
         "import sys; import airflow_provider_k2.engines.files, airflow_provider_k2.clickhouse.http; "
-        "print([name for name in sys.modules if name.partition('.')[0] in ('airflow', 'clickhouse_driver', 'psycopg', 'chdb')])"
+        "print([name for name in sys.modules if name.partition('.')[0] in ('airflow', 'clickhouse_driver', "
+        "'psycopg', 'chdb')])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -31,9 +32,15 @@ def test_descriptions_and_results_can_be_pickled():
     target = FileTarget("t", "[1, 2)", metadata, (PartitionField("day", "n"),), (("n", "long"),), ())
     piece = FilePiece("s3://lake/t/data/1.parquet", "SELECT 1", (None,))
     data_file = DataFile.from_args(
-        content=DataFileContent.DATA, file_path=piece.path, file_format=FileFormat.PARQUET, partition=Record(19_000),
-        record_count=7, file_size_in_bytes=99, lower_bounds={1: b"\x00"}, upper_bounds={1: b"\xff"},
-    )  # fmt: skip
+        content=DataFileContent.DATA,
+        file_path=piece.path,
+        file_format=FileFormat.PARQUET,
+        partition=Record(19_000),
+        record_count=7,
+        file_size_in_bytes=99,
+        lower_bounds={1: b"\x00"},
+        upper_bounds={1: b"\xff"},
+    )
     written = WrittenFile(piece.path, data_file, 7, 2**64 - 1, 0.5, 0.25)
     for value in (target, piece, written):
         assert pickle.loads(pickle.dumps(value)) == value

@@ -23,9 +23,21 @@ from airflow_provider_k2.engines.parquet_footer import (
 from airflow_provider_k2.schema.type_plan import plan_types
 
 KINDS = [
-    "Int32", "Nullable(Int64)", "String", "UInt64", "Decimal(38, 8)", "DateTime", "Date", "UUID", "FixedString(3)", "Bool",
-    "Array(String)", "Array(Array(Nullable(Int32)))", "Map(String, Int64)", "Map(String, Array(Map(Int32, String)))",
-]  # fmt: skip
+    "Int32",
+    "Nullable(Int64)",
+    "String",
+    "UInt64",
+    "Decimal(38, 8)",
+    "DateTime",
+    "Date",
+    "UUID",
+    "FixedString(3)",
+    "Bool",
+    "Array(String)",
+    "Array(Array(Nullable(Int32)))",
+    "Map(String, Int64)",
+    "Map(String, Array(Map(Int32, String)))",
+]
 
 
 def schema_of(kinds):
@@ -107,8 +119,9 @@ def test_every_column_gets_its_id_and_nothing_else_changes(kinds, rows, chunk, h
     assert told.size == len(result)
     # The footer alone is a file without data: what the manifest's statistics are made of.
     assert pq.read_metadata(io.BytesIO(told.tail)).to_dict() == {
-        **before.metadata.to_dict(), "serialized_size": pq.read_metadata(io.BytesIO(result)).serialized_size,
-    }  # fmt: skip
+        **before.metadata.to_dict(),
+        "serialized_size": pq.read_metadata(io.BytesIO(result)).serialized_size,
+    }
     length = int.from_bytes(file[-8:-4], "little")
     assert result[: len(file) - 8 - length] == file[: -8 - length]
 
@@ -120,12 +133,22 @@ def test_what_is_not_known_passes_through():
     length = int.from_bytes(file[-8:-4], "little")
     footer = file[-8 - length : -8]
     fields = bytes.fromhex(
-        "01" "c801"  # field 100 (long form): true
-        "12" "13 7f" "14 03" "15 05" "16 09"  # 101 false, 102 byte, 103 to 105 integers
-        "17 0102030405060708" "18 03 414243"  # a double, a binary
-        "19 35 020406" "1a 21 0102" "1b 02 85 01 41 02 02 42 04"  # a list, a set of booleans, a map
-        "1c 15 02 00" "1d 000102030405060708090a0b0c0d0e0f" "00".replace(" ", "")
-    )  # fmt: skip
+        "01"
+        "c801"  # field 100 (long form): true
+        "12"
+        "13 7f"
+        "14 03"
+        "15 05"
+        "16 09"  # 101 false, 102 byte, 103 to 105 integers
+        "17 0102030405060708"
+        "18 03 414243"  # a double, a binary
+        "19 35 020406"
+        "1a 21 0102"
+        "1b 02 85 01 41 02 02 42 04"  # a list, a set of booleans, a map
+        "1c 15 02 00"
+        "1d 000102030405060708090a0b0c0d0e0f"
+        "00".replace(" ", "")
+    )
     assert footer.endswith(b"\0")
     result = with_field_ids(footer[:-1] + fields, schema)
     assert result.endswith(fields)

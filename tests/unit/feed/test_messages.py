@@ -97,8 +97,11 @@ def test_reading_plain_and_gzip(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     messages = list(read_messages([tmp_path / "a", tmp_path / "b", tmp_path / "empty"]))
     assert [message.encode("utf-8", "surrogateescape") for message in messages] == [
-        b'{"a":1}', b"\xff\xfe", b'{"b":2}', b'{"c":3}',
-    ]  # fmt: skip
+        b'{"a":1}',
+        b"\xff\xfe",
+        b'{"b":2}',
+        b'{"c":3}',
+    ]
 
 
 def _bomb(path, head: bytes, members: int) -> None:

@@ -85,6 +85,10 @@ def test_the_form_of_3_2_and_that_of_2_11_say_the_same():
     }
     types = {name: field["schema"]["type"][0] for name, field in kind["conn-fields"].items()}
     assert types == {
-        "http_port": "integer", "native_port": "integer", "secure": "boolean", "verify": "boolean", "ca_certs": "string",
-    }  # fmt: skip
+        "http_port": "integer",
+        "native_port": "integer",
+        "secure": "boolean",
+        "verify": "boolean",
+        "ca_certs": "string",
+    }
     json.dumps(kind)

@@ -55,9 +55,12 @@ def test_what_is_masked(monkeypatch):
     # Airflow itself hands over whole dictionaries.
     monkeypatch.setattr("airflow.sdk.log.mask_secret", lambda secret, *_: masked.add(str(secret)))
     extra = {
-        "type": "rest", "credential": "client:S3cretWord", "s3.access-key-id": "AKIA123456",
-        "headers": {"Authorization": "Bearer S3cretToken"}, "uri": "http://me:p%40ss-word@127.0.0.1:1",
-    }  # fmt: skip
+        "type": "rest",
+        "credential": "client:S3cretWord",
+        "s3.access-key-id": "AKIA123456",
+        "headers": {"Authorization": "Bearer S3cretToken"},
+        "uri": "http://me:p%40ss-word@127.0.0.1:1",
+    }
     monkeypatch.setenv("AIRFLOW_CONN_ICEBERG_LEAK", json.dumps({"conn_type": "iceberg", "extra": extra}))
     with pytest.raises(ServiceError):
         IcebergTableHook("iceberg_leak").load("a.b")

@@ -89,8 +89,30 @@ def test_bounds(value, micros):
     assert read_bound(value) == micros
 
 
-@pytest.mark.parametrize("value", ["yesterday", "", "1e9", 1.5, True, None, [1], "2026-13-01", "--5", "²", "  ", math.nan,
-                                   math.inf, 1.7e15, {"a": 1}, [], "NaN", "null", "2026-11-01 to 2026-11-02"])  # fmt: skip
+@pytest.mark.parametrize(
+    "value",
+    [
+        "yesterday",
+        "",
+        "1e9",
+        1.5,
+        True,
+        None,
+        [1],
+        "2026-13-01",
+        "--5",
+        "²",
+        "  ",
+        math.nan,
+        math.inf,
+        1.7e15,
+        {"a": 1},
+        [],
+        "NaN",
+        "null",
+        "2026-11-01 to 2026-11-02",
+    ],
+)
 def test_a_bound_that_is_none_is_refused_with_the_mend(value):
     with pytest.raises(RunConfError, match=r"neither a time nor an integer. Nothing was moved; write 2026"):
         read_bound(value)
@@ -141,7 +163,8 @@ def test_a_bound_that_no_cursor_can_be_is_refused(value):
         read_bound(value)
 
 
-# Keys -------------------------------------------------------------------------------------------------------------------
+# Keys
+# -------------------------------------------------------------------------------------------------------------------
 
 READERS = {read_request: OFFLOAD_KEYS, read_comparison: COMPARISON_KEYS, read_retention: RETENTION_KEYS}
 
@@ -160,12 +183,20 @@ def test_a_key_that_nothing_reads_is_refused_with_those_that_are(reader, key, va
 @pytest.mark.parametrize(
     ("reader", "key", "meant"),
     [
-        (read_request, "lowr", "lower"), (read_request, "uper", "upper"), (read_request, "table", "tables"),
-        (read_request, "TABLES", "tables"), (read_request, "forced", "force"), (read_request, "since", "lower"),
-        (read_request, "end", "upper"), (read_comparison, "lower", "since"), (read_comparison, "to", "until"),
-        (read_comparison, "repairs", "repair"), (read_retention, "dryrun", "dry_run"), (read_retention, "dry-run", "dry_run"),
+        (read_request, "lowr", "lower"),
+        (read_request, "uper", "upper"),
+        (read_request, "table", "tables"),
+        (read_request, "TABLES", "tables"),
+        (read_request, "forced", "force"),
+        (read_request, "since", "lower"),
+        (read_request, "end", "upper"),
+        (read_comparison, "lower", "since"),
+        (read_comparison, "to", "until"),
+        (read_comparison, "repairs", "repair"),
+        (read_retention, "dryrun", "dry_run"),
+        (read_retention, "dry-run", "dry_run"),
     ],
-)  # fmt: skip
+)
 def test_the_key_that_is_probably_meant_is_said(reader, key, meant):
     with pytest.raises(RunConfError, match=f"unknown key `{key}` \\(`{meant}`\\?\\)"):
         reader({key: 1}, "manual", (None, None))
@@ -200,7 +231,8 @@ def test_a_flag_is_true_or_false_or_not_there(value):
         asked_flag({"repair": value}, "repair")
 
 
-# Ranges that hold nothing -----------------------------------------------------------------------------------------------
+# Ranges that hold nothing
+# -----------------------------------------------------------------------------------------------
 
 
 def test_a_range_between_equal_bounds_is_refused():
@@ -224,7 +256,11 @@ def test_a_comparison_that_begins_in_the_future_and_finds_nothing_is_refused():
     ):
         refuse_future(future(), DAY.upper, lambda: DAY.lower)
     for verdict, since in (
-        (future(), DAY.lower - 1), (future(), None), (future(pending=3), DAY.upper), (future(is_time=False), DAY.upper),
-        (future(problem="another"), DAY.upper), (future(buckets=(None,)), DAY.upper),
-    ):  # fmt: skip
+        (future(), DAY.lower - 1),
+        (future(), None),
+        (future(pending=3), DAY.upper),
+        (future(is_time=False), DAY.upper),
+        (future(problem="another"), DAY.upper),
+        (future(buckets=(None,)), DAY.upper),
+    ):
         refuse_future(verdict, since, lambda: DAY.lower)

@@ -33,10 +33,15 @@ def context(states: dict[str, Any], told: list[Any], airflow: int = 3) -> Any:
     """What a task sees of its run: of Airflow 3 by the execution API, of Airflow 2 by the metadata database."""
     pushed: dict[str, Any] = {}
     ti = SimpleNamespace(
-        dag_id="d", task_id="report", map_index=-1, pushed=pushed,
-        xcom_pull=lambda *, task_ids, key: told if key == PROBLEM and task_ids == ["bronze.offload", "silver.offload"] else None,
+        dag_id="d",
+        task_id="report",
+        map_index=-1,
+        pushed=pushed,
+        xcom_pull=lambda *, task_ids, key: (
+            told if key == PROBLEM and task_ids == ["bronze.offload", "silver.offload"] else None
+        ),
         xcom_push=lambda *, key, value: pushed.__setitem__(key, value),
-    )  # fmt: skip
+    )
     run = SimpleNamespace(run_id="r", logical_date=None)
     if airflow == 3:
         ti.get_task_states = lambda *, dag_id, task_ids, run_ids: {"r": states} if run_ids == ["r"] else {}
@@ -58,8 +63,10 @@ def test_every_table_is_told_by_its_state_and_its_own_reason(airflow):
     states = {**DONE, "bronze.offload_1": "failed", "silver.offload_0": "skipped"}
     told = [problem("b", reason="no such type"), problem("c", "skipped", "b failed"), None]
     assert read_outcomes(context(states, told, airflow), TASKS) == [
-        Outcome("a", "done"), Outcome("b", "failed", "no such type"), Outcome("c", "skipped", "b failed"),
-    ]  # fmt: skip
+        Outcome("a", "done"),
+        Outcome("b", "failed", "no such type"),
+        Outcome("c", "skipped", "b failed"),
+    ]
 
 
 def test_a_killed_process_left_no_reason():
@@ -87,7 +94,8 @@ def test_states_may_be_enumerations():
     assert read_outcomes(context(states, []), TASKS)[0].state == "failed"
 
 
-# What a task tells ------------------------------------------------------------------------------------------------------
+# What a task tells
+# ------------------------------------------------------------------------------------------------------
 
 ENTRY = {"source": "k2.a", "target": "cold.a", "layer": "bronze", "cursor": "at"}
 
@@ -130,10 +138,15 @@ def test_an_error_s_fields_reach_xcom_and_callbacks():
     )
     told, raised = ended(error)
     assert told["error"] == {
-        "error": "TypePlanError", "message": "a: column x cannot be held. Nothing was moved; add it to `exclude`.",
-        "what": "column x cannot be held", "table": "a", "window": None, "step": None, "untouched": "Nothing was moved",
+        "error": "TypePlanError",
+        "message": "a: column x cannot be held. Nothing was moved; add it to `exclude`.",
+        "what": "column x cannot be held",
+        "table": "a",
+        "window": None,
+        "step": None,
+        "untouched": "Nothing was moved",
         "fix": "add it to `exclude`",
-    }  # fmt: skip
+    }
     assert raised.error is error
     assert raised.__cause__ is None
     assert raised.__suppress_context__, "one traceback is enough"
@@ -186,12 +199,16 @@ def test_a_child_says_what_became_of_its_parent():
             child._require_parents({"ti": ti}, ())
 
 
-# The report -------------------------------------------------------------------------------------------------------------
+# The report
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def no_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run's windows are tested with the real ledger (tests/system); a table that failed before its first has none."""
+    """The run's windows are tested with the real ledger (tests/system).
+
+    A table that failed before its first has none.
+    """
     monkeypatch.setattr(WatermarkHook, "__init__", lambda *_, **__: None)
     monkeypatch.setattr(WatermarkHook, "windows_of_run", lambda *_: [])
 
@@ -206,9 +223,13 @@ def test_a_table_that_failed_before_its_first_window_is_counted_and_named(no_led
     given = context(states, [problem("b", reason="no such type"), problem("c", "skipped", "it depends on b")])
     report = dag().get_task("report")
     assert report.execute(given) == {
-        "windows": 0, "rows": 0, "failed": 1, "skipped": 1, "failed_tables": {"b": "no such type"},
+        "windows": 0,
+        "rows": 0,
+        "failed": 1,
+        "skipped": 1,
+        "failed_tables": {"b": "no such type"},
         "skipped_tables": {"c": "it depends on b"},
-    }  # fmt: skip
+    }
     out = capsys.readouterr().out
     assert "failed: b: no such type\nskipped: c: it depends on b" in out
 

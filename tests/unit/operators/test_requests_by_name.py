@@ -33,7 +33,8 @@ def listed(*entries: dict[str, Any]) -> Any:
     return parse_tables({"tables": list(entries)}, "test")
 
 
-# The table list ---------------------------------------------------------------------------------------------------------
+# The table list
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -62,8 +63,10 @@ def test_anchors_may_be_overruled(tmp_path):
         "  - {<<: *a, target: cold.c, source: k2.c}\n"
     )
     assert [(table.source, table.target) for table in load_tables(path).tables] == [
-        ("k2.a", "cold.a"), ("k2.a", "cold.b"), ("k2.c", "cold.c"),
-    ]  # fmt: skip
+        ("k2.a", "cold.a"),
+        ("k2.a", "cold.b"),
+        ("k2.c", "cold.c"),
+    ]
 
 
 def test_a_name_means_the_table_that_has_it_before_one_that_is_fed_by_it():
@@ -81,7 +84,8 @@ def test_a_source_of_several_tables_names_none_of_them():
         tables.get("orders")
 
 
-# The run conf -----------------------------------------------------------------------------------------------------------
+# The run conf
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -127,7 +131,8 @@ def test_a_range_of_time_is_known_as_one(lower, upper, of_time):
     assert read_request({"lower": lower, "upper": upper}, "manual", (None, None)).of_time is of_time
 
 
-# Parents ----------------------------------------------------------------------------------------------------------------
+# Parents
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def waits(tables: tuple[str, ...], finished: bool) -> bool:
@@ -154,7 +159,8 @@ def test_a_parent_that_nobody_asked_for_is_not(tables):
     assert not waits(tables, finished=False)
 
 
-# Words for cursors ------------------------------------------------------------------------------------------------------
+# Words for cursors
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cursor", [SNOWFLAKE, 2**63 - 1, 1 - 2**63, 253_402_300_800_000_000])
@@ -189,7 +195,8 @@ def test_the_ledgers_page_shows_large_cursors():
     assert "<td>5<td>" in page
 
 
-# The report -------------------------------------------------------------------------------------------------------------
+# The report
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_the_report_is_about_the_tables_of_its_own_dag():

@@ -85,8 +85,11 @@ def test_pairs_are_in_order_and_complete():
     cold = {BucketKey(1, True): EQUAL, BucketKey(None, False): EQUAL, BucketKey(1, False): EQUAL}
     found = pair(warm, cold, SCOPE)
     assert [(one.start, one.end, one.expiring) for one in found] == [
-        (None, None, False), (10, 20, True), (10, 20, False), (20, 30, False),
-    ]  # fmt: skip
+        (None, None, False),
+        (10, 20, True),
+        (10, 20, False),
+        (20, 30, False),
+    ]
     assert [one.status for one in found] == [Status.DIFFERS, Status.PARTLY_EXPIRED, Status.EQUAL, Status.DIFFERS]
 
 
@@ -138,7 +141,8 @@ def test_a_bucket_proves_no_more_than_what_was_compared():
     assert [(one.start, one.end) for one in found] == [(15, 20), (20, 30), (30, 33)]
 
 
-# What a failing task says ------------------------------------------------------------------------------------------------
+# What a failing task says
+# ------------------------------------------------------------------------------------------------
 
 
 def said(found, **options):
@@ -149,8 +153,10 @@ def test_a_difference_names_buckets_counts_and_the_mend():
     found = verdict(bucket(), bucket(Facts(9, 1), EQUAL, DAY), bucket(EQUAL, Facts(10, 6), 2 * DAY))
     text = said(found, refused=["t: too few."], repaired=True)
     assert text.startswith(
-        "t: warm and cold still differ after the repair in 2 buckets by c: from 1970-01-02 00:00:00 UTC: 9 warm rows, 10 cold "
-        "rows; from 1970-01-03 00:00:00 UTC: 10 rows on both sides, warm checksum 0000000000000005, cold 0000000000000006."
+        "t: warm and cold still differ after the repair in 2 buckets by c: from 1970-01-02 00:00:00 UTC: 9 warm "
+        "rows, 10 cold "
+        "rows; from 1970-01-03 00:00:00 UTC: 10 rows on both sides, warm checksum 0000000000000005, cold "
+        "0000000000000006."
     )
     assert "Not repaired: t: too few. Only what was repaired has changed." in text
     assert (
@@ -193,7 +199,8 @@ def test_a_problem_is_said_once():
             Ttl("a", "INTERVAL 2 MONTH", "INTERVAL 1 DAY"),
         ),
         (
-            "MergeTree ORDER BY a TTL toDateTime(a, 'UTC') + toIntervalDay(7), toDate(a) + toIntervalDay(1) TO DISK 'x'",
+            "MergeTree ORDER BY a TTL toDateTime(a, 'UTC') + toIntervalDay(7), toDate(a) + toIntervalDay(1) TO DISK "
+            "'x'",
             Ttl("a", "INTERVAL 7 DAY", "INTERVAL 1 HOUR"),
         ),
         ("MergeTree ORDER BY a TTL a + toIntervalDay(1) RECOMPRESS CODEC(ZSTD(9)) SETTINGS x = 1", None),

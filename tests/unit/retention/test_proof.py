@@ -41,13 +41,18 @@ def partition(lower, upper, newest=0, rows=1, name=None):
 PARTITIONS = st.lists(
     st.builds(
         lambda lower, width, rows, number: Partition(f"p{number}", rows, lower, lower + width, lower + width - 1),
-        st.integers(-50, 200), st.integers(1, 40), st.integers(0, 5), st.integers(0, 10**6),
+        st.integers(-50, 200),
+        st.integers(1, 40),
+        st.integers(0, 5),
+        st.integers(0, 10**6),
     ),
-    max_size=12, unique_by=lambda one: one.name,
-)  # fmt: skip
+    max_size=12,
+    unique_by=lambda one: one.name,
+)
 
 
-# Units ------------------------------------------------------------------------------------------------------------------
+# Units
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_partitions_whose_ranges_overlap_belong_together():
@@ -74,7 +79,8 @@ def test_a_partition_without_bucket_values_has_no_proof():
     assert proof_ranges(unit, [], 5, ()) == ()
 
 
-# Age --------------------------------------------------------------------------------------------------------------------
+# Age
+# --------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,8 @@ def test_every_row_has_to_be_older(newest, old):
     assert Unit((partition(0, 1, 0), partition(0, 1, newest))).is_old(NOW, KEEP) is old
 
 
-# Proof ------------------------------------------------------------------------------------------------------------------
+# Proof
+# ------------------------------------------------------------------------------------------------------------------
 
 GOOD = Proof(counted=10, warm=10, cold=10)
 
@@ -120,7 +127,10 @@ BUCKETS = st.lists(st.builds(Bucket, st.just(0), st.just(1), st.booleans(), FACT
 
 @given(BUCKETS, st.integers(0, 12), st.integers(0, 2), st.integers(0, 2), st.sampled_from([None, "no"]))
 def test_nothing_goes_unless_every_bucket_and_every_count_agrees(buckets, counted, pending, missing, problem):
-    """Against the rule in words: equal buckets, or partly deleted ones whose rest is cold; nothing pending or uncounted."""
+    """Against the rule in words: equal buckets, or partly deleted ones whose rest is cold.
+
+    Nothing pending or uncounted.
+    """
     verdict = TableVerdict("t", "bronze", "append", 9, 1, pending, tuple(buckets), problem=problem)
     warm = sum(bucket.warm.rows for bucket in buckets)
     proven = all(
@@ -140,7 +150,8 @@ def test_what_has_to_be_offloaded_again():
     assert replace(GOOD, differing=(bucket(0, 4, 5),)).astray is None, "the cold tier holds more"
 
 
-# Ranges and records -------------------------------------------------------------------------------------------------------
+# Ranges and records
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_a_proof_reaches_over_what_is_gone():
@@ -159,7 +170,10 @@ def test_a_proof_reaches_over_what_is_gone():
 
 @given(PARTITIONS, st.data())
 def test_a_proof_is_about_its_own_rows_and_nobody_elses(partitions, data):
-    """Whatever was dropped before, in whatever order: a proof's range holds the unit and touches no unit that is there."""
+    """Whatever was dropped before, in whatever order.
+
+    A proof's range holds the unit and touches no unit that is there.
+    """
     there = list(units(partitions))
     marks = []
     dropped = []
@@ -215,7 +229,7 @@ def test_a_hold_ends_with_the_next_put_back():
     assert last_hold([]) is None
 
 
-# Row by row -------------------------------------------------------------------------------------------------------------
+# Row by row -----------------------------------------------------------------------------------------------------------
 
 HASHES = st.lists(st.integers(0, 6)).map(lambda values: np.array(values, np.uint64))
 
@@ -240,7 +254,7 @@ def test_spans_are_cut_to_the_bounds_and_joined():
     assert list(join([Bucket(None, None, True, Facts(1), Facts(2))], None, None)) == []
 
 
-# Report, table list ------------------------------------------------------------------------------------------------------
+# Report, table list ---------------------------------------------------------------------------------------------------
 
 
 def test_a_report_names_everything_that_has_to_be_looked_at():

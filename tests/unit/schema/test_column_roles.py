@@ -53,7 +53,8 @@ def test_a_partition_field_has_a_name_of_its_own():
         check("DateTime", more, partition=["day(c)", "hour(c)"])
     for unit in ("day", "hour"):
         assert (
-            f"partition {unit}(c) is called c_{unit} in the cold table, and so is a column that goes cold; add the column "
+            f"partition {unit}(c) is called c_{unit} in the cold table, and so is a column that goes cold; add the "
+            f"column "
             f"c_{unit} to `exclude`, or rename it in a view"
         ) in str(caught.value)
     # The column stays warm; another transform; identity is called as its column is.

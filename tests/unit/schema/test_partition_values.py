@@ -67,10 +67,15 @@ def test_not_a_number_is_one_value():
 @pytest.mark.parametrize(
     ("text", "folder"),
     [
-        ("BTC", "p=BTC"), ("BTC/USD", "p=BTC%2FUSD"), ("50%", "p=50%25"), ("..", "p=.."), (None, "p=null"), ("", "p=%22%22"),
+        ("BTC", "p=BTC"),
+        ("BTC/USD", "p=BTC%2FUSD"),
+        ("50%", "p=50%25"),
+        ("..", "p=.."),
+        (None, "p=null"),
+        ("", "p=%22%22"),
         ("資", "p=%E8%B3%87"),
     ],
-)  # fmt: skip
+)
 def test_a_folder_tells_its_partition(text, folder):
     assert partition_folder([P], [text]) == folder
 

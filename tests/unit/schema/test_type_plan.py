@@ -159,17 +159,41 @@ def test_lossless_wishes_are_granted(kind, wish, cold):
 @pytest.mark.parametrize(
     ("kind", "wish"),
     [
-        ("UInt64", "int"), ("UInt64", "double"), ("UInt64", "decimal(19, 0)"), ("Int64", "int"), ("Int64", "double"),
-        ("Int64", "decimal(18, 0)"), ("Int8", "decimal(4, 2)"), ("Decimal(18, 8)", "decimal(18, 7)"),
-        ("Decimal(18, 8)", "decimal(19, 10)"), ("Decimal(18, 8)", "decimal(39, 8)"), ("Decimal(18, 8)", "double"),
-        ("Float64", "float"), ("Float64", "decimal(38, 10)"), ("String", "uuid"), ("DateTime64(6)", "date"),
-        ("DateTime", "timestamp"), ("FixedString(4)", "string"), ("UUID", "string"), ("Date", "timestamptz"),
-        ("String", "decimal(5,2)"), ("String", "nonsense"), ("Array(Int64)", "list<int>"), ("Array(Int8)", "long"), ("Bool", "int"),
+        ("UInt64", "int"),
+        ("UInt64", "double"),
+        ("UInt64", "decimal(19, 0)"),
+        ("Int64", "int"),
+        ("Int64", "double"),
+        ("Int64", "decimal(18, 0)"),
+        ("Int8", "decimal(4, 2)"),
+        ("Decimal(18, 8)", "decimal(18, 7)"),
+        ("Decimal(18, 8)", "decimal(19, 10)"),
+        ("Decimal(18, 8)", "decimal(39, 8)"),
+        ("Decimal(18, 8)", "double"),
+        ("Float64", "float"),
+        ("Float64", "decimal(38, 10)"),
+        ("String", "uuid"),
+        ("DateTime64(6)", "date"),
+        ("DateTime", "timestamp"),
+        ("FixedString(4)", "string"),
+        ("UUID", "string"),
+        ("Date", "timestamptz"),
+        ("String", "decimal(5,2)"),
+        ("String", "nonsense"),
+        ("Array(Int64)", "list<int>"),
+        ("Array(Int8)", "long"),
+        ("Bool", "int"),
         ("Map(Int8, Int8)", "list<int>"),
-        ("Int8", "decimal(a,b)"), ("Int8", "decimal(5)"), ("Int8", "decimal()"), ("Int8", "decimal(1,2,3)"),
-        ("Int8", "decimal"), ("Int8", "decimal(,)"), ("Int8", f"decimal({'9' * 5000}, 0)"), ("Int8", "decimal(-5, -5)"),
+        ("Int8", "decimal(a,b)"),
+        ("Int8", "decimal(5)"),
+        ("Int8", "decimal()"),
+        ("Int8", "decimal(1,2,3)"),
+        ("Int8", "decimal"),
+        ("Int8", "decimal(,)"),
+        ("Int8", f"decimal({'9' * 5000}, 0)"),
+        ("Int8", "decimal(-5, -5)"),
     ],
-)  # fmt: skip
+)
 def test_lossy_or_unknown_wishes_are_refused(kind, wish):
     assert "column c" in refusal(kind, wish)
 
@@ -297,12 +321,15 @@ def test_the_schema_has_unique_ids_and_optional_fields():
         ("Array(UInt64)", "list<int>", "list<long>"),
         ("UInt64", "int", "long"),
         ("Map(Int64, Int8)", "map<int, long>", "map<long, long>"),
-        ("Map(String, Map(String, Decimal(9, 2)))", "map<string, map<string, decimal(18, 2)>>",
-         "map<string, map<string, decimal(18, 2)>>"),
+        (
+            "Map(String, Map(String, Decimal(9, 2)))",
+            "map<string, map<string, decimal(18, 2)>>",
+            "map<string, map<string, decimal(18, 2)>>",
+        ),
         ("Array(Array(String))", "list<string>", "list<list<string>>"),
         ("Array(Nullable(Float32))", "list<double>", "list<double>"),
     ],
-)  # fmt: skip
+)
 def test_a_cold_table_s_types_are_taken_part_by_part(kind, held, cold):
     assert str(plan_types("t", [("c", kind)], (), (), {}, {"c": held})["c"].target) == cold
 

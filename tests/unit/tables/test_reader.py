@@ -31,9 +31,11 @@ def one(**changes):
 def test_the_standard_list_is_the_nine_tables_of_the_contract():
     tables = load_tables().tables
     assert [table.target for table in tables] == [
-        "cold.bronze_trades_binance", "cold.bronze_trades_kraken", "cold.silver_trades",
+        "cold.bronze_trades_binance",
+        "cold.bronze_trades_kraken",
+        "cold.silver_trades",
         *(f"cold.gold_ohlcv_{interval}" for interval in ("1m", "5m", "15m", "30m", "1h", "1d")),
-    ]  # fmt: skip
+    ]
     assert [len(load_tables().layer(layer)) for layer in ("bronze", "silver", "gold")] == [2, 1, 6]
     assert [str(part) for part in tables[0].partition] == ["day(exchange_timestamp)"]
     assert [str(part) for part in tables[2].partition] == ["day(timestamp)", "exchange", "asset_class"]
@@ -45,10 +47,20 @@ def test_the_standard_list_is_the_nine_tables_of_the_contract():
 
 def test_a_full_entry_is_read():
     table = one(
-        mode="upsert", key=["id"], partition=["day(at)", "id", "hour( at )"], engine="spark", safety_lag="5m",
-        window_rows=10, spark_rows=20, columns=["id", "at", {"n": "long"}], types={"id": "decimal(38,0)"},
-        start=7, event_time="at", identity="k2.state", cursor_is_event_time=True,
-    )  # fmt: skip
+        mode="upsert",
+        key=["id"],
+        partition=["day(at)", "id", "hour( at )"],
+        engine="spark",
+        safety_lag="5m",
+        window_rows=10,
+        spark_rows=20,
+        columns=["id", "at", {"n": "long"}],
+        types={"id": "decimal(38,0)"},
+        start=7,
+        event_time="at",
+        identity="k2.state",
+        cursor_is_event_time=True,
+    )
     assert table.partition == (
         PartitionField("day", "at"),
         PartitionField("identity", "id"),
@@ -196,8 +208,18 @@ def test_all_mistakes_of_a_file_are_reported_at_once():
         {**GOOD, "target": "cold.b"},
     )
     assert text.startswith("list.yaml: 8 mistakes")
-    for words in ("tables[1] (cold.a)", "copper", "colour", "safety_lag", "tables[2] (cold.b)", "tables[3] (cold.c)",
-                  "`source` is missing", "`layer` is missing", "`cursor` is missing", "duplicate of cold.b"):  # fmt: skip
+    for words in (
+        "tables[1] (cold.a)",
+        "copper",
+        "colour",
+        "safety_lag",
+        "tables[2] (cold.b)",
+        "tables[3] (cold.c)",
+        "`source` is missing",
+        "`layer` is missing",
+        "`cursor` is missing",
+        "duplicate of cold.b",
+    ):
         assert words in text
 
 
@@ -227,10 +249,13 @@ def test_what_contradicts_itself_is_told_beside_a_field_that_cannot_be_read(brok
 def test_a_rule_says_nothing_of_a_field_that_cannot_be_read():
     """What it would say could be wrong: the field's own mistake is told, and no other."""
     for changes in (
-        {"mode": "merge", "key": ["id"], "changes": "k2.c"}, {"mode": "upsert", "key": 5}, {"mode": "upsert", "key": [5]},
-        {"columns": [5], "partition": ["day(when)"]}, {"mode": "upsert", "key": ["id"], "retention": "7d", "event_time": 1},
+        {"mode": "merge", "key": ["id"], "changes": "k2.c"},
+        {"mode": "upsert", "key": 5},
+        {"mode": "upsert", "key": [5]},
+        {"columns": [5], "partition": ["day(when)"]},
+        {"mode": "upsert", "key": ["id"], "retention": "7d", "event_time": 1},
         {"partition": 7},
-    ):  # fmt: skip
+    ):
         assert mistakes({**GOOD, **changes}).startswith("list.yaml: 1 mistake "), changes
 
 
@@ -312,16 +337,42 @@ def test_tables_are_found_by_every_name():
 
 
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.dates(),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.dates(),
     st.sampled_from(["k2.a", "cold.a", "bronze", "gold", "upsert", "append", "at", "day(at)", "30s", "long", "spark"]),
-)  # fmt: skip
+)
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3), max_leaves=6
 )
-FIELDS = st.sampled_from([
-    "source", "target", "layer", "cursor", "mode", "key", "partition", "engine", "safety_lag", "window_rows", "spark_rows",
-    "columns", "types", "exclude", "start", "retention", "depends_on", "event_time", "identity", "cursor_is_event_time", "colour",
-])  # fmt: skip
+FIELDS = st.sampled_from(
+    [
+        "source",
+        "target",
+        "layer",
+        "cursor",
+        "mode",
+        "key",
+        "partition",
+        "engine",
+        "safety_lag",
+        "window_rows",
+        "spark_rows",
+        "columns",
+        "types",
+        "exclude",
+        "start",
+        "retention",
+        "depends_on",
+        "event_time",
+        "identity",
+        "cursor_is_event_time",
+        "colour",
+    ]
+)
 
 
 @settings(max_examples=300, deadline=None)

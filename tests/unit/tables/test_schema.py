@@ -1,4 +1,7 @@
-"""The JSON Schema that editors check a table list by: it knows the reader's keys, and never refuses what the reader takes."""
+"""The JSON Schema that editors check a table list by.
+
+It knows the reader's keys, and never refuses what the reader takes.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +37,20 @@ def test_its_keys_are_the_readers() -> None:
 @pytest.mark.parametrize(
     "entry",
     [
-        {"retention": "7d"}, {"retention": {"keep": 3600, "ttl": "backstop", "may_lose": ["raw payload"]}}, {"safety_lag": 0},
-        {"mode": "upsert", "key": ["a", "b"], "event_time": "c"}, {"partition": ["day(c)", "b", "identity( d )"]},
-        {"columns": ["a", {"c": "long"}, "b"]}, {"types": {"a": "decimal(38, 8)"}}, {"start": -5},
-        {"start": "2026-01-01T00:00:00+00:00"}, {"exclude": ["x"]}, {"accept_merges": True}, {"engine": "spark"},
+        {"retention": "7d"},
+        {"retention": {"keep": 3600, "ttl": "backstop", "may_lose": ["raw payload"]}},
+        {"safety_lag": 0},
+        {"mode": "upsert", "key": ["a", "b"], "event_time": "c"},
+        {"partition": ["day(c)", "b", "identity( d )"]},
+        {"columns": ["a", {"c": "long"}, "b"]},
+        {"types": {"a": "decimal(38, 8)"}},
+        {"start": -5},
+        {"start": "2026-01-01T00:00:00+00:00"},
+        {"exclude": ["x"]},
+        {"accept_merges": True},
+        {"engine": "spark"},
     ],
-)  # fmt: skip
+)
 def test_what_the_reader_takes_is_valid(entry: dict[str, object]) -> None:
     parse_tables({"tables": [{**ENTRY, **entry}]}, "test")
     check(**entry)
@@ -48,11 +59,19 @@ def test_what_the_reader_takes_is_valid(entry: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "entry",
     [
-        {"cursr": "c"}, {"layer": "iron"}, {"mode": "merge"}, {"key": "a"}, {"partition": ["bucket(3, a)"]},
+        {"cursr": "c"},
+        {"layer": "iron"},
+        {"mode": "merge"},
+        {"key": "a"},
+        {"partition": ["bucket(3, a)"]},
         {"safety_lag": "3 weeks"},
-        {"window_rows": 0}, {"retention": {"ttl": "hold"}}, {"source": "a"}, {"accept_merges": "yes"}, {"engine": "flink"},
+        {"window_rows": 0},
+        {"retention": {"ttl": "hold"}},
+        {"source": "a"},
+        {"accept_merges": "yes"},
+        {"engine": "flink"},
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_seen_in_the_editor_too(entry: dict[str, object]) -> None:
     with pytest.raises(TableListError):
         parse_tables({"tables": [{**ENTRY, **entry}]}, "test")

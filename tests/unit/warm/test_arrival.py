@@ -35,9 +35,14 @@ def test_a_day_is_open_while_it_lasts_anywhere(moment, offset, kind):
 
 @pytest.mark.parametrize(
     ("kind", "step"),
-    [("DateTime", 10**6), ("DateTime('America/New_York')", 10**6), ("DateTime64(3)", 1000), ("DateTime64(6, 'UTC')", 1),
-     ("DateTime64(9)", 1)],
-)  # fmt: skip
+    [
+        ("DateTime", 10**6),
+        ("DateTime('America/New_York')", 10**6),
+        ("DateTime64(3)", 1000),
+        ("DateTime64(6, 'UTC')", 1),
+        ("DateTime64(9)", 1),
+    ],
+)
 def test_the_present_second_is_open(kind, step):
     moment = to_micros(datetime(2026, 11, 26, 2, 0, 0, 999_999, tzinfo=UTC))
     assert closed_to(moment, kind) == moment - moment % step

@@ -34,10 +34,22 @@ class Submit:
         self.submissions.append(submission)
         self.descriptions.append(Path(submission.application_args[0]).read_text())
         done = subprocess.run(
-            [self.binary, *self.options, "--name", submission.name, "--py-files", ",".join(submission.py_files),
-             submission.application, *submission.application_args],
-            env={**os.environ, **submission.env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
+            [
+                self.binary,
+                *self.options,
+                "--name",
+                submission.name,
+                "--py-files",
+                ",".join(submission.py_files),
+                submission.application,
+                *submission.application_args,
+            ],
+            env={**os.environ, **submission.env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
         self.output.append(done.stdout)
         print(done.stdout)
         if done.returncode:

@@ -1,8 +1,8 @@
 """A standalone master and two workers, really run: the jobs run there, and no secret of theirs is found anywhere.
 
-UI and event log are on. The search goes through everything that Spark shows while tasks are under way, and everything that is
-left afterwards: event log, pages and REST API of the UI with thread dumps of driver and executor, process list, the logs of all,
-the workers' folders with what executors were sent.
+UI and event log are on. The search goes through everything that Spark shows while tasks are under way, and everything
+that is left afterwards: event log, pages and REST API of the UI with thread dumps of driver and executor, process list,
+the logs of all, the workers' folders with what executors were sent.
 """
 
 from __future__ import annotations
@@ -27,13 +27,27 @@ from airflow_provider_k2.transfers.clickhouse_to_iceberg import ClickHouseToIceb
 from tests.support.tasks import TaskRun
 
 PAGES = (
-    "jobs/", "stages/", "stages/stage/?id=0&attempt=0", "storage/", "environment/", "executors/",
-    "executors/threadDump/?executorId=driver", "executors/threadDump/?executorId=0",
-)  # fmt: skip
+    "jobs/",
+    "stages/",
+    "stages/stage/?id=0&attempt=0",
+    "storage/",
+    "environment/",
+    "executors/",
+    "executors/threadDump/?executorId=driver",
+    "executors/threadDump/?executorId=0",
+)
 API = (
-    "", "environment", "jobs", "stages", "stages/0", "stages/0/0/taskList", "allexecutors", "executors/driver/threads",
-    "executors/0/threads", "storage/rdd",
-)  # fmt: skip
+    "",
+    "environment",
+    "jobs",
+    "stages",
+    "stages/0",
+    "stages/0/0/taskList",
+    "allexecutors",
+    "executors/driver/threads",
+    "executors/0/threads",
+    "storage/rdd",
+)
 
 
 @pytest.fixture(scope="module")
@@ -113,21 +127,27 @@ def test_both_jobs_run_on_a_cluster_and_show_no_secret(world, cluster, sql_catal
     )
     monkeypatch.setenv("PATH", f"{world.submit.binary.parent}{os.pathsep}{os.environ['PATH']}")
     world.clickhouse.execute(
-        "CREATE TABLE t.spread (seen DateTime64(6, 'UTC'), side String, price Decimal(38, 8)) ENGINE = MergeTree ORDER BY seen"
+        "CREATE TABLE t.spread (seen DateTime64(6, 'UTC'), side String, price Decimal(38, 8)) ENGINE = MergeTree "
+        "ORDER BY seen"
     )
     world.clickhouse.execute(
-        "INSERT INTO t.spread SELECT fromUnixTimestamp64Micro(1763700000000000 + number, 'UTC'), ['BUY', 'SELL'][number % 2 + 1], "
+        "INSERT INTO t.spread SELECT fromUnixTimestamp64Micro(1763700000000000 + number, 'UTC'), ['BUY', "
+        "'SELL'][number % 2 + 1], "
         "number / 3 FROM numbers(1000)"
     )
     entry = {**to_entry(world.table(source="t.spread", target="cold.spread", cursor="seen")), "partition": ["side"]}
     events, port = tmp_path / "events", free_port()
     events.mkdir()
     conf = {
-        "spark.ui.enabled": "true", "spark.ui.port": str(port), "spark.eventLog.enabled": "true",
+        "spark.ui.enabled": "true",
+        "spark.ui.port": str(port),
+        "spark.eventLog.enabled": "true",
         "spark.eventLog.compress": "false",
-        "spark.eventLog.dir": events.as_uri(), "spark.eventLog.logStageExecutorMetrics": "true",
-        "spark.executorEnv.K2_FAILPOINTS": f"in_write=hold:{tmp_path}", "spark.executor.memory": "512m",
-    }  # fmt: skip
+        "spark.eventLog.dir": events.as_uri(),
+        "spark.eventLog.logStageExecutorMetrics": "true",
+        "spark.executorEnv.K2_FAILPOINTS": f"in_write=hold:{tmp_path}",
+        "spark.executor.memory": "512m",
+    }
     offload = ClickHouseToIcebergOperator(
         task_id="offload", table=entry, engine="spark", conf=conf, iceberg_conn_id="iceberg_sql"
     )

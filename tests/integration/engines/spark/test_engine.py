@@ -1,4 +1,7 @@
-"""The Spark engine against real services: what it leaves equals what the direct engine leaves and what ClickHouse holds."""
+"""The Spark engine against real services.
+
+What it leaves equals what the direct engine leaves and what ClickHouse holds.
+"""
 
 import contextlib
 import json
@@ -49,16 +52,19 @@ TYPES = {
     "tiny": ("Decimal(38, 30)", "toDecimal128('0.000000000000000000000000000001', 30) * (toInt64(n) - 2)"),
     "edge": (
         "Decimal(38, 8)",
-        "toDecimal128(['92233720368.54775807', '92233720368.54775808', '-92233720368.54775808', '-92233720368.54775809', '0', "
+        "toDecimal128(['92233720368.54775807', '92233720368.54775808', '-92233720368.54775808', "
+        "'-92233720368.54775809', '0', "
         "'-184467440737.09551616'][n % 6 + 1], 8)",
     ),
     "tail": (
         "Decimal(38, 37)",
-        "toDecimal128(['-9.9999999999999999999999999999999999999', '0.0000000000000000000000000000000000001', '1'][n % 3 + 1], 37)",
+        "toDecimal128(['-9.9999999999999999999999999999999999999', '0.0000000000000000000000000000000000001', '1'][n "
+        "% 3 + 1], 37)",
     ),
     "frac": (
         "Decimal(38, 38)",
-        "toDecimal128(['-0.99999999999999999999999999999999999999', '0.00000000000000000000000000000000000001', '0'][n % 3 + 1], "
+        "toDecimal128(['-0.99999999999999999999999999999999999999', '0.00000000000000000000000000000000000001', "
+        "'0'][n % 3 + 1], "
         "38)",
     ),
     "wide": ("Decimal(38, 0)", "toDecimal128('-99999999999999999999999999999999999999', 0) + n * 3"),
@@ -123,10 +129,12 @@ def committed(world, name: str) -> list[str]:
 
 def some_rows(world, name: str, rows: int, more: str = "") -> None:
     world.clickhouse.execute(
-        f"CREATE TABLE IF NOT EXISTS t.{name} (seen DateTime64(6, 'UTC'), symbol String{more}) ENGINE = MergeTree ORDER BY seen"
+        f"CREATE TABLE IF NOT EXISTS t.{name} (seen DateTime64(6, 'UTC'), symbol String{more}) ENGINE = MergeTree "
+        f"ORDER BY seen"
     )
     world.clickhouse.execute(
-        f"INSERT INTO t.{name} SELECT fromUnixTimestamp64Micro({START} + number, 'UTC'), 'S' || number % 2 FROM numbers({rows})"
+        f"INSERT INTO t.{name} SELECT fromUnixTimestamp64Micro({START} + number, 'UTC'), 'S' || number % 2 FROM "
+        f"numbers({rows})"
     )
 
 
@@ -135,9 +143,13 @@ def test_every_type_is_exact_and_both_engines_leave_the_same(world):
     reports = {}
     for engine in (SparkEngine(Spark(world.submit)), DirectEngine()):
         entry = world.table(
-            source="t.kinds", target=f"cold.kinds_{engine.name}", cursor="seen", partition=["day(seen)", "side"],
-            case_sensitive=True, types={"bytes": "binary"},
-        )  # fmt: skip
+            source="t.kinds",
+            target=f"cold.kinds_{engine.name}",
+            cursor="seen",
+            partition=["day(seen)", "side"],
+            case_sensitive=True,
+            types={"bytes": "binary"},
+        )
         reports[engine.name] = world.run(entry, engine)
     assert reports["spark"].rows == reports["direct"].rows == 60
     assert reports["spark"].checksum == reports["direct"].checksum
@@ -148,8 +160,13 @@ def test_every_type_is_exact_and_both_engines_leave_the_same(world):
         batches = table.scan().to_arrow_batch_reader()
         assert checksum(batches) == (60, reports["spark"].checksum)
     # What the manifests say of the files went through JSON twice.
-    told = [sorted((tuple(task.file.partition._data), task.file.record_count, sorted(task.file.lower_bounds.items()))
-                   for task in table.scan().plan_files()) for table in tables]  # fmt: skip
+    told = [
+        sorted(
+            (tuple(task.file.partition._data), task.file.record_count, sorted(task.file.lower_bounds.items()))
+            for task in table.scan().plan_files()
+        )
+        for table in tables
+    ]
     assert told[0] == told[1]
     summary = tables[0].current_snapshot().summary.additional_properties
     assert (summary["k2.engine"], summary["k2.rows"]) == ("spark", "60")
@@ -160,9 +177,13 @@ def test_spark_sql_reads_both_engines_files_and_sums_the_same(world, tmp_path):
     """Iceberg's own reader and a checksum in another language: an opinion that shares no code with the proof."""
     warm_table(world, "read", 40)
     entry = world.table(
-        source="t.read", target="cold.read", cursor="seen", partition=["day(seen)", "side"], case_sensitive=True,
+        source="t.read",
+        target="cold.read",
+        cursor="seen",
+        partition=["day(seen)", "side"],
+        case_sensitive=True,
         types={"bytes": "binary"},
-    )  # fmt: skip
+    )
     world.run(entry, DirectEngine())
     world.clickhouse.execute("INSERT INTO t.read SELECT * REPLACE (seen + INTERVAL 1 DAY AS seen) FROM t.read")
     day = Window(START + 86_400_000_000, START + 2 * 86_400_000_000)
@@ -177,8 +198,10 @@ def test_spark_sql_reads_both_engines_files_and_sums_the_same(world, tmp_path):
     ensure_spark(world.submit.binary.parents[1], jars=True)
     done = subprocess.run(
         [world.submit.binary, "--master", "local[1]", READER, tmp_path / "spec.json"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     (row,) = [line for line in done.stdout.splitlines() if line.startswith("ROW")] or [done.stderr]
     rows, total = json.loads(row.removeprefix("ROW "))
     assert (rows, total % 2**64) == expected
@@ -187,7 +210,8 @@ def test_spark_sql_reads_both_engines_files_and_sums_the_same(world, tmp_path):
 def test_upsert_replaces_by_key_and_tells_how_far_it_is(world, monkeypatch):
     monkeypatch.setattr(progress, "EVERY", 0.0)
     world.clickhouse.execute(
-        "CREATE TABLE t.candles (symbol String, start DateTime64(6, 'UTC'), close Decimal(38, 8), upd DateTime64(6, 'UTC')) "
+        "CREATE TABLE t.candles (symbol String, start DateTime64(6, 'UTC'), close Decimal(38, 8), "
+        "upd DateTime64(6, 'UTC')) "
         "ENGINE = MergeTree ORDER BY upd"
     )
     insert = (
@@ -196,9 +220,16 @@ def test_upsert_replaces_by_key_and_tells_how_far_it_is(world, monkeypatch):
     )
     world.clickhouse.execute(insert.format("number", 0, 2000))
     entry = world.table(
-        source="t.candles", target="cold.candles", layer="gold", cursor="upd", mode="upsert", key=["symbol", "start"],
-        partition=["month(start)", "symbol"], exclude=["upd"], event_time="start",
-    )  # fmt: skip
+        source="t.candles",
+        target="cold.candles",
+        layer="gold",
+        cursor="upd",
+        mode="upsert",
+        key=["symbol", "start"],
+        partition=["month(start)", "symbol"],
+        exclude=["upd"],
+        event_time="start",
+    )
     assert world.run(entry, SparkEngine(Spark(inline()))).rows == 2000
     # The same keys twice in one window: the last one counts, and the others of the file stay.
     world.clickhouse.execute(insert.format("number + 1", 1000, 50))
@@ -260,7 +291,9 @@ def test_a_machine_without_the_packages_is_named(world):
     bare = next(Path(sys.base_prefix, "bin").glob(f"python3.{sys.version_info.minor}"))
     submit = Submit(world.submit.binary, ("--master", "local[1]", "--conf", f"spark.pyspark.python={bare}"))
     host = os.uname().nodename
-    wanted = rf"the executor on {host} cannot run it: .*xxhash is not installed.*Install there .*'xxhash>=.*or ship an environ"
+    wanted = (
+        rf"the executor on {host} cannot run it: .*xxhash is not installed.*Install there .*'xxhash>=.*or ship an e"
+    )
     with pytest.raises(ServiceError, match=wanted):
         world.run(entry, SparkEngine(Spark(submit)))
     assert world.ledger.watermark(entry) is None
@@ -293,10 +326,21 @@ def test_a_driver_elsewhere_answers_through_the_object_store(world, monkeypatch,
         folder.mkdir(exist_ok=True)
         Path(described).rename(folder / Path(described).name)
         done = subprocess.run(
-            [world.submit.binary, "--master", "local[1]", "--py-files", ",".join(submission.py_files), submission.application,
-             *submission.application_args],
-            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
+            [
+                world.submit.binary,
+                "--master",
+                "local[1]",
+                "--py-files",
+                ",".join(submission.py_files),
+                submission.application,
+                *submission.application_args,
+            ],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             raise RuntimeError(next(line for line in done.stdout.splitlines() if line.startswith("k2: ")))
         assert list(folder.iterdir()) == [], "the description is left"
@@ -348,7 +392,7 @@ def test_a_job_whose_worker_died_commits_nothing_whenever_it_ends(world):
     assert world.run(entry, SparkEngine(Spark(inline()))).rows == 0
 
 
-# What the worker makes of answers ---------------------------------------------------------------------------------------
+# What the worker makes of answers -------------------------------------------------------------------------------------
 
 
 def test_a_conflict_is_committed_onto_the_new_snapshot_without_another_job(world):
@@ -394,7 +438,8 @@ def test_a_value_that_its_cold_type_does_not_allow_is_named(world):
         "CREATE TABLE t.digits (seen DateTime64(6, 'UTC'), c Decimal(5, 2)) ENGINE = MergeTree ORDER BY seen"
     )
     world.clickhouse.execute(
-        f"INSERT INTO t.digits SELECT fromUnixTimestamp64Micro({START}, 'UTC'), reinterpret(toInt64(1234567), 'Decimal(5, 2)')"
+        f"INSERT INTO t.digits SELECT fromUnixTimestamp64Micro({START}, 'UTC'), "
+        "reinterpret(toInt64(1234567), 'Decimal(5, 2)')"
     )
     with pytest.raises(TypePlanError, match="1 row holds a number in column c with more digits"):
         world.run(world.table(source="t.digits", target="cold.digits", cursor="seen"), SparkEngine(Spark(world.submit)))

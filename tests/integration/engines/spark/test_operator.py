@@ -1,4 +1,7 @@
-"""The operators' Spark submissions under the real provider: on YARN with its driver there, and which engine `auto` takes."""
+"""The operators' Spark submissions under the real provider.
+
+On YARN with its driver there, and which engine `auto` takes.
+"""
 
 from __future__ import annotations
 
@@ -72,13 +75,19 @@ def test_on_yarn_every_window_is_a_submission_of_its_own(world, monkeypatch, tmp
     told = tmp_path / "submissions"
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")},
-        "PATH": f"{submit.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "K2_SUBMISSIONS": str(told),
+        "PATH": f"{submit.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "K2_SUBMISSIONS": str(told),
         "AIRFLOW_HOME": str(tmp_path / "airflow"),
-    }  # fmt: skip
+    }
     done = subprocess.run(
         [python, "-m", "tests.support.yarn_task", json.dumps(to_entry(entry))],
-        env=env, capture_output=True, text=True, check=False, cwd=ROOT,
-    )  # fmt: skip
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert (found["moved"]["rows"], found["moved"]["windows"], found["moved"]["engine"]) == (5, 3, "spark")
@@ -101,8 +110,13 @@ def test_on_yarn_every_window_is_a_submission_of_its_own(world, monkeypatch, tmp
 @pytest.mark.parametrize(
     ("connection", "rows", "engine", "why"),
     [
-        (("spark://cluster:7077", {}), 5, "spark", "5 rows are left, more than 4, and the Spark connection 'spark_default' "
-                                                   "(spark://cluster:7077) is configured"),
+        (
+            ("spark://cluster:7077", {}),
+            5,
+            "spark",
+            "5 rows are left, more than 4, and the Spark connection 'spark_default' "
+            "(spark://cluster:7077) is configured",
+        ),
         (("spark://cluster:7077", {}), 4, "direct", "4 rows are left, and Spark is worth its start from 4 on"),
         (("local[*]", {}), 5, "direct", "the Spark connection 'spark_default' has this machine only (local[*])"),
         (("yarn", {"queue": "root.default"}), 5, "direct", "the Spark connection 'spark_default' is Airflow's example"),
@@ -110,7 +124,7 @@ def test_on_yarn_every_window_is_a_submission_of_its_own(world, monkeypatch, tmp
         (("yarn", {"spark-binary": "spark3-submit"}), 5, "direct", "spark3-submit is not on this worker's PATH"),
         (None, 5, "direct", "there is no Spark connection 'spark_default'"),
     ],
-)  # fmt: skip
+)
 def test_auto_takes_what_is_configured_and_says_why(world, monkeypatch, capfd, connection, rows, engine, why):
     if connection:
         spark_connection(monkeypatch, connection[0], **connection[1])
@@ -140,8 +154,11 @@ def test_auto_decides_for_every_window(world, monkeypatch, capfd):
     assert (report["rows"], report["windows"]) == (11, 4)
     summaries = [snapshot.summary for snapshot in world.iceberg.load("cold.mixed").metadata.snapshots]
     assert [(summary["k2.engine"], summary["k2.rows"]) for summary in summaries] == [
-        ("spark", "4"), ("spark", "4"), ("direct", "2"), ("direct", "1"),
-    ]  # fmt: skip
+        ("spark", "4"),
+        ("spark", "4"),
+        ("direct", "2"),
+        ("direct", "1"),
+    ]
     assert len(said(capfd)) == 2
 
 

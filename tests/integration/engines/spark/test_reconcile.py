@@ -1,4 +1,7 @@
-"""Spark reads the cold side as Arrow does: the same buckets to the last bit, in both modes, whatever became of the table."""
+"""Spark reads the cold side as Arrow does.
+
+The same buckets to the last bit, in both modes, whatever became of the table.
+"""
 
 import os
 import time
@@ -53,7 +56,8 @@ def test_append_expiring_rows_deletes_and_an_older_schema(world):
 def test_upsert_with_pending_keys_by_the_operator(world, monkeypatch, capfd):
     """Keys of three types, event times before 1970 and none at all."""
     world.clickhouse.execute(
-        "CREATE TABLE t.keyed (id UInt64, side Enum8('BUY' = 1, 'SELL' = 2), u UUID, at Nullable(DateTime64(6, 'UTC')), "
+        "CREATE TABLE t.keyed (id UInt64, side Enum8('BUY' = 1, 'SELL' = 2), u UUID, at Nullable(DateTime64(6, "
+        "'UTC')), "
         "price Decimal(38, 8), seen DateTime64(6, 'UTC')) ENGINE = MergeTree ORDER BY id"
     )
     insert = (
@@ -64,9 +68,15 @@ def test_upsert_with_pending_keys_by_the_operator(world, monkeypatch, capfd):
     )
     world.clickhouse.execute(insert.format(0, "now64(6)", 0, 200))
     entry = world.table(
-        source="t.keyed", target="cold.keyed", layer="gold", cursor="seen", mode="upsert", key=["id", "side", "u"],
-        exclude=["seen"], event_time="at",
-    )  # fmt: skip
+        source="t.keyed",
+        target="cold.keyed",
+        layer="gold",
+        cursor="seen",
+        mode="upsert",
+        key=["id", "side", "u"],
+        exclude=["seen"],
+        event_time="at",
+    )
     world.run(entry, DirectEngine())
     world.clickhouse.execute(insert.format(7, "now64(6) + INTERVAL 1 HOUR", 90, 30))
     monkeypatch.setenv("PATH", f"{world.submit.binary.parent}{os.pathsep}{os.environ['PATH']}")

@@ -48,12 +48,23 @@ from airflow_provider_k2.tables.model import PartitionField
 ROOT = Path(__file__).parents[4]
 
 
-# What travels -----------------------------------------------------------------------------------------------------------
+# What travels
+# -----------------------------------------------------------------------------------------------------------
 
 
 def table_metadata():
-    kinds = (LongType(), DateType(), StringType(), DecimalType(38, 8), BinaryType(), BooleanType(), TimestamptzType(),
-             DoubleType(), FixedType(3), IntegerType())  # fmt: skip
+    kinds = (
+        LongType(),
+        DateType(),
+        StringType(),
+        DecimalType(38, 8),
+        BinaryType(),
+        BooleanType(),
+        TimestamptzType(),
+        DoubleType(),
+        FixedType(3),
+        IntegerType(),
+    )
     schema = Schema(*(NestedField(number, f"c{number}", kind) for number, kind in enumerate(kinds, 1)))
     fields = [SpecField(number, 999 + number, IdentityTransform(), f"p{number}") for number in range(1, 11)]
     fields.append(SpecField(7, 1010, DayTransform(), "day"))
@@ -78,11 +89,23 @@ def test_files_come_back_as_they_were():
         20_413,
     )
     data_file = DataFile.from_args(
-        content=DataFileContent.DATA, file_path="s3://lake/t/data/1.parquet", file_format=FileFormat.PARQUET,
-        partition=Record(*values), record_count=7, file_size_in_bytes=99, column_sizes={1: 10}, value_counts={1: 7},
-        null_value_counts={1: 0}, nan_value_counts={}, lower_bounds={1: b"\x00"}, upper_bounds={1: b"\xff"},
-        key_metadata=None, split_offsets=[4], equality_ids=None, sort_order_id=None,
-    )  # fmt: skip
+        content=DataFileContent.DATA,
+        file_path="s3://lake/t/data/1.parquet",
+        file_format=FileFormat.PARQUET,
+        partition=Record(*values),
+        record_count=7,
+        file_size_in_bytes=99,
+        column_sizes={1: 10},
+        value_counts={1: 7},
+        null_value_counts={1: 0},
+        nan_value_counts={},
+        lower_bounds={1: b"\x00"},
+        upper_bounds={1: b"\xff"},
+        key_metadata=None,
+        split_offsets=[4],
+        equality_ids=None,
+        sort_order_id=None,
+    )
     written = WrittenFile(data_file.file_path, data_file, 7, 2**64 - 1, 0.5, 0.25)
     packed = json.loads(json.dumps(wire.pack_written(written, metadata)))
     back = wire.unpack_written(packed, wire.unpack_metadata(wire.pack_metadata(metadata)))
@@ -128,8 +151,11 @@ def test_the_package_travels_without_what_needs_airflow(tmp_path):
 
     done = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'package.zip')!r}); {script}"],
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip().startswith(str(tmp_path))
 
 
@@ -156,13 +182,15 @@ def test_a_machine_that_lacks_something_is_named(monkeypatch):
     found = {"numpy": "1.25.2", "pyarrow": "17.0.0", "pyiceberg": "0.12.0", "requests": "2.31", "xxhash": "3.4"}
     monkeypatch.setattr(tasks.metadata, "version", found.__getitem__)
     assert tasks._lacking.__wrapped__((3, 10)) == (
-        "its Python is 3.10, and 3.11 is needed", "numpy is 1.25.2, and 1.26 or newer is needed",
-    )  # fmt: skip
+        "its Python is 3.10, and 3.11 is needed",
+        "numpy is 1.25.2, and 1.26 or newer is needed",
+    )
     found["numpy"] = "2.0.0rc1"
     assert tasks._lacking.__wrapped__((3, 13)) == ()
 
 
-# What is kept out of sight ----------------------------------------------------------------------------------------------
+# What is kept out of sight
+# ----------------------------------------------------------------------------------------------
 
 
 def storage(**properties: str):
@@ -171,10 +199,18 @@ def storage(**properties: str):
 
 def test_a_catalogs_own_credentials_stay_with_the_worker():
     given = {
-        "uri": "postgresql://me:p4ssw0rd@db/cat", "token": "t0ken", "credential": "cred3ntial", "header.Authorization": "h3ader",
-        "warehouse": "s3://lake", "s3.endpoint": "http://s3", "s3.region": "eu-west-1", "s3.access-key-id": "AKIA12345",
-        "s3.secret-access-key": "s3cret", "client.secret-access-key": "s3cret", "s3.path-style-access": "true",
-    }  # fmt: skip
+        "uri": "postgresql://me:p4ssw0rd@db/cat",
+        "token": "t0ken",
+        "credential": "cred3ntial",
+        "header.Authorization": "h3ader",
+        "warehouse": "s3://lake",
+        "s3.endpoint": "http://s3",
+        "s3.region": "eu-west-1",
+        "s3.access-key-id": "AKIA12345",
+        "s3.secret-access-key": "s3cret",
+        "client.secret-access-key": "s3cret",
+        "s3.path-style-access": "true",
+    }
     access = storage(**given)
     assert set(access["io"]) == {name for name in given if name.startswith(("s3.", "client."))}
     text = json.dumps(access)
@@ -203,7 +239,8 @@ def test_secrets_that_are_on_the_drivers_machine_do_not_travel(tmp_path):
     assert fill_in(kept, secrets) == access
 
 
-# The driver -------------------------------------------------------------------------------------------------------------
+# The driver
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_driver_knows_whether_its_worker_lives(tmp_path):
