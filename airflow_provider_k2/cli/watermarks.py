@@ -59,8 +59,7 @@ def default(
             name = option.opts[0]
             raise typer.BadParameter(
                 f"{name} stands before `{context.invoked_subcommand}`, which would not see it. Nothing was done; "
-                f"write it "
-                f"after: k2 watermarks {context.invoked_subcommand} ... {name}",
+                f"write it after: k2 watermarks {context.invoked_subcommand} ... {name}",
                 context,
             )
 

@@ -69,8 +69,7 @@ def _short(query: str, what: str) -> ServiceError:
         untouched="Nothing was changed and no row was dropped",
         fix=(
             "look into ClickHouse's log, and at what lies between (a proxy, a load balancer), then run it again. The "
-            "query was: "
-            f"{query[:200]}"
+            f"query was: {query[:200]}"
         ),
     )
 

@@ -116,14 +116,12 @@ def cursor_problem(cursor_type: str) -> str | None:
     if kind is None or kind.name not in _TIMES | _INTEGERS:
         return (
             f"has type {cursor_type}, which does not order rows as windows need it; use a column of a date, time or "
-            f"integer type "
-            "(up to 64 bits) that is never null"
+            "integer type (up to 64 bits) that is never null"
         )
     if nullable:
         return (
-            f"has type {cursor_type}, and a row whose cursor is null would never go cold; give null a value in a "
-            f"view (like "
-            "`ifNull(x, ...)`), or use a column that is never null"
+            f"has type {cursor_type}, and a row whose cursor is null would never go cold; give null a value in a view "
+            "(like `ifNull(x, ...)`), or use a column that is never null"
         )
     return None
 

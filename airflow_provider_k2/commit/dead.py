@@ -81,8 +81,7 @@ def refuse_lost_files(job: WindowJob, held: HeldRange | None) -> None:
     )
     what = (
         f"{job.table.name}: {len(dead)} cold file{'s' if len(dead) > 1 else ''} with {rows:,} rows cannot be read "
-        f"({names}), and "
-        f"the warm tier has {max(free, 0):,} rows in their place"
+        f"({names}), and the warm tier has {max(free, 0):,} rows in their place"
     )
     if free < rows:
         what += f": {rows - max(free, 0):,} rows are lost with them"

@@ -37,8 +37,7 @@ def keep_unreplaced(job: WindowJob, unreplaced: Unreplaced) -> bool:
     if _changed_in_place(job, unreplaced) and may_be_gone is None:
         job.log.warning(
             "%s. The warm tier holds as many rows with their cursors and other content: they were changed there, and "
-            "are "
-            "replaced by what they are now.",
+            "are replaced by what they are now.",
             what,
         )
         return False
@@ -81,10 +80,8 @@ def _describe(job: WindowJob, unreplaced: Unreplaced) -> str:
         where = f" at {job.table.cursor} {first}" if first == last else f" from {job.table.cursor} {first} to {last}"
     return (
         f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds {job.facts.rows:,} rows in the warm "
-        f"tier and "
-        f"{unreplaced.held:,} in the cold tier, of which {unreplaced.rows:,} "
-        f"{'are' if unreplaced.rows > 1 else 'is'} not in the "
-        f"warm tier{where} (for example {unreplaced.example})"
+        f"tier and {unreplaced.held:,} in the cold tier, of which {unreplaced.rows:,} "
+        f"{'are' if unreplaced.rows > 1 else 'is'} not in the warm tier{where} (for example {unreplaced.example})"
     )
 
 

@@ -74,8 +74,7 @@ class FeedPlan:
         if self.start not in TIMES or self.end - 1 not in TIMES:
             raise ValueError(
                 "the trades would lie before 1970 or after 9999, nothing was made; choose another end, or a shorter "
-                "span "
-                "(fewer days or rows, or a higher rate)"
+                "span (fewer days or rows, or a higher rate)"
             )
         if len(set(self.symbols)) != len(self.symbols):
             raise ValueError("a symbol is named twice")

@@ -125,9 +125,8 @@ class Feeder:
         except ClickHouseError as error:
             raise FeedError(
                 "The warm tier k2 cannot be brought up to date; nothing was sent. If release 0.1 has made it, stop "
-                "all feeds and "
-                "run include/sql/clickhouse/upgrade/0.1.sql once (docs/warm-tier.md, Changing it), then send again. "
-                f"ClickHouse says: {error}"
+                "all feeds and run include/sql/clickhouse/upgrade/0.1.sql once (docs/warm-tier.md, Changing it), then "
+                f"send again. ClickHouse says: {error}"
             ) from error
 
     def _rows(self, block: list[str], next_offset: dict[int, int]) -> Iterator[str]:

@@ -453,9 +453,8 @@ class WatermarkHook(PostgresHook):
                 (table.pipeline, table.target, lease.token),
             )
             cursor.execute(
-                "INSERT INTO k2.windows (window_id, pipeline, target, kind, lower_bound, upper_bound, "
-                "state, engine, run_id, "
-                "token) VALUES (%s, %s, %s, %s, %s, %s, 'claimed', %s, %s, %s)",
+                "INSERT INTO k2.windows (window_id, pipeline, target, kind, lower_bound, upper_bound, state, engine, "
+                "run_id, token) VALUES (%s, %s, %s, %s, %s, %s, 'claimed', %s, %s, %s)",
                 (
                     window_id,
                     table.pipeline,
@@ -493,8 +492,7 @@ class WatermarkHook(PostgresHook):
             _check_lease(cursor, lease)
             cursor.execute(
                 "UPDATE k2.windows SET state = 'committed', row_count = %s, byte_count = %s, checksum = %s, "
-                "snapshot_id = %s, "
-                "timings = %s, finished_at = clock_timestamp() WHERE window_id = %s",
+                "snapshot_id = %s, timings = %s, finished_at = clock_timestamp() WHERE window_id = %s",
                 (rows, bytes_written, checksum, snapshot_id, json.dumps(timings), window_id),
             )
             if watermark is not None:
@@ -513,13 +511,11 @@ class WatermarkHook(PostgresHook):
         """Write a window down that only the cold tier knows (the ledger was lost, or its writer died before it)."""
         with self.transaction() as cursor:
             cursor.execute(
-                "INSERT INTO k2.windows (window_id, pipeline, target, kind, lower_bound, upper_bound, "
-                "state, engine, run_id, "
-                "token, row_count, checksum, snapshot_id, started_at, finished_at) "
-                "VALUES (%s, %s, %s, %s, %s, %s, 'committed', %s, %s, %s, %s, %s, %s, %s, %s) "
-                "ON CONFLICT (window_id) DO UPDATE SET state = 'committed', row_count = excluded.row_count, "
-                "checksum = excluded.checksum, snapshot_id = excluded.snapshot_id, finished_at = excluded.finished_at, "
-                "error = NULL",
+                "INSERT INTO k2.windows (window_id, pipeline, target, kind, lower_bound, upper_bound, state, engine, "
+                "run_id, token, row_count, checksum, snapshot_id, started_at, finished_at) VALUES (%s, %s, %s, %s, "
+                "%s, %s, 'committed', %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (window_id) DO UPDATE SET state = "
+                "'committed', row_count = excluded.row_count, checksum = excluded.checksum, snapshot_id = "
+                "excluded.snapshot_id, finished_at = excluded.finished_at, error = NULL",
                 (
                     record.window_id,
                     table.pipeline,

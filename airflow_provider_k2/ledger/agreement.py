@@ -134,8 +134,7 @@ def apply_agreement(
         ledger.adopt_deletions(table, lost, who=WHO, reason=ADOPTED)
         log.warning(
             "%s: the ledger did not know of %s range(s) of rows that the deletion gate has dropped; they are copied "
-            "from the cold "
-            "table.",
+            "from the cold table.",
             table.name,
             len(lost),
         )

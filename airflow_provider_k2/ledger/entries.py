@@ -84,16 +84,12 @@ def store_entry(
     with ledger.transaction() as cursor:
         cursor.execute(
             "INSERT INTO k2.entries AS known (pipeline, target, source, identity, source_uuid, target_uuid, "
-            "read_uuids, "
-            "read_names, entry) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb) ON CONFLICT (pipeline, target) DO "
-            "UPDATE SET "
-            "source = excluded.source, identity = excluded.identity, source_uuid = excluded.source_uuid, "
-            "target_uuid = excluded.target_uuid, read_uuids = excluded.read_uuids, read_names = excluded.read_names, "
-            "entry = excluded.entry, seen_at = clock_timestamp() "
-            "WHERE (known.source, known.identity, known.source_uuid, known.target_uuid, known.read_uuids, "
-            "known.read_names, "
-            "known.entry) IS DISTINCT FROM (excluded.source, excluded.identity, excluded.source_uuid, "
-            "excluded.target_uuid, "
+            "read_uuids, read_names, entry) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb) ON CONFLICT (pipeline, "
+            "target) DO UPDATE SET source = excluded.source, identity = excluded.identity, source_uuid = "
+            "excluded.source_uuid, target_uuid = excluded.target_uuid, read_uuids = excluded.read_uuids, read_names = "
+            "excluded.read_names, entry = excluded.entry, seen_at = clock_timestamp() WHERE (known.source, "
+            "known.identity, known.source_uuid, known.target_uuid, known.read_uuids, known.read_names, known.entry) "
+            "IS DISTINCT FROM (excluded.source, excluded.identity, excluded.source_uuid, excluded.target_uuid, "
             "excluded.read_uuids, excluded.read_names, excluded.entry)",
             (table.pipeline, table.target, *values),
         )

@@ -94,9 +94,8 @@ def find_driver(operator: SparkSubmitOperator, untouched: str, otherwise: str) -
         ) from error
     if _takes_no_python(operator, connection):
         raise ServiceError(
-            f"The Spark connection {name!r} asks for deploy mode cluster, in which Spark's standalone master takes "
-            f"no Python "
-            f"application",
+            f"The Spark connection {name!r} asks for deploy mode cluster, in which Spark's standalone master takes no "
+            "Python application",
             service=SPARK,
             untouched=untouched,
             fix=f'set `"deploy-mode": "client"` in its extras, or {otherwise}',

@@ -117,8 +117,7 @@ class FailedTablesOperator(BaseOperator):
             raise AirflowSkipException("No table of this run has failed, or not any more.")
         raise AirflowFailException(
             f"No table failed, but the report of this run did: the log of the task `{self.report}` says why. The "
-            f"tables' "
-            "windows are in the cold tier and in the ledger (`k2 watermarks`)."
+            "tables' windows are in the cold tier and in the ledger (`k2 watermarks`)."
         )
 
 

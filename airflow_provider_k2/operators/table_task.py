@@ -86,8 +86,7 @@ class TableTask:
         if isinstance(error, AirflowNotFoundException):
             return AirflowFailException(
                 f"{self.table_name}: a connection is missing: {error}. {self.untouched}; add it with `airflow "
-                f"connections add` or "
-                "in the UI under Admin, Connections."
+                "connections add` or in the UI under Admin, Connections."
             )
         return None
 

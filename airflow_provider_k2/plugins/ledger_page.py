@@ -79,8 +79,7 @@ def ledger_page() -> tuple[int, str]:
         log.exception("The ledger's page cannot read the ledger (connection %r).", conn_id)
         what = (
             f"The ledger's PostgreSQL (connection {conn_id!r}, option {OPTION} in section [{SECTION}] of Airflow's "
-            f"configuration) "
-            "cannot be read. The log of the api-server says why; nothing was changed."
+            "configuration) cannot be read. The log of the api-server says why; nothing was changed."
         )
         return 503, render_problem("The ledger cannot be read", what)
 

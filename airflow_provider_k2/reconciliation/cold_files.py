@@ -66,8 +66,7 @@ def refuse_outdated(table: TableConfig, cold: Table, files: Iterable[BadFile]) -
         if file.dead and not _is_current(cold, file.path):
             raise ServiceError(
                 f"{file.path} is {file.why}, but the cold table does not need it any more: it was rewritten, and "
-                f"snapshots were "
-                "expired, while it was read",
+                "snapshots were expired, while it was read",
                 service=STORE,
                 table=table.name,
                 untouched="Nothing was changed",

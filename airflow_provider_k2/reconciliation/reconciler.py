@@ -240,12 +240,10 @@ def _not_cold(bucket: Bucket, verdict: TableVerdict, warm: WarmTable, inside: Wi
     command = offload_command({"tables": [verdict.table], **bounds})
     return (
         f"{bucket.missing:,} warm rows in the bucket that begins at "
-        f"{describe_cursor(bucket.start or 0, verdict.is_time)} are not "
-        f"cold, though the cold tier holds more rows there ({bucket.warm.rows:,} warm, {bucket.cold.rows:,} cold "
-        f"rows that may "
-        "expire); a repair leaves that bucket alone, as the cold tier may hold the only copy of its other rows. "
-        "Offload just "
-        f"the range of these rows: `{command}`; it refuses to replace rows by fewer ones"
+        f"{describe_cursor(bucket.start or 0, verdict.is_time)} are not cold, though the cold tier holds more rows "
+        f"there ({bucket.warm.rows:,} warm, {bucket.cold.rows:,} cold rows that may expire); a repair leaves that "
+        "bucket alone, as the cold tier may hold the only copy of its other rows. Offload just the range of these "
+        f"rows: `{command}`; it refuses to replace rows by fewer ones"
     )
 
 

@@ -126,10 +126,8 @@ def dead_ranges(offload: Offload, verdict: TableVerdict, watermark: int, refused
         if file.lower is None:
             refused.append(
                 f"{verdict.table}: the manifest does not say which {verdict.column} the rows of {file.path} have, so "
-                f"it is not "
-                "known what to move again. Restore the file from a backup, or run a backfill over its range and "
-                "remove it with "
-                "Spark."
+                "it is not known what to move again. Restore the file from a backup, or run a backfill over its range "
+                "and remove it with Spark."
             )
     if offload.table.mode == "append":
         return ranges

@@ -40,8 +40,7 @@ def describe_file(file: BadFile) -> str:
         return f"the cold file {file.path} ({file.rows:,} rows{window}) is {file.why}"
     return (
         f"the cold file {file.path} ({file.rows:,} rows{window}) is described wrongly, so that readers with a filter "
-        f"do not find "
-        f"its rows: {file.why}; rewrite it (Spark: CALL system.rewrite_data_files with `rewrite-all`)"
+        f"do not find its rows: {file.why}; rewrite it (Spark: CALL system.rewrite_data_files with `rewrite-all`)"
     )
 
 
@@ -57,8 +56,7 @@ def describe_difference(verdict: TableVerdict, *, refused: Sequence[str], repair
         problem = verdict.problem.removeprefix(f"{name}: ").rstrip(".")
         return (
             f"{name}: warm and cold cannot be compared: {problem}. Nothing was compared or changed; look at `k2 "
-            f"watermarks "
-            f"history {name}`, mend that or let the offload run, then compare again."
+            f"watermarks history {name}`, mend that or let the offload run, then compare again."
         )
     if verdict.files and not verdict.divergent:
         said = "; ".join(map(describe_file, verdict.files[:SHOWN]))
@@ -89,9 +87,8 @@ def describe_plan(planned: Planned, verdict: TableVerdict, *, keep: bool, force:
     where = f"{verdict.table}: {planned.window.describe(verdict.is_time)} would be replaced by what the warm tier holds"
     if planned.dead:
         return (
-            f"{where}, and {', '.join(planned.dead)}, which cannot be read, would be taken out; if the warm tier "
-            f"does not have "
-            f"all of its rows, {'THEY WOULD BE GIVEN UP' if force else 'that would be a reason to refuse'}."
+            f"{where}, and {', '.join(planned.dead)}, which cannot be read, would be taken out; if the warm tier does "
+            f"not have all of its rows, {'THEY WOULD BE GIVEN UP' if force else 'that would be a reason to refuse'}."
         )
     unreplaced = planned.unreplaced
     if unreplaced is None:

@@ -57,9 +57,8 @@ def measure_warm(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
     conditions = [_at(warm, warm.table.cursor, ">=", scope.start), *_range(warm, scope)]
     below = _at(warm, warm.table.cursor, "<", scope.watermark)
     sums = (
-        f"SELECT {_bucket(scope)} AS _k2_b, _k2_x, count(), sum(_k2_h), min(_k2_m), max(_k2_m) FROM ("
-        f"SELECT {_value(warm, scope.column)} AS _k2_m, {_expiring(warm, scope)} AS _k2_x, {row_expression(plan)} AS "
-        f"_k2_h "
+        f"SELECT {_bucket(scope)} AS _k2_b, _k2_x, count(), sum(_k2_h), min(_k2_m), max(_k2_m) FROM (SELECT "
+        f"{_value(warm, scope.column)} AS _k2_m, {_expiring(warm, scope)} AS _k2_x, {row_expression(plan)} AS _k2_h "
         f"FROM {quote_qualified(warm.table.source)} WHERE {' AND '.join([*conditions, below])}) GROUP BY _k2_b, _k2_x"
     )
     counts = (

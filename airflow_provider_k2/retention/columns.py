@@ -111,8 +111,7 @@ class ColumnCheck:
         columns = {str(name): BaseColumn(str(name), str(kind), str(computed)) for name, kind, computed in rows}
         held = self.run.clickhouse.execute(
             "SELECT DISTINCT column, type FROM system.parts_columns WHERE database = %(database)s AND table = "
-            "%(table)s "
-            f"AND active AND {seen.where.replace('_part', 'name')} ORDER BY column",
+            f"%(table)s AND active AND {seen.where.replace('_part', 'name')} ORDER BY column",
             where,
         )
         # A column that the user may not see is in the parts all the same.
@@ -258,6 +257,5 @@ def _lost(run: GateRun, names: list[str]) -> Loss:
         ", and would be gone for good",
         f"let {'them' if several else 'it'} go cold (`exclude`, `columns`, or the view that is the source, leave "
         f"{'them' if several else 'it'} out), or say in the entry that {'they' if several else 'it'} may go: "
-        f"`retention: {{keep: "
-        f"..., may_lose: [{listed}]}}`",
+        f"`retention: {{keep: ..., may_lose: [{listed}]}}`",
     )

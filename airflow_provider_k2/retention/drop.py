@@ -207,8 +207,7 @@ class Dropper:
             return None
         return (
             f"user {self.run.clickhouse.endpoints.user!r} sees {visible:,} of the {held:,} rows of its parts: a row "
-            f"policy, or "
-            "`additional_table_filters` of the settings profile, hides the others"
+            "policy, or `additional_table_filters` of the settings profile, hides the others"
         )
 
     # What became of it ------------------------------------------------------------------------------------------------
@@ -239,9 +238,8 @@ class Dropper:
         if late:
             run.report.add_notes(
                 [
-                    f"{late:,} rows arrived in partition {unit.label} while it was proven; they were not dropped, "
-                    f"and the next run "
-                    "looks at them"
+                    f"{late:,} rows arrived in partition {unit.label} while it was proven; they were not dropped, and "
+                    "the next run looks at them"
                 ]
             )
         changes = run.warm.look(unit.names).patches - seen.patches
@@ -249,10 +247,8 @@ class Dropper:
             rows = sum(count for _, count, _ in changes)
             run.report.alerts.append(
                 f"{run.table.name}: {rows:,} rows of partition {unit.label} of {run.base.name} were updated or "
-                f"deleted in the "
-                "moment in which it was dropped. The cold tier holds them as they were before; change them there, "
-                "too, or give "
-                "the rows to the warm tier again"
+                "deleted in the moment in which it was dropped. The cold tier holds them as they were before; change "
+                "them there, too, or give the rows to the warm tier again"
             )
 
     def _keep(self, unit: Unit, proof: Proof, gone: int = 0) -> None:
@@ -265,8 +261,7 @@ class Dropper:
         sentence = (
             f"{run.table.name}: partition {unit.label} of {run.table.identity_source} ({unit.rows:,} rows, "
             f"{run.bound(unit.lower)} to {run.bound(unit.upper)}) is past its age and is kept: {proof.refusal}. "
-            f"{done}; "
-            f"{run.mend(proof)}."
+            f"{done}; {run.mend(proof)}."
         )
         compared = proof.problem is None
         run.report.kept.append(

@@ -62,8 +62,7 @@ def find_risk(warm: WarmPartitions, ttl: Ttl, alert: int) -> Risk:
     where = f"{column} < fromUnixTimestamp64Micro({edge}, 'UTC')"
     rows = warm.hook.execute(
         f"SELECT _partition_id, count(), {due}, min({bucket}), max({bucket}), countIf(isNull({bucket})) FROM "
-        f"{warm.name} "
-        f"WHERE {where} GROUP BY _partition_id ORDER BY _partition_id"
+        f"{warm.name} WHERE {where} GROUP BY _partition_id ORDER BY _partition_id"
     )
     lowers, uppers = ([row[place] for row in rows if row[place] is not None] for place in (3, 4))
     return Risk(

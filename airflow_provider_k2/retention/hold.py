@@ -48,9 +48,8 @@ class TtlGuard:
             self.run.report.ttl = "not understood"
             self._alert(
                 f"{self.run.table.name}: the TTL of {identity} ({error}) is not understood, so the rows that it "
-                f"deletes cannot be "
-                "proven before. Nothing was changed; write it as `column + INTERVAL n DAY`, or remove it: the gate "
-                "drops what is past its age."
+                "deletes cannot be proven before. Nothing was changed; write it as `column + INTERVAL n DAY`, or "
+                "remove it: the gate drops what is past its age."
             )
             return False
         ttl = self.ttl.ttl
@@ -105,10 +104,8 @@ class TtlGuard:
         listed = listed or ["unknown, as rows are hidden"]
         what = (
             f"{self.run.table.name}: the TTL of {self.run.base.name} ({self.ttl.element}) deletes rows that are not "
-            f"proven to "
-            f"be cold: partition {shortened(listed)}. Compared: {proof.warm:,} rows in the warm tier, {proof.cold:,} "
-            f"in the "
-            f"cold tier; {why}"
+            f"proven to be cold: partition {shortened(listed)}. Compared: {proof.warm:,} rows in the warm tier, "
+            f"{proof.cold:,} in the cold tier; {why}"
         )
         mend = self.run.mend(proof)
         if self.ttl.is_held:
@@ -122,9 +119,8 @@ class TtlGuard:
         else:
             statement = self._hold()
             self._alert(
-                f"{what}. The TTL was taken away ({statement}), so no row is deleted; the gate puts it back once "
-                f"they are "
-                f"proven. To mend it, {mend}."
+                f"{what}. The TTL was taken away ({statement}), so no row is deleted; the gate puts it back once they "
+                f"are proven. To mend it, {mend}."
             )
 
     def _hold(self) -> str:

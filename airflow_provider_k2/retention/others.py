@@ -205,14 +205,12 @@ class OtherUsers:
             label,
             problem=(
                 f"{label} {'reads' if other.certain else 'may read'} {self.run.base.name}, too, and the ledger does "
-                f"not know what "
-                "it has proven of these rows: its last run was one of an older version, or its source is gone or on "
-                "another server"
+                "not know what it has proven of these rows: its last run was one of an older version, or its source "
+                "is gone or on another server"
             ),
             fix=(
                 "run its offload once, so that the ledger learns what it reads, or, if it was given up, say so with "
-                "`k2 "
-                f"watermarks forget {stored.target} --pipeline {stored.pipeline}`"
+                f"`k2 watermarks forget {stored.target} --pipeline {stored.pipeline}`"
             ),
         )
 
@@ -225,8 +223,7 @@ class OtherUsers:
             fix=fix
             or (
                 f"let its offload run, look with `k2 verify {table.name}` of its table list, or, if it was given up, "
-                f"say so with "
-                f"`k2 watermarks forget {table.target} --pipeline {table.pipeline}`"
+                f"say so with `k2 watermarks forget {table.target} --pipeline {table.pipeline}`"
             ),
         )
 

@@ -176,9 +176,8 @@ class WarmPartitions:
         """Those of some parts that are still there, as they are now."""
         database, _, table = self.table.identity_source.partition(".")
         rows = self.hook.execute(
-            "SELECT name, toUInt64(rows), hash_of_all_files FROM system.parts WHERE database = %(database)s AND "
-            "table = %(table)s "
-            f"AND active AND {seen.where.replace('_part', 'name')}",
+            "SELECT name, toUInt64(rows), hash_of_all_files FROM system.parts WHERE database = %(database)s AND table "
+            f"= %(table)s AND active AND {seen.where.replace('_part', 'name')}",
             {"database": database, "table": table},
         )
         return PartsSeen(frozenset((str(name), int(count), str(files)) for name, count, files in rows), seen.patches)

@@ -131,10 +131,9 @@ class Proof:
         if self.uncompared:
             several = len(self.uncompared) > 1
             return (
-                f"column{'s' if several else ''} {', '.join(self.uncompared)} {'are' if several else 'is'} not in "
-                f"the cold table "
-                "or emptied by a TTL of its own, so the warm rows may be the only copy of what is in there, whatever "
-                "else is equal"
+                f"column{'s' if several else ''} {', '.join(self.uncompared)} {'are' if several else 'is'} not in the "
+                "cold table or emptied by a TTL of its own, so the warm rows may be the only copy of what is in "
+                "there, whatever else is equal"
             )
         if self.pending:
             return f"{self.pending:,} rows are not cold yet (at or above the watermark)"
@@ -145,16 +144,14 @@ class Proof:
             what = "buckets differ" if count > 1 else "bucket differs"
             return (
                 f"{count} {what}{' in content' if warm == cold else ''}: {warm:,} rows in the warm tier, {cold:,} "
-                f"rows in the "
-                "cold tier"
+                "rows in the cold tier"
             )
         if self.missing:
             return f"{self.missing:,} of the {self.warm:,} rows that are left in the warm tier are not in the cold tier"
         if self.counted != self.warm:
             return (
                 f"the warm object holds {self.counted:,} rows, but {self.warm:,} could be compared (rows below "
-                f"`start`, "
-                "without a value, or that the source does not show)"
+                "`start`, without a value, or that the source does not show)"
             )
         return None
 

@@ -107,10 +107,8 @@ class GateRun:
         if proof.uncompared:
             return (
                 f"run the offload (`{offload_command({'tables': [name]})}`), which adds new columns with the next "
-                f"rows, or says "
-                f"what to do; a column that somebody renamed or dropped in the cold table has to be renamed back, "
-                f"and one with a "
-                f"TTL of its own excluded (`exclude`){again}"
+                "rows, or says what to do; a column that somebody renamed or dropped in the cold table has to be "
+                f"renamed back, and one with a TTL of its own excluded (`exclude`){again}"
             )
         if proof.pending:
             return f"offload them (`{offload_command({'tables': [name]})}`){again}"
@@ -121,9 +119,8 @@ class GateRun:
         if proof.differing:
             return (
                 f"look with `k2 verify {name} --repair --dry-run` at the rows that only the cold tier has: either "
-                f"they are wrong "
-                "there (docs/errors.md, When a cold row is wrong), or the warm tier has lost them "
-                f"(`k2 verify {name} --repair --keep` keeps them){again}"
+                "they are wrong there (docs/errors.md, When a cold row is wrong), or the warm tier has lost them (`k2 "
+                f"verify {name} --repair --keep` keeps them){again}"
             )
         return f"look at `start` and `identity` of the entry, and at what the source leaves out{again}"
 

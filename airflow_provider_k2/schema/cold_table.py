@@ -77,8 +77,7 @@ def reconcile_schema(table: TableConfig, plan: TypePlan, cold: Table, log: loggi
     once = {field.name for schema in cold.schemas().values() for field in schema.fields}
     problems = [
         f"column {name} is in the cold table but no longer in the source; bring it back, or rename it in a view, or "
-        f"add it to "
-        "`exclude` to leave it null from now on"
+        "add it to `exclude` to leave it null from now on"
         for name in present
         if name not in planned and name not in table.exclude
     ]
@@ -88,8 +87,7 @@ def reconcile_schema(table: TableConfig, plan: TypePlan, cold: Table, log: loggi
         if column.name in once:
             problems.append(
                 f"column {column.name} was dropped or renamed in the cold table by somebody else; rename it back, or "
-                f"add it to "
-                "`exclude`"
+                "add it to `exclude`"
             )
     problems += clashes([column.name for column in added], present, table.case_sensitive)
     for column in plan.columns:
@@ -102,8 +100,7 @@ def reconcile_schema(table: TableConfig, plan: TypePlan, cold: Table, log: loggi
             problems.append(
                 f"column {column.name} is {held} in the cold table but {column.source} in the source, which needs "
                 f"{column.target}; cast it back in a view (`CAST({column.name}, '{_castable(held)}') AS "
-                f"{column.name}`), or "
-                f"give it another name there and add {column.name} to `exclude`"
+                f"{column.name}`), or give it another name there and add {column.name} to `exclude`"
             )
     if problems:
         raise TypePlanError(

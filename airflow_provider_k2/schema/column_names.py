@@ -51,8 +51,7 @@ def _reserved(plan: TypePlan) -> Iterator[str]:
     if names:
         yield (
             f"column {', '.join(names)} is called like a metadata column of Iceberg, so that Spark and others would "
-            f"not read the "
-            "table; rename it in a view, or add it to `exclude`"
+            "not read the table; rename it in a view, or add it to `exclude`"
         )
 
 
@@ -74,7 +73,6 @@ def clashes(names: Iterable[str], present: Iterable[str], case_sensitive: bool) 
     if pairs:
         yield (
             f"columns {', '.join(pairs)} differ by case only, which Spark, Trino, DuckDB and Hive do not tell apart; "
-            f"rename them "
-            "in a view, add all but one to `exclude`, or allow it with `case_sensitive: true` where no such reader "
-            "is used"
+            "rename them in a view, add all but one to `exclude`, or allow it with `case_sensitive: true` where no "
+            "such reader is used"
         )

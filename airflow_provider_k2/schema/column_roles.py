@@ -64,8 +64,7 @@ def _keys(table: TableConfig, plan: TypePlan) -> Iterator[str]:
         if column.cast.name == "Nullable":
             yield (
                 f"key column {name} is {column.source}, and null equals no other key, so such rows would come twice; "
-                f"give null a "
-                "value in a view"
+                "give null a value in a view"
             )
         if column.cast.name in _NESTED:
             yield f"key column {name} is {column.source}, by which no row is found; name columns of plain types"
@@ -81,16 +80,14 @@ def _partition(table: TableConfig, plan: TypePlan) -> Iterator[str]:
         if cast.name in _FLOATS:
             yield (
                 f"partition {part} is made of {column.source}, which readers round differently and then leave its "
-                f"files out; "
-                "partition by another column, or cast it to Decimal in a view"
+                "files out; partition by another column, or cast it to Decimal in a view"
             )
         # Iceberg allows that to identity only, and refuses the table; readers that fold case go further.
         same = [name for name in plan.names if name.lower() == part.name.lower()]
         if part.transform != "identity" and same:
             yield (
                 f"partition {part} is called {part.name} in the cold table, and so is a column that goes cold; add "
-                f"the column "
-                f"{same[0]} to `exclude`, or rename it in a view"
+                f"the column {same[0]} to `exclude`, or rename it in a view"
             )
 
 
@@ -101,8 +98,7 @@ def _event_time(table: TableConfig, plan: TypePlan) -> Iterator[str]:
         if cursor_problem(str(unwrap(column.source)[0])):
             yield (
                 f"event_time column {table.event_time} is {column.source}, by which rows cannot be put into buckets; "
-                f"name a column "
-                "of a date, time or integer type (up to 64 bits)"
+                "name a column of a date, time or integer type (up to 64 bits)"
             )
 
 
@@ -110,6 +106,5 @@ def _grows(table: TableConfig, plan: TypePlan) -> Iterator[str]:
     if table.grows in plan.names and plan[table.grows].cast.name not in _GROWING:
         yield (
             f"grows column {table.grows} is {plan[table.grows].source}; name one that holds an integer, a decimal or "
-            f"a time and is "
-            "never null"
+            "a time and is never null"
         )

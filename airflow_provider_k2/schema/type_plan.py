@@ -195,8 +195,7 @@ def plan_types(
     ]
     problems += [
         f"column {name} has a name that is not an identifier (letters, digits and _, not starting with a digit); add "
-        f"it to "
-        "`exclude`, or rename it in a view"
+        "it to `exclude`, or rename it in a view"
         for name in wanted
         if name in known and not is_identifier(name)
     ]
@@ -242,8 +241,7 @@ def _partial(name: str, parsed: ClickHouseType) -> _RefusalError:
     inner = parsed.inner(1)
     mend = (
         f"read it through a view that aggregates, `SELECT ..., CAST({parsed.arguments[0]}({name}) AS {inner}) AS "
-        f"{name} ... "
-        "GROUP BY` the key (without the CAST, the view's column may keep this type)"
+        f"{name} ... GROUP BY` the key (without the CAST, the view's column may keep this type)"
     )
     with suppress(_RefusalError):
         mend += f'; or, where every row is final, accept it by its cold type: `types: {{{name}: "{_plan(inner)[0]}"}}`'

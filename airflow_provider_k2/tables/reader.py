@@ -43,8 +43,7 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 raise ValueError(
                     f"line {key.start_mark.line + 1}: the key `{key.value}` is there twice; a new entry of a list "
-                    f"begins "
-                    "with `- `"
+                    "begins with `- `"
                 )
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
         return node

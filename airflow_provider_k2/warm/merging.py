@@ -90,15 +90,13 @@ def _upsert(table: TableConfig, objects: tuple[WarmObject, ...]) -> Iterator[str
         elif kind in _PAIRED:
             yield (
                 f"{one.name} is a {one.engine}, in which a row that takes another one back is a row of its key, too, "
-                f"and could be "
-                "the one that goes cold; offload a view that shows the last state of each key, made of a table that "
-                "keeps it"
+                "and could be the one that goes cold; offload a view that shows the last state of each key, made of a "
+                "table that keeps it"
             )
         elif kind in _PARTIAL and not aggregates:
             yield (
-                f"{one.name} is a {one.engine}, of which a row holds a part of a value until parts are merged; name "
-                "a view as the "
-                "source that aggregates (`SELECT key, sum(x) ... GROUP BY key`, or `FINAL`)"
+                f"{one.name} is a {one.engine}, of which a row holds a part of a value until parts are merged; name a "
+                "view as the source that aggregates (`SELECT key, sum(x) ... GROUP BY key`, or `FINAL`)"
             )
 
 

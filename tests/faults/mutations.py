@@ -240,8 +240,8 @@ def no_proof() -> None:
 
     real = DirectEngine._write
 
-    def write(self: Any, job: Any) -> Any:
-        written = real(self, job)
+    def write(self: Any, job: Any, timings: dict[str, float]) -> Any:
+        written = real(self, job, timings)
         rows = job.facts.rows - sum(file.rows for file in written[1:])
         total = (job.facts.checksum - sum(file.checksum for file in written[1:])) % 2**64
         return [replace(written[0], rows=rows, checksum=total), *written[1:]] if written else written

@@ -39,8 +39,8 @@ class _Link:
 class TcpProxy:
     """Forwards bytes to a port, in one of several modes.
 
-    ``pass``, ``refuse`` (nobody listens), ``cut`` (resets what is open and what comes) and ``half-open`` (keeps everything
-    open and forwards nothing).
+    ``pass``, ``refuse`` (nobody listens), ``cut`` (resets what is open and what comes) and ``half-open`` (keeps
+    everything open and forwards nothing).
 
     :param target: the port that it stands before.
     :ivar strikes: what it has broken since :meth:`forget`, in words.

@@ -71,9 +71,8 @@ def check_machine() -> None:
     if problems := _lacking(sys.version_info[:2]):
         wanted = " ".join(f"'{name}>={release}'" for name, release in PACKAGES.items())
         raise _failure(
-            f"the executor on {platform.node()} cannot run it: {'; '.join(problems)}. Install there {wanted}, or "
-            f"ship an "
-            "environment with the job (`archives`, see docs/spark.md)"
+            f"the executor on {platform.node()} cannot run it: {'; '.join(problems)}. Install there {wanted}, or ship "
+            "an environment with the job (`archives`, see docs/spark.md)"
         )
 
 
