@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.faults.cases.matrix import matrix
-from tests.faults.cases.points import CASES, PENDING
+from tests.faults.cases.points import CASES
 from tests.faults.http_proxy import Ask, _moves_main, cut_arrow_stream, drop_a_row, flip_a_byte
 from tests.faults.odd_clickhouse import at_its_time
 from tests.faults.proxy import GOOD_BYE, TcpProxy
@@ -211,6 +211,6 @@ def test_a_statement_sees_another_clock() -> None:
 
 def test_every_point_has_cases_and_none_is_in_the_matrix_twice() -> None:
     assert {one.point for one in CASES} == set(range(1, 14))
-    names = [(case.name, case.step, case.modes) for case in [*matrix(), *(one.case for one in PENDING)]]
+    names = [(case.name, case.step, case.modes) for case in matrix()]
     moments = [name for name in names if name[1] == "any moment"]
     assert len(set(names)) == len(names) - len(moments) + len(set(moments))
