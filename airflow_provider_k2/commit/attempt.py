@@ -155,7 +155,7 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
                     str(error),
                     service=CATALOG,
                     untouched="Nothing was committed and the watermark stands",
-                    fix=f"give the catalog's user the right to commit to {job.record.target}",
+                    fix=job.iceberg.fix_of(error.__cause__),
                 ) from error
             unknown = error
     if unknown is not None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.checksum.cold import checksum
 from airflow_provider_k2.commit.batches import open_parquet, read_batches
+from airflow_provider_k2.commit.store import explain_store, in_one_line
 from airflow_provider_k2.engines.data_file import describe_file
 from airflow_provider_k2.engines.parquet_footer import TailTooShortError, copy_with_field_ids
 from airflow_provider_k2.exceptions import STORE, K2Error, ProofError, ServiceError
@@ -147,12 +148,15 @@ def write_file(
     except K2Error:
         raise
     except Exception as error:
+        what, fix = explain_store(error)
         raise ServiceError(
-            f"writing window {target.window} to the cold table's storage failed: {type(error).__name__}: {error}",
+            f"the cold table's storage {what} while window {target.window} is written: {type(error).__name__}: "
+            f"{in_one_line(error)}",
             service=STORE,
             table=target.table,
+            window=target.window,
             untouched="Nothing was committed and the watermark stands",
-            fix="the next try writes it again",
+            fix=fix,
         ) from error
     return WrittenFile(piece.path, data_file, rows, total, uploaded - started, time.monotonic() - uploaded)
 

@@ -88,6 +88,20 @@ class IcebergTableHook(IcebergHook):
             chain = chain.__cause__ or chain.__context__
         return error
 
+    def failure(self, error: BaseException) -> ServiceError | None:
+        """What the catalog did, when a library's error is about it; None for any other error.
+
+        :param error: what pyiceberg, requests or SQLAlchemy raised.
+        """
+        return self._failure(error) if _is_of_catalog(error) else None
+
+    def fix_of(self, error: BaseException | None) -> str:
+        """What fixes a refusal of the catalog's.
+
+        :param error: what pyiceberg raised.
+        """
+        return _explain(error or ValueError())[1].format(f"`airflow connections get {self.conn_id}`")
+
     def _failure(self, error: BaseException) -> ServiceError:
         said = " ".join(hide(str(error), self._secrets).split()).rstrip(".")
         what, fix = _explain(error)
@@ -203,6 +217,14 @@ def _is_missing_connection(error: Exception) -> bool:
     In a task of Airflow 3 the supervisor says so in an error of its own.
     """
     return type(error).__name__ in ("AirflowNotFoundException", "AirflowRuntimeError")
+
+
+def _is_of_catalog(error: BaseException) -> bool:
+    from pyiceberg.exceptions import OAuthError, RESTError
+
+    return isinstance(error, (RESTError, OAuthError)) or any(
+        kind.__module__.startswith(("requests.", "urllib3.", "sqlalchemy.exc")) for kind in type(error).__mro__
+    )
 
 
 def _explain(error: BaseException) -> tuple[str, str]:

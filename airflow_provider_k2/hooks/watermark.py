@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from airflow_provider_k2.exceptions import LEDGER, LeaseHeldError, LeaseLostError, ServiceError
+from airflow_provider_k2.hooks.ledger_answers import explain_connecting, explain_refusal, first_line
 from airflow_provider_k2.resources import sql_dir
 
 if TYPE_CHECKING:
@@ -157,59 +158,52 @@ class WatermarkHook(PostgresHook):
             raise self._failure(error) from error
 
     def _failure(self, error: Exception) -> ServiceError:
-        """What PostgreSQL refuses, or how it broke off, and what fixes it.
-
-        The SQLSTATEs are those of PostgreSQL's appendix A; psycopg 2 and 3 name them differently.
-        """
-        connection = self.get_connection(self.watermark_conn_id)
-        state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-        user, database = connection.login or "the connection's user", connection.schema or "the ledger's database"
-        fixes = {
-            "42501": (
-                f'let its owner run `GRANT CREATE ON DATABASE "{database}" TO "{user}"`, so that the first run makes '
-                f"the schema "
-                f'k2; or, where that is there, `GRANT USAGE ON SCHEMA k2 TO "{user}"` and `GRANT SELECT, INSERT, '
-                f"UPDATE, DELETE "
-                f'ON ALL TABLES IN SCHEMA k2 TO "{user}"` (and USAGE on its sequences)'
-            ),
-            "53100": "free disk space on the PostgreSQL server",
-            "53300": "raise `max_connections`, or run fewer tasks at once (an Airflow pool)",
-            "25006": "let the connection point to the primary: this server only reads",
-        }
-        fix = fixes.get(str(state), f"check the database with `airflow connections get {self.watermark_conn_id}`")
+        """What PostgreSQL refuses, or how it broke off, and what fixes it."""
+        what, fix = explain_refusal(error, **self._names())
         return ServiceError(
-            f"The ledger's PostgreSQL (connection {self.watermark_conn_id!r}) broke off or refuses: "
-            f"{_first_line(error)}",
+            f"The ledger's PostgreSQL (connection {self.watermark_conn_id!r}) {what}: {first_line(error)}",
             service=LEDGER,
             untouched="What is in the cold tier stands, and the next run finds it there",
             fix=fix,
         )
 
+    def _names(self) -> dict[str, str]:
+        connection = self.get_connection(self.watermark_conn_id)
+        user = connection.login or "the connection's user"
+        # What libpq takes where no database is given.
+        return {"conn_id": self.watermark_conn_id, "user": user, "database": connection.schema or user}
+
     @contextmanager
     def reading(self) -> Iterator[Any]:
         """Yield a cursor that can only read, for pages: nothing is created or migrated, and no query takes long.
 
-        :raises ServiceError: when PostgreSQL cannot be reached.
+        :raises ServiceError: when PostgreSQL cannot be reached, breaks off or refuses.
         """
         with closing(self._connect()) as connection, closing(connection.cursor()) as cursor:
-            cursor.execute("SET TRANSACTION READ ONLY")
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", (f"{READ_SECONDS}s",))
-            yield cursor
+            try:
+                cursor.execute("SET TRANSACTION READ ONLY")
+                cursor.execute("SELECT set_config('statement_timeout', %s, true)", (f"{READ_SECONDS}s",))
+                yield cursor
+            except Exception as error:
+                if not _is_psycopg(error):
+                    raise
+                raise self._failure(error) from error
 
     def _connect(self) -> Any:
         connection = self.get_connection(self.watermark_conn_id)
         try:
             return self.get_conn()
         except Exception as error:
-            # Both drivers have their own OperationalError; anything else is not ours to translate.
-            if type(error).__name__ != "OperationalError":
+            # Anything but a driver's error is not ours to translate.
+            if not _is_psycopg(error):
                 raise
+            what, fix = explain_connecting(error, **self._names())
             raise ServiceError(
                 f"The ledger's PostgreSQL at {connection.host}:{connection.port} (connection "
-                f"{self.watermark_conn_id!r}) cannot be reached: {_first_line(error)}",
+                f"{self.watermark_conn_id!r}) {what}: {first_line(error)}",
                 service=LEDGER,
                 untouched="Nothing was moved",
-                fix=(f"check the connection with `airflow connections get {self.watermark_conn_id}`"),
+                fix=fix,
             ) from error
 
     def _migrate(self, connection: Any) -> None:
@@ -594,10 +588,6 @@ class WatermarkHook(PostgresHook):
 def _is_psycopg(error: Exception) -> bool:
     """Whether an error is the driver's: psycopg 2 and 3 name their common base Error, in a package of theirs."""
     return any(kind.__name__ == "Error" and kind.__module__.startswith("psycopg") for kind in type(error).__mro__)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _version(name: str) -> int:

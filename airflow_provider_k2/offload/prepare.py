@@ -127,7 +127,7 @@ def prepare(
                 f"the ledger has a watermark, but the cold table {table.target} does not exist any more",
                 table=table.name,
                 untouched="Nothing was moved",
-                fix=("to offload the source again from its beginning, run `k2 watermarks reset {table.name}`"),
+                fix=f"to offload the source again from its beginning, run `k2 watermarks reset {table.name}`",
             )
         cold = iceberg.create(table, plan.schema())
         log.info("%s: the cold table %s is created.", table.name, table.target)

@@ -21,9 +21,9 @@ from airflow_provider_k2.exceptions import (
     ReplacedByLessError,
     RunConfError,
     TableChangedError,
-    about,
 )
 from airflow_provider_k2.failpoints import failpoint
+from airflow_provider_k2.hooks.failures import about, explain
 from airflow_provider_k2.ledger.agreement import apply_agreement, decide, is_reset, refuse_future
 from airflow_provider_k2.ledger.leases import HeldLease, hold_lease
 from airflow_provider_k2.offload.lost_keys import find_lost_keys
@@ -82,7 +82,7 @@ class Offload:
         started = time.monotonic()
         report = Report(self.table.name, self.table.layer)
         with (
-            about(self.table.name, "offload"),
+            about(self.table.name, "offload", self.iceberg),
             hold_lease(
                 self.ledger, self.table, request.holder, wait=request.wait, seconds=request.lease_seconds, log=self.log
             ) as lease,
@@ -264,10 +264,13 @@ class _Run:
         except LeaseLostError:
             raise
         except BaseException as error:
-            if isinstance(error, K2Error):
-                error.at(table=self.table.name, window=window.describe(self.is_time), step="move")
-            self._note_failure(window_id, error)
-            raise
+            known = error if isinstance(error, K2Error) else explain(error, "move", self.prepared.iceberg)
+            if known is not None:
+                known.at(table=self.table.name, window=window.describe(self.is_time), step="move")
+            self._note_failure(window_id, known or error)
+            if known is None or known is error:
+                raise
+            raise known from error
 
     def _note_failure(self, window_id: str, error: BaseException) -> None:
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import column_bounds, decode_bound
+from airflow_provider_k2.commit.store import explain_store, in_one_line
 from airflow_provider_k2.exceptions import STORE, ServiceError
 from airflow_provider_k2.reconciliation.buckets import BadFile
 
@@ -75,12 +76,13 @@ def refuse_outdated(table: TableConfig, cold: Table, files: Iterable[BadFile]) -
 
 
 def _silent_store(table: TableConfig, path: str, failure: OSError) -> ServiceError:
+    what, fix = explain_store(failure)
     return ServiceError(
-        f"the store of the cold table does not answer for {path}: {_first_line(failure)}",
+        f"the cold table's storage {what}: {path}: {in_one_line(failure)}",
         service=STORE,
         table=table.name,
         untouched="Nothing was changed",
-        fix="check the object store and its credentials, then run it again",
+        fix=fix,
     )
 
 

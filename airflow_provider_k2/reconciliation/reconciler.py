@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from airflow_provider_k2.clickhouse.sql import is_time_type
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.commit.entry import refuse_changed
-from airflow_provider_k2.exceptions import IdentityError, TableListError, about
+from airflow_provider_k2.exceptions import IdentityError, TableListError
+from airflow_provider_k2.hooks.failures import about
 from airflow_provider_k2.ledger.agreement import _only_empty, check_identity, is_reset
 from airflow_provider_k2.ledger.warm_retention import read_retention
 from airflow_provider_k2.reconciliation.buckets import (
@@ -107,7 +108,7 @@ class Reconciler:
         :raises K2Error: when a service cannot be reached, or the type plan refuses.
         """
         started = time.monotonic()
-        with about(table.name, "compare"):
+        with about(table.name, "compare", self.iceberg):
             verdict = self._verify(table, since, until, bucket)
         return replace(verdict, seconds=round(time.monotonic() - started, 3))
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.exceptions import TableListError, about
+from airflow_provider_k2.exceptions import TableListError
+from airflow_provider_k2.hooks.failures import about
 from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
 from airflow_provider_k2.ledger.leases import hold_lease
 from airflow_provider_k2.reconciliation.reconciler import Reconciler
@@ -86,7 +87,7 @@ class DeletionGate:
                 untouched="Nothing was dropped",
                 fix="add `retention: 7d`, say",
             )
-        with about(table.name, "drop"):
+        with about(table.name, "drop", self.reconciler.iceberg):
             if dry_run:
                 return self._go(GateRun(self.reconciler, table, policy, run_id, holder, None, self.log, self.known))
             ledger = self.reconciler.ledger

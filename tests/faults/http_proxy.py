@@ -70,7 +70,8 @@ class HttpProxy:
                     self.send_response(said.status)
                     for name, value in said.headers:
                         self.send_header(name, value)
-                    self.send_header("Content-Length", str(len(said.body)))
+                    if not any(name.lower() == "content-length" for name, _ in said.headers):
+                        self.send_header("Content-Length", str(len(said.body)))
                     self.end_headers()
                     if self.command != "HEAD":
                         self.wfile.write(said.body)
@@ -110,9 +111,12 @@ class HttpProxy:
             upstream.endheaders(ask.body or None)
             said = upstream.getresponse()
             dropped = ("content-length", "transfer-encoding", "connection", "keep-alive", "date", "server")
-            headers = tuple((name, value) for name, value in said.getheaders() if name.lower() not in dropped)
             if ask.method == "HEAD":
-                return Answer(said.status, b"", headers)
+                # The length is that of what a GET would get.
+                return Answer(
+                    said.status, b"", tuple(kept for kept in said.getheaders() if kept[0].lower() not in dropped[1:])
+                )
+            headers = tuple((name, value) for name, value in said.getheaders() if name.lower() not in dropped)
             return Answer(said.status, said.read(), headers)
         except OSError:
             self.strikes.append("the server did not answer")

@@ -1,0 +1,81 @@
+"""The last seam.
+
+What a library says of the catalog or the store becomes an error of ours, wherever a table's task met it.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow_provider_k2 import exceptions
+from airflow_provider_k2.commit.store import explain_store, in_one_line, is_of_store
+from airflow_provider_k2.exceptions import STORE, CommitConflictError, K2Error, ServiceError, TableChangedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+
+_UNTOUCHED = {
+    "compare": "Nothing was changed",
+    "drop": "What was dropped before is proven to be cold, and nothing else was dropped",
+}
+_MOVING = "The watermark stands, and whatever was committed is found by the next run"
+
+
+@contextmanager
+def about(table: str, step: str, iceberg: IcebergTableHook) -> Iterator[None]:
+    """Let whatever goes wrong inside say which table it is about, and a library's error which service.
+
+    :param table: short name of the table.
+    :param step: what is being done.
+    :param iceberg: the catalog's hook.
+    :raises K2Error: for what a service's library says; anything else is passed on with a note.
+    """
+    with exceptions.about(table, step):
+        try:
+            yield
+        except K2Error:
+            raise
+        except Exception as error:
+            known = explain(error, step, iceberg)
+            if known is None:
+                raise
+            raise known from error
+
+
+def explain(error: BaseException, step: str, iceberg: IcebergTableHook) -> K2Error | None:
+    """What a library's error means; None when it is not one of a service's.
+
+    :param error: what was raised.
+    :param step: what was being done.
+    :param iceberg: the catalog's hook.
+    """
+    from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
+
+    untouched = _UNTOUCHED.get(step, _MOVING)
+    if isinstance(error, CommitFailedException):
+        return CommitConflictError(
+            f"another writer changed the cold table at the same moment: {in_one_line(error)}",
+            untouched=untouched,
+            fix="run it again",
+        )
+    if isinstance(error, NoSuchTableError):
+        return TableChangedError(
+            f"the cold table is gone since this began: {in_one_line(error)}",
+            untouched=untouched,
+            fix="find out who dropped it; if it is to begin anew, run `k2 watermarks reset` for it",
+        )
+    if is_of_store(error):
+        what, fix = explain_store(error)
+        return ServiceError(
+            f"the cold table's storage {what}: {type(error).__name__}: {in_one_line(error)}",
+            service=STORE,
+            untouched=untouched,
+            fix=fix,
+        )
+    failure = iceberg.failure(error)
+    if failure is not None:
+        failure.untouched = untouched
+    return failure
