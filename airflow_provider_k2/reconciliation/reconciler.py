@@ -232,19 +232,19 @@ class Reconciler:
 
 
 def _not_cold(bucket: Bucket, verdict: TableVerdict, warm: WarmTable, inside: Window) -> str:
-    """Note about warm rows of a partly expired bucket that are not cold, with the mend.
+    """Note about warm rows of a partly expired bucket that are not cold, with the command that moves them.
 
     A repair leaves such buckets alone.
     """
     window = inside if warm.table.mode == "append" else cursor_range(warm, verdict.column, inside) or inside
     bounds = {name: iso_cursor(getattr(window, name), warm.is_time) for name in ("lower", "upper")}
-    command = offload_command({"tables": [verdict.table], **bounds})
+    command = offload_command({"tables": [verdict.table], **bounds, "keep": True})
     return (
         f"{bucket.missing:,} warm rows in the bucket that begins at "
         f"{describe_cursor(bucket.start or 0, verdict.is_time)} are not cold, though the cold tier holds more rows "
         f"there ({bucket.warm.rows:,} warm, {bucket.cold.rows:,} cold rows that may expire); a repair leaves that "
         "bucket alone, as the cold tier may hold the only copy of its other rows. Offload just the range of these "
-        f"rows: `{command}`; it refuses to replace rows by fewer ones"
+        f"rows: `{command}`; `keep` leaves those that only the cold tier has beside them"
     )
 
 

@@ -185,7 +185,7 @@ def test_a_store_that_does_not_answer_is_no_dead_file(pair, monkeypatch):
 
     monkeypatch.setattr(PyArrowFile, "open", silent)
     monkeypatch.setattr(PyArrowFile, "exists", silent)
-    with pytest.raises(ServiceError, match=rf"{pair.name}: the store of the cold table does not answer"):
+    with pytest.raises(ServiceError, match=rf"{pair.name}: the cold table.s storage cannot be reached"):
         pair.verify()
 
 
