@@ -1,7 +1,7 @@
 """Windows: half-open cursor ranges ``[lower, upper)``, the unit of work and of commit. Pure.
 
 A cursor value is an integer everywhere in this package: epoch microseconds (UTC) for a time cursor, the value itself
-for an integer cursor. No bound ever travels as a formatted string (contract 11).
+for an integer cursor. No bound ever travels as a formatted string (promise 11).
 """
 
 from __future__ import annotations

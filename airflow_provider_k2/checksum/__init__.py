@@ -1,4 +1,4 @@
-"""The content checksum: order-independent, multiset-aware, computed on each side by its own code (contract 7).
+"""The content checksum: order-independent, multiset-aware, computed on each side by its own code (promise 7).
 
 Definition, in arithmetic modulo 2^64:
 

@@ -34,7 +34,7 @@ _errors = Console(stderr=True)
 
 @contextlib.contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Turn what a user can mend into one sentence and exit code 2, or 1 when the feed failed."""
+    """Turn what a user can fix into one sentence and exit code 2, or 1 when the feed failed."""
     try:
         yield
     except (ValueError, K2Error, OSError) as error:

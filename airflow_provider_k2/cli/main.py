@@ -8,14 +8,14 @@ import typer
 
 app = typer.Typer(
     name="k2",
-    help="Moves data from ClickHouse to Apache Iceberg: run it on one machine, feed it, prove it, mend it.",
+    help="Moves data from ClickHouse to Apache Iceberg: run it on one machine, feed it, prove it, fix it.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # locals may hold secrets
 )
 
 _GROUPS = {
     "local": ("airflow_provider_k2.cli.local", "The whole system on one machine."),
-    "watermarks": ("airflow_provider_k2.cli.watermarks", "Show and mend the ledger's watermarks."),
+    "watermarks": ("airflow_provider_k2.cli.watermarks", "Show and fix the ledger's watermarks."),
 }
 _COMMANDS = {
     "demo": ("airflow_provider_k2.cli.demo", "demo", "Run the main job on this machine."),

@@ -36,5 +36,6 @@ def repartition(
         elif change.made:
             said = f"{change.table}: {config.target} was partitioned by {before} and is by {after} now."
         else:
-            said = f"{change.table}: {config.target} is partitioned by {before}, and would be by {after}."
+            said = f"{change.table}: {config.target} is partitioned by {before} and would be by {after}; "
+            said += "nothing was changed."
         print(said, file=out)

@@ -1,4 +1,4 @@
-"""``k2 watermarks``: show the ledger, and mend it by hand."""
+"""``k2 watermarks``: show the ledger, and fix it by hand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from airflow_provider_k2.ledger.tools import Change, Line, WatermarkTools
     from airflow_provider_k2.tables.model import TableConfig
 
-app = typer.Typer(help="Show and mend the ledger's watermarks; without a command: show.")
+app = typer.Typer(help="Show and fix the ledger's watermarks; without a command: show.")
 
 TableName = Annotated[str, typer.Argument(metavar="TABLE", help="The table, by name.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change; change nothing.")]
@@ -48,7 +48,7 @@ def default(
     iceberg_conn_id: IcebergConn = "iceberg_default",
     watermark_conn_id: WatermarkConn = "postgres_default",
 ) -> None:
-    """Show and mend the ledger's watermarks; without a command: show."""
+    """Show and fix the ledger's watermarks; without a command: show."""
     if context.invoked_subcommand is None:
         _show(None, tables_file, as_json, iceberg_conn_id, watermark_conn_id)
         return

@@ -1,4 +1,4 @@
-"""SQL for the warm tier, as text. Pure: identifiers are quoted here, bounds are epoch numbers (contract 11)."""
+"""SQL for the warm tier, as text. Pure: identifiers are quoted here, bounds are epoch numbers (promise 11)."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def cursor_step(cursor_type: str) -> int:
 
 
 def cursor_problem(cursor_type: str) -> str | None:
-    """Why no cursor can have this type, and the mend: what follows the words "the cursor column x"; None when it can.
+    """Why no cursor can have this type, and the fix: what follows the words "the cursor column x"; None when it can.
 
     :param cursor_type: the column's ClickHouse type.
     """

@@ -1,4 +1,4 @@
-"""Committing a window onto a table that others change at the same time, for both engines (contract 3)."""
+"""Committing a window onto a table that others change at the same time, for both engines (promise 3)."""
 
 from __future__ import annotations
 

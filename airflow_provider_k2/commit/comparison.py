@@ -1,6 +1,6 @@
 """The cold rows of a cursor range beside the rows that are to replace them.
 
-Which of them nothing replaces (contract 6).
+Which of them nothing replaces (promise 6).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which files a commit must take out for a window, and the rows of them that stay (contract 1 and 6)."""
+"""Which files a commit must take out for a window, and the rows of them that stay (promise 1 and 6)."""
 
 from __future__ import annotations
 

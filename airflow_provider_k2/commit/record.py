@@ -1,4 +1,4 @@
-"""What a commit carries in its snapshot summary (contract 2). Pure.
+"""What a commit carries in its snapshot summary (promise 2). Pure.
 
 Never a secret, never a host: the summary is public to every reader of the table.
 """

@@ -1,4 +1,4 @@
-"""Nothing is ever replaced by less (contract 6): what a commit does about cold rows that the window has no row for."""
+"""Nothing is ever replaced by less (promise 6): what a commit does about cold rows that the window has no row for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a window becomes one atomic Iceberg commit that replaces what the target holds for it (contract 1 and 3).
+"""How a window becomes one atomic Iceberg commit that replaces what the target holds for it (promise 1 and 3).
 
 The staging is pyiceberg's; the commit itself is one single call to the catalog. pyiceberg's own retry rebases blindly
 onto whatever another writer committed, and on a 409 it deletes manifests that a lost answer may already have made part

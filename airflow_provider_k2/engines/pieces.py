@@ -38,12 +38,12 @@ def file_target(job: WindowJob) -> FileTarget:
     )
 
 
-def file_pieces(job: WindowJob, rows: int = FILE_ROWS) -> list[FilePiece]:
+def file_pieces(job: WindowJob, rows: int | None = None) -> list[FilePiece]:
     """Every file of a window.
 
-    :param rows: rows of a file at most; see :data:`FILE_ROWS`.
+    :param rows: rows of a file at most; :data:`FILE_ROWS` by default.
     """
-    cut = [(part, select) for part in job.facts.parts for select in _selects(job, part, rows)]
+    cut = [(part, select) for part in job.facts.parts for select in _selects(job, part, rows or FILE_ROWS)]
     return [
         FilePiece(_path(job, number, part), select, part.values, part.size / max(part.rows, 1), part.widest)
         for number, (part, select) in enumerate(cut)

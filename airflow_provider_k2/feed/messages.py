@@ -47,15 +47,15 @@ class RecordingError(FeedError):
     """A recording cannot be read to its end.
 
     :param what: the file, and where its readable lines end.
-    :param mend: how to get a whole file.
+    :param fix: how to get a whole file.
     :param taken: how many messages the warm tier has taken before.
     """
 
-    def __init__(self, what: str, mend: str, taken: int = 0) -> None:
+    def __init__(self, what: str, fix: str, taken: int = 0) -> None:
         sent = f"the first {taken:,} messages were sent, the rest was not" if taken else "nothing was sent"
         rest = ", without the messages that were sent" if taken else ""
-        super().__init__(f"{what}; {sent}. {mend}, then send it again{rest}")
-        self._what, self._mend = what, mend
+        super().__init__(f"{what}; {sent}. {fix}, then send it again{rest}")
+        self._what, self._mend = what, fix
 
     def after(self, taken: int) -> RecordingError:
         """The same error for a feed that has sent messages before: only the feed knows how many."""

@@ -112,7 +112,7 @@ class Feeder:
         except (ClickHouseError, OSError) as error:
             raise FeedError(
                 f"k2.raw_trades_{self.exchange} took {sent.messages:,} messages; the batch after them failed and may "
-                f"be there or not (a feed sends at least once). Mend what ClickHouse says, then send the rest: {error}"
+                f"be there or not (a feed sends at least once). Fix what ClickHouse says, then send the rest: {error}"
             ) from error
         sent.seconds = time.monotonic() - started
         return sent

@@ -1,4 +1,4 @@
-"""Ledger and cold tier agree on the watermark before anything moves (contract 2).
+"""Ledger and cold tier agree on the watermark before anything moves (promise 2).
 
 The cold tier is the truth, because its record is part of the commit. The ledger may be behind (its writer died, it was
 restored from a backup, it was lost), ahead (edited by hand, the cold table was rolled back) or impossible. Which

@@ -157,7 +157,7 @@ def prepare(
 def _refuse_foreign(table: TableConfig, cold: Table) -> None:
     """Refuse to begin in a table that somebody else has filled.
 
-    The first window would be about all of its rows (contract 6).
+    The first window would be about all of its rows (promise 6).
     """
     snapshot = cold.metadata.current_snapshot()
     if snapshot is None or table.start != BEGINNING or has_commit_of_ours(cold.metadata):

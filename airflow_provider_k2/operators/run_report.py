@@ -146,6 +146,6 @@ def render(windows: list[WindowRecord]) -> str:
 def render_outcomes(outcomes: list[Outcome]) -> list[str]:
     """Say which tables failed and which were skipped, a line for each with its reason; nothing when all are done."""
     told = sorted((one for one in outcomes if one.state in (FAILED, SKIPPED) and one.asked), key=lambda one: one.state)
-    lines = [f"{one.state}: {one.table}: {one.reason}" for one in told]
+    lines = [f"{one.state}: {one.table}: {one.reason.removeprefix(f'{one.table}: ')}" for one in told]
     others = [one.table for one in outcomes if not one.asked]
     return [*lines, *([f"not among the tables of this run: {', '.join(others)}"] if others else [])]

@@ -1,7 +1,7 @@
 """Repair of divergent buckets by atomic replaces: the offload's own windows, of kind ``repair``.
 
 A repair never moves the watermark, and takes a cold row out only where the warm tier has what replaces it, unless it is
-told otherwise (contract 6).
+told otherwise (promise 6).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Repair:
     """What a repair did.
 
     :param reports: one for each range that was replaced.
-    :param refused: why a bucket was left alone, each with its mend.
+    :param refused: why a bucket was left alone, each with its fix.
     """
 
     reports: list[Report] = field(default_factory=list)

@@ -45,7 +45,7 @@ def describe_file(file: BadFile) -> str:
 
 
 def describe_difference(verdict: TableVerdict, *, refused: Sequence[str], repaired: bool, asked_to_repair: bool) -> str:
-    """Why a comparison fails its task: table, buckets, both counts, what was left untouched, and the mend.
+    """Why a comparison fails its task: table, buckets, both counts, what was left untouched, and the fix.
 
     :param refused: why buckets were not repaired.
     :param repaired: whether something was replaced before this comparison.
@@ -56,7 +56,7 @@ def describe_difference(verdict: TableVerdict, *, refused: Sequence[str], repair
         problem = verdict.problem.removeprefix(f"{name}: ").rstrip(".")
         return (
             f"{name}: warm and cold cannot be compared: {problem}. Nothing was compared or changed; look at `k2 "
-            f"watermarks history {name}`, mend that or let the offload run, then compare again."
+            f"watermarks history {name}`, fix that or let the offload run, then compare again."
         )
     if verdict.files and not verdict.divergent:
         said = "; ".join(map(describe_file, verdict.files[:SHOWN]))

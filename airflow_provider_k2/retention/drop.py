@@ -261,7 +261,7 @@ class Dropper:
         sentence = (
             f"{run.table.name}: partition {unit.label} of {run.table.identity_source} ({unit.rows:,} rows, "
             f"{run.bound(unit.lower)} to {run.bound(unit.upper)}) is past its age and is kept: {proof.refusal}. "
-            f"{done}; {run.mend(proof)}."
+            f"{done}; {run.fix(proof)}."
         )
         compared = proof.problem is None
         run.report.kept.append(

@@ -107,20 +107,20 @@ class TtlGuard:
             f"proven to be cold: partition {shortened(listed)}. Compared: {proof.warm:,} rows in the warm tier, "
             f"{proof.cold:,} in the cold tier; {why}"
         )
-        mend = self.run.mend(proof)
+        fix = self.run.fix(proof)
         if self.ttl.is_held:
-            self._alert(f"{what}. The TTL was taken away before and stays away; no row is deleted. To mend it, {mend}.")
+            self._alert(f"{what}. The TTL was taken away before and stays away; no row is deleted. To fix it, {fix}.")
         elif self.run.policy.ttl == "backstop":
             self._alert(
-                f"{what}. Nothing was changed (`ttl: backstop`): the TTL WILL delete them. To keep them, {mend}."
+                f"{what}. Nothing was changed (`ttl: backstop`): the TTL WILL delete them. To keep them, {fix}."
             )
         elif self.run.lease is None:
-            self._alert(f"{what}. This is a dry run: the TTL would be taken away, and works still. To mend it, {mend}.")
+            self._alert(f"{what}. This is a dry run: the TTL would be taken away, and works still. To fix it, {fix}.")
         else:
             statement = self._hold()
             self._alert(
                 f"{what}. The TTL was taken away ({statement}), so no row is deleted; the gate puts it back once they "
-                f"are proven. To mend it, {mend}."
+                f"are proven. To fix it, {fix}."
             )
 
     def _hold(self) -> str:

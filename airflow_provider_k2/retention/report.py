@@ -35,7 +35,7 @@ class Kept:
     :param rows: rows in them.
     :param warm: rows that were compared; None when nothing could be.
     :param cold: rows of the cold tier in their range.
-    :param why: the reason, with both counts, and its mend.
+    :param why: the reason, with both counts, and its fix.
     """
 
     partitions: tuple[str, ...]

@@ -96,7 +96,7 @@ class GateRun:
             store(self.ledger, self.table, verdict, self.run_id)
         return read_proof(verdict, counted, missing)
 
-    def mend(self, proof: Proof) -> str:
+    def fix(self, proof: Proof) -> str:
         """How to fix what a proof found, as commands."""
         name = self.table.name
         again = f", then run `k2 retention {name}`"

@@ -1,4 +1,4 @@
-"""The cold table's schema against the type plan: created, widened safely, or refused (contract 8)."""
+"""The cold table's schema against the type plan: created, widened safely, or refused (promise 8)."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def check_format(table: TableConfig, cold: Table) -> None:
     """
     version, snapshot = cold.metadata.format_version, cold.metadata.current_snapshot()
     if version != 2:
-        mend = (
+        fix = (
             f"upgrade it: ALTER TABLE {table.target} SET TBLPROPERTIES ('format-version'='2')"
             if version < 2
             else "copy it to a table of format version 2"
@@ -178,7 +178,7 @@ def check_format(table: TableConfig, cold: Table) -> None:
             f"the cold table {table.target} has format version {version}, and version 2 is needed",
             table=table.name,
             untouched="Nothing was moved",
-            fix=str(mend),
+            fix=str(fix),
         )
     summary = snapshot.summary.additional_properties if snapshot is not None and snapshot.summary is not None else {}
     if int(summary.get("total-equality-deletes") or 0):

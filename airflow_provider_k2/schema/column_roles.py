@@ -32,7 +32,7 @@ _NESTED = frozenset({"Array", "Map"})
 def check_roles(table: TableConfig, plan: TypePlan) -> None:
     """Check every column with a role.
 
-    :raises TypePlanError: naming all that cannot play it, each with the mend.
+    :raises TypePlanError: naming all that cannot play it, each with the fix.
     """
     problems = [
         *_missing(table, plan),

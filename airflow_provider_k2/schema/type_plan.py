@@ -2,7 +2,7 @@
 
 Every column is cast in the SELECT to one ClickHouse type whose Parquet form is exactly the Iceberg type, because
 ClickHouse's own choices are lossy for a reader: Enum8 becomes binary, UInt64 unsigned, DateTime seconds as uint32.
-What cannot be held exactly is refused by name, with the mend (contract 8).
+What cannot be held exactly is refused by name, with the fix (promise 8).
 """
 
 from __future__ import annotations
@@ -85,11 +85,11 @@ _MEND = "cast it to a supported type in a view, or add it to `exclude`"
 
 
 class _RefusalError(Exception):
-    """One column's type has no exact form; carries the mend."""
+    """One column's type has no exact form; carries the fix."""
 
-    def __init__(self, reason: str, mend: str) -> None:
+    def __init__(self, reason: str, fix: str) -> None:
         super().__init__(reason)
-        self.reason, self.mend = reason, mend
+        self.reason, self.fix = reason, fix
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def plan_types(
         try:
             plans.append(_plan_column(name, parse_type(known[name]), types.get(name), held.get(name)))
         except _RefusalError as refusal:
-            problems.append(f"column {name} of type {known[name]} {refusal.reason}; {refusal.mend}")
+            problems.append(f"column {name} of type {known[name]} {refusal.reason}; {refusal.fix}")
         except ValueError as error:
             problems.append(f"column {name}: {error}; {_MEND}")
     if problems:
@@ -239,13 +239,13 @@ def _partial(name: str, parsed: ClickHouseType) -> _RefusalError:
     A view keeps the type of a min, max or any, too, where it does not cast: such a view is refused as the table is.
     """
     inner = parsed.inner(1)
-    mend = (
+    fix = (
         f"read it through a view that aggregates, `SELECT ..., CAST({parsed.arguments[0]}({name}) AS {inner}) AS "
         f"{name} ... GROUP BY` the key (without the CAST, the view's column may keep this type)"
     )
     with suppress(_RefusalError):
-        mend += f'; or, where every row is final, accept it by its cold type: `types: {{{name}: "{_plan(inner)[0]}"}}`'
-    return _RefusalError("holds parts of a value, several rows for one key until ClickHouse has merged them", mend)
+        fix += f'; or, where every row is final, accept it by its cold type: `types: {{{name}: "{_plan(inner)[0]}"}}`'
+    return _RefusalError("holds parts of a value, several rows for one key until ClickHouse has merged them", fix)
 
 
 def _plan(parsed: ClickHouseType) -> tuple[IcebergType, str]:

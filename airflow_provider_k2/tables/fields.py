@@ -132,8 +132,8 @@ def _retention(value: Any) -> RetentionPolicy:
         try:
             values[name] = readers[name](given[name])
         except ValueError as error:
-            for what, mend in zip(error.args[::2], error.args[1::2], strict=True):
-                mistakes += [f"(`{name}`) {what}", mend]
+            for what, fix in zip(error.args[::2], error.args[1::2], strict=True):
+                mistakes += [f"(`{name}`) {what}", fix]
     if "keep" not in given:
         mistakes += ["has no `keep`", "write `{keep: 7d}`"]
     elif values.get("keep") == 0:

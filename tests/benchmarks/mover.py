@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
 import sys
 import threading
 import time
@@ -34,6 +33,9 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
+from tests.benchmarks.memory import peak_bytes
+
+
 def spark_engine() -> SparkEngine:
     from airflow_provider_k2.engines.spark.engine import SparkEngine
     from tests.benchmarks.spark_submit import spark
@@ -53,7 +55,7 @@ def main(entry: str, engine: str) -> None:
     started = time.monotonic()
     report = offload.run(Request(run_id="benchmark", holder=f"benchmark/{threading.get_ident()}"))
     seconds = time.monotonic() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     print(json.dumps({"rows": report.rows, "seconds": seconds, "peak": peak, "timings": report.timings}))
 
 

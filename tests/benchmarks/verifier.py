@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
 import sys
 from pathlib import Path
 
@@ -25,6 +24,9 @@ from airflow_provider_k2.reconciliation.spark_side import SparkReading
 from airflow_provider_k2.tables.reader import parse_tables
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+
+
+from tests.benchmarks.memory import peak_bytes
 
 
 def main(entry: str, threads: str, reader: str) -> None:
@@ -43,7 +45,7 @@ def main(entry: str, threads: str, reader: str) -> None:
             {
                 "rows": verdict.cold_rows,
                 "seconds": verdict.seconds,
-                "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "peak": peak_bytes(),
                 "equal": verdict.equal,
                 "divergent": [bucket.start for bucket in verdict.divergent],
             }

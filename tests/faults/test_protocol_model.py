@@ -256,6 +256,9 @@ class Cold:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
 
+    def failure(self, error: BaseException) -> None:
+        """No error of the model's is a library's."""
+
     def load(self, target: str) -> Any:
         try:
             return self.catalog.load_table(target)

@@ -1,4 +1,4 @@
-"""No secret of a connection is found in anything that a full run leaves behind or shows (contract 12)."""
+"""No secret of a connection is found in anything that a full run leaves behind or shows (promise 12)."""
 
 from __future__ import annotations
 

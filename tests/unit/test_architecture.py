@@ -55,9 +55,7 @@ def test_the_root_holds_what_every_package_needs() -> None:
 def test_the_tests_tree_mirrors_the_packages() -> None:
     folders = {folder.name for folder in PACKAGE.iterdir() if (folder / "__init__.py").exists()}
     for kind in ("unit", "integration"):
-        extra = (
-            {folder.name for folder in (ROOT / "tests" / kind).iterdir() if any(folder.glob("*.py"))} - folders
-        )
+        extra = {folder.name for folder in (ROOT / "tests" / kind).iterdir() if any(folder.glob("*.py"))} - folders
         assert not extra, f"tests/{kind} has folders that the package has not: {sorted(extra)}"
 
 

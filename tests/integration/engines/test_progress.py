@@ -6,7 +6,8 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.engines import files, progress
+from airflow_provider_k2.commit import batches
+from airflow_provider_k2.engines import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ def test_the_direct_engine_tells_of_bytes_and_rows_within_a_file(
     tiers: Callable[..., Tiers], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(progress, "EVERY", 0.0)
-    monkeypatch.setattr(files, "BATCH_ROWS", 10)
+    monkeypatch.setattr(batches, "BATCH_ROWS", 10)
     table = tiers(columns="(n Int64) ENGINE = MergeTree ORDER BY n", window_rows=1000)
     table.sql("INSERT INTO {t} SELECT number FROM numbers(1, 100)")
     with caplog.at_level(logging.INFO):

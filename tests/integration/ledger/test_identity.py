@@ -1,4 +1,4 @@
-"""A dropped and re-created source or target is noticed and refused until a person accepts it (contract 2)."""
+"""A dropped and re-created source or target is noticed and refused until a person accepts it (promise 2)."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ print("RESULT", row.c, row.s)
 @pytest.fixture(scope="module")
 def spark_submit() -> Path:
     # Made once per checkout (a minute), as `k2 local up --spark` does.
-    return ensure_spark(Path(os.environ.get("K2_HOME", ".k2")) / "spark")
+    return ensure_spark(Path(os.environ.get("K2_HOME", ".k2")) / "spark", jars=True)
 
 
 def test_spark_reads_clickhouse_and_writes_the_same_catalog(

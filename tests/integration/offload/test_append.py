@@ -206,7 +206,7 @@ def test_a_cursor_near_the_end_is_pending_before_the_first_offload(tiers):
 def test_a_day_that_is_not_over_stays_warm_with_a_date_cursor(tiers):
     """Rows that arrive later today have today's date too: a window must not end within it."""
     table = tiers("(n Date, v Int32) ENGINE = MergeTree ORDER BY n")
-    table.sql("INSERT INTO {t} SELECT toDate(now('UTC')) - 1, 1 UNION ALL SELECT toDate(now('UTC')), 2")
+    table.sql("INSERT INTO {t} SELECT toDate(now('UTC')) - 2, 1 UNION ALL SELECT toDate(now('UTC')), 2")
     assert table.offload().rows == 1
     table.sql("INSERT INTO {t} SELECT toDate(now('UTC')), 3")
     assert table.offload().rows == 0
@@ -290,7 +290,7 @@ def test_a_backfill_replaces_its_range_also_where_files_match_in_part(tiers):
     table.insert(*range(20))
     table.offload()
     before = table.watermark
-    table.sql("ALTER TABLE {t} UPDATE symbol = 'mended' WHERE n >= 4 AND n < 15 SETTINGS mutations_sync = 2")
+    table.sql("ALTER TABLE {t} UPDATE symbol = 'fixed' WHERE n >= 4 AND n < 15 SETTINGS mutations_sync = 2")
     report = table.offload(kind="backfill", window=Window(4, 15))
     assert (report.rows, report.lower, report.upper) == (11, 4, 15)
     table.assert_same()
@@ -765,8 +765,8 @@ def test_a_holder_that_lost_its_lease_does_not_commit(tiers):
     table.insert(1)
 
     class Overtaken(DirectEngine):
-        def _write(self, job):
-            written = super()._write(job)
+        def _write(self, job, timings):
+            written = super()._write(job, timings)
             table.ledger.acquire(table.config, "test", 60)
             return written
 
@@ -812,8 +812,8 @@ def test_a_zombie_that_the_ledger_knows_nothing_of_is_fenced_off_by_the_cold_tie
     table.insert(*range(6))
 
     class Zombie(DirectEngine):
-        def _write(self, job):
-            written = super()._write(job)
+        def _write(self, job, timings):
+            written = super()._write(job, timings)
             table.engine = DirectEngine()
             assert table.offload().rows == 6
             return written

@@ -1,4 +1,4 @@
-"""Bad input, through the operator: one sentence that names the mend, watermark and cold table as they were."""
+"""Bad input, through the operator: one sentence that names the fix, watermark and cold table as they were."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_an_unreachable_ledger(table: Tiers, monkeypatch: pytest.MonkeyPatch) ->
     before = table.untouched()
     change(monkeypatch, "postgres_default", lambda one: one.update(port=NOBODY))
     with pytest.raises(
-        ServiceError, match=r"'postgres_default'.*cannot be reached.*Nothing was moved; check the connection"
+        ServiceError, match=r"'postgres_default'.*cannot be reached.*Nothing was moved; check host and port"
     ):
         run(table)
     monkeypatch.undo()

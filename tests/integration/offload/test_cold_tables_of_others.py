@@ -106,9 +106,9 @@ def test_partitions_are_right_whatever_statistics_a_table_keeps(foreign, mode):
 
 
 @pytest.mark.parametrize(
-    ("version", "mend"), [("1", "ALTER TABLE cold.{} SET TBLPROPERTIES"), ("3", "copy it to a table")]
+    ("version", "fix"), [("1", "ALTER TABLE cold.{} SET TBLPROPERTIES"), ("3", "copy it to a table")]
 )
-def test_another_format_version_is_refused_before_anything_is_written(foreign, version, mend, tmp_path):
+def test_another_format_version_is_refused_before_anything_is_written(foreign, version, fix, tmp_path):
     table = foreign(format_version=version) if version == "1" else None
     if table is None:
         table = foreign()
@@ -123,7 +123,7 @@ def test_another_format_version_is_refused_before_anything_is_written(foreign, v
         TypePlanError, match=f"has format version {version}, and version 2 is needed. Nothing was moved"
     ) as told:
         table.offload()
-    assert mend.format(table.name) in str(told.value)
+    assert fix.format(table.name) in str(told.value)
     assert not list(tmp_path.glob("warehouse/**/*.parquet"))
 
 
@@ -147,7 +147,7 @@ def test_another_source_of_another_pipeline_is_refused(tiers, fresh_names):
     ):
         other.offload()
     table.assert_same()
-    # What the message says mends it.
+    # What the message says fixes it.
     with table.cold.manage_snapshots() as change:
         change.remove_tag("k2-k2-last-window")
     other.sql("INSERT INTO {t} SELECT number, now64(6), 'ETH' FROM numbers(3)")
@@ -173,7 +173,7 @@ def test_a_catalog_that_refuses_a_commit_is_asked_once(tiers, monkeypatch, caplo
     # A mock: the catalog at hand has one user, who may do everything.
     monkeypatch.setattr(type(table.iceberg.catalog), "commit_table", refuse)
     with pytest.raises(
-        ServiceError, match=r"refuses to commit window .*ForbiddenError.*give the catalog's user the right"
+        ServiceError, match=r"refuses to commit window .*ForbiddenError.*give the connection's user the right"
     ):
         table.offload()
     monkeypatch.undo()

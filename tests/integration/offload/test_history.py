@@ -1,6 +1,6 @@
 """History is never lost.
 
-A commit takes a cold row out only where the window has the row that replaces it (contract 6).
+A commit takes a cold row out only where the window has the row that replaces it (promise 6).
 """
 
 from __future__ import annotations
@@ -279,8 +279,8 @@ class Meanwhile(DirectEngine):
         super().__init__()
         self.what, self.left = what, after
 
-    def _write(self, job: Any) -> Any:
-        written = super()._write(job)
+    def _write(self, job: Any, timings: dict[str, float]) -> Any:
+        written = super()._write(job, timings)
         self.left -= 1
         if self.left == 0:
             self.what()

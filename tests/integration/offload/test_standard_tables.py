@@ -1,4 +1,4 @@
-"""The nine standard tables, cold, against a recomputation in plain Python from the raw messages (contract 9)."""
+"""The nine standard tables, cold, against a recomputation in plain Python from the raw messages (promise 9)."""
 
 from __future__ import annotations
 

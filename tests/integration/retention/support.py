@@ -76,7 +76,7 @@ class Gated(Pair):
             )
             return list(cursor.fetchall())
 
-    def mend(self, sentence: str) -> None:
+    def fix(self, sentence: str) -> None:
         """Do what an error says: trigger the offload with the conf that it names."""
         conf = json.loads(re.search(r"k2_offload --conf '(\{.*?\})'", sentence)[1])
         assert conf["tables"] == [self.name]

@@ -185,7 +185,7 @@ def test_a_partition_whose_cold_row_is_missing_is_kept(gated):
     # The others went, and what was kept is still told as a difference, not as history.
     assert gated.partitions() == [partition(10), partition(2)]
     assert not gated.verify().equal
-    gated.mend(kept.why)
+    gated.fix(kept.why)
     assert gated.gate().rows == 24
     assert gated.cold.scan().count() == 96
     assert gated.verify().equal
@@ -275,7 +275,7 @@ def test_rows_of_which_a_column_is_not_in_the_cold_tier_are_kept(make, change):
         pair.offload()
         (kept,) = pair.gate().kept
         assert "differ in content" in kept.why, "the column is there, and null in older rows"
-        pair.mend(kept.why)
+        pair.fix(kept.why)
     if change != "delete":
         assert pair.gate().rows == 24
 
@@ -385,7 +385,7 @@ def test_a_drop_that_broke_off_is_not_finished_while_a_row_that_is_left_is_not_c
     (kept,) = half_dropped.gate().kept
     assert "1 of the 7 rows that are left in the warm tier are not in the cold tier" in kept.why
     assert half_dropped.warm_rows() == 7
-    half_dropped.mend(kept.why)
+    half_dropped.fix(kept.why)
     assert half_dropped.cold.scan().count() == 13, "the row is added, and none is replaced by less"
     assert not half_dropped.gate().failed
     assert half_dropped.warm_rows() == 0
@@ -590,7 +590,7 @@ def test_one_missing_cold_row_is_enough_to_hold(expiring):
     assert "Compared: 48 rows in the warm tier, 47 in the cold tier" in report.alerts[0]
     pair.run_ttl()
     assert pair.warm_rows() == 72
-    pair.mend(report.alerts[0])
+    pair.fix(report.alerts[0])
     report = pair.gate()
     assert report.ttl == "working", report.alerts
     pair.run_ttl()

@@ -103,7 +103,7 @@ def test_updates_that_are_in_the_cold_tier_are_no_obstacle(pair):
     pair.sql(UPDATE)
     (kept,) = pair.gate().kept
     assert "differ" in kept.why
-    pair.mend(kept.why)
+    pair.fix(kept.why)
     report = pair.gate()
     assert report.rows == 24, report.kept
     assert "changed" in pair.cold.scan().to_arrow()["s"].to_pylist()

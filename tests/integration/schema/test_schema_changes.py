@@ -1,4 +1,4 @@
-"""A column that is added, widened, dropped, renamed or retyped on either side (contract 8)."""
+"""A column that is added, widened, dropped, renamed or retyped on either side (promise 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The type plan: lossless, or refused by name with the mend (contract 8)."""
+"""The type plan: lossless, or refused by name with the fix (promise 8)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_every_supported_type(kind, cold, cast):
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason", "mend"),
+    ("kind", "reason", "fix"),
     [
         ("DateTime64(9)", "more digits of a second than Iceberg's microseconds", "cast it to DateTime64(6) in a view"),
         ("DateTime64(7, 'UTC')", "more digits of a second", "cast it to DateTime64(6)"),
@@ -99,11 +99,11 @@ def test_every_supported_type(kind, cold, cast):
         ("Nested(", "no closing parenthesis", "`exclude`"),
     ],
 )
-def test_every_refusal_names_column_type_and_mend(kind, reason, mend):
+def test_every_refusal_names_column_type_and_mend(kind, reason, fix):
     text = refusal(kind)
     assert text.startswith("t: the type plan refuses 1 column, nothing was moved: column c")
     assert reason in text
-    assert mend in text
+    assert fix in text
 
 
 def test_all_refusals_come_at_once_and_other_columns_do_not_matter():
@@ -199,7 +199,7 @@ def test_lossy_or_unknown_wishes_are_refused(kind, wish):
 
 
 @pytest.mark.parametrize(
-    ("wish", "mend"),
+    ("wish", "fix"),
     [
         ("decimal(5)", "cannot be held as decimal(5), which has no scale; write `decimal(5, 0)` in `types`"),
         ("Decimal( 12 )", "write `decimal(12, 0)` in `types`"),
@@ -209,9 +209,9 @@ def test_lossy_or_unknown_wishes_are_refused(kind, wish):
         ("decimal(4, 2)", "cannot be held exactly as decimal(4, 2); leave it to the type plan (int)"),
     ],
 )
-def test_a_wish_for_a_decimal_that_is_not_one_is_told_its_mend(wish, mend):
+def test_a_wish_for_a_decimal_that_is_not_one_is_told_its_mend(wish, fix):
     text = refusal("Int8", wish)
-    assert mend in text
+    assert fix in text
     assert text.startswith("t: the type plan refuses 1 column, nothing was moved: column c of type Int8 cannot be held")
 
 
@@ -257,7 +257,7 @@ def test_parts_of_an_aggregate_are_refused_unless_types_names_them(chdb, argumen
     assert str(column.target) == cold
     assert column.expression.startswith("CAST(`c`, ")
     assert plan_types("t", [("a", "Int8"), ("c", kind)], (), ("c",), {}).names == ("a",)
-    # The mend is one: the view's column has a type that is taken.
+    # The fix is one: the view's column has a type that is taken.
     aggregate = re.search(r"CAST\(.* AS c(?= \.\.\.)", text)
     structure = f"k Int8, c {kind}".replace("'", "\\'")
     seen = chdb.value(f"DESCRIBE (SELECT {aggregate[0]} FROM null('{structure}') GROUP BY k)").split("\t")[1]

@@ -154,7 +154,7 @@ def test_each_mistake_is_named_with_file_entry_and_mend(changes, words):
     assert text.startswith("list.yaml: 1 mistake in the table list:")
     assert "tables" in text
     assert words in text
-    assert "; " in text.splitlines()[1], "no mend"
+    assert "; " in text.splitlines()[1], "no fix"
 
 
 def test_a_retention_is_read():
