@@ -18,7 +18,7 @@ unexport DATA ENGINE
 PYTEST_ARGS ?=
 WORKERS ?= 2
 
-.PHONY: help setup demo down test lint format docs lock faults bench wheel clean
+.PHONY: help setup demo down test lint format docs lock faults slow bench wheel clean
 
 help: ## Show this
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sort | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ faults: $(VENV)/ready ## The fault matrix in full: make faults [FAULTS="--cases 
 	python -m tests.faults.run $(FAULTS)
 	python -m tests.faults.run --engine spark $(FAULTS_SPARK)
 	python -m tests.faults.run --mutate
+
+slow: $(VENV)/ready $(VENV_211)/ready ## The long proofs that make test leaves out, but for faults and benchmarks
+	pytest -n $(WORKERS) --dist loadgroup -m slow --ignore tests/benchmarks --ignore tests/faults $(PYTEST_ARGS)
 
 bench: $(VENV)/ready ## The benchmarks, with their figures
 	pytest -s -m slow tests/benchmarks $(PYTEST_ARGS)

@@ -175,6 +175,7 @@ def show(lines: list[Line]) -> None:
     Console(width=140).print(table)
 
 
+@pytest.mark.slow  # a benchmark
 def test_short(system: LocalSystem, clickhouse: ClickHouseHook, iceberg: IcebergTableHook, tmp_path: Path) -> None:
     from airflow_provider_k2.feed.warm_tier import apply_warm_tier
 

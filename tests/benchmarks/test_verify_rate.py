@@ -145,6 +145,7 @@ def show(ways: list[tuple[str, dict[str, Any]]], moved: dict[str, Any]) -> None:
     Console(width=140).print(table)
 
 
+@pytest.mark.slow  # a benchmark
 def test_short(clickhouse: ClickHouseHook, iceberg: IcebergTableHook, fresh_names: Callable[[str], str]) -> None:
     run_benchmark(clickhouse, iceberg, fresh_names("rate"), 300_000, full=False)
 

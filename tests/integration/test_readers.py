@@ -201,7 +201,8 @@ def test_spark_finds_every_column(lake: Tiers, tmp_path: Path) -> None:
 
     from airflow_provider_k2.local import ensure_spark
 
-    submit = ensure_spark(RealPath(os.environ.get("K2_TEST_SPARK", RealPath(__file__).parents[2] / ".k2" / "spark")))
+    spark = RealPath(os.environ.get("K2_TEST_SPARK", RealPath(__file__).parents[2] / ".k2" / "spark"))
+    submit = ensure_spark(spark, jars=True)
     before = lake.cold.metadata_location
     change(lake)
     job = tmp_path / "job.py"

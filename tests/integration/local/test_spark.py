@@ -42,6 +42,7 @@ def spark_submit() -> Path:
     return ensure_spark(Path(os.environ.get("K2_HOME", ".k2")) / "spark", jars=True)
 
 
+@pytest.mark.slow  # fetches Spark's jars, which our own jobs do not need
 def test_spark_reads_clickhouse_and_writes_the_same_catalog(
     system: LocalSystem, spark_submit: Path, tmp_path: Path
 ) -> None:

@@ -173,6 +173,7 @@ def test_every_type_is_exact_and_both_engines_leave_the_same(world):
     assert not any(line for line in "".join(world.submit.output).splitlines() if re.search(r"\bINFO\b", line))
 
 
+@pytest.mark.slow  # fetches Spark's jars; tests/integration/test_readers.py is the short form
 def test_spark_sql_reads_both_engines_files_and_sums_the_same(world, tmp_path):
     """Iceberg's own reader and a checksum in another language: an opinion that shares no code with the proof."""
     warm_table(world, "read", 40)

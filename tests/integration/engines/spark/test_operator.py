@@ -52,6 +52,7 @@ def said(capfd: pytest.CaptureFixture[str]) -> list[str]:
     ],
     ids=["airflow", "airflow-2.11"],
 )
+@pytest.mark.slow  # two Airflows; the operator's other tests are the short form
 def test_on_yarn_every_window_is_a_submission_of_its_own(world, monkeypatch, tmp_path, python):
     properties, endpoints = world.system.seaweedfs.catalog_properties(), world.clickhouse.endpoints
     secrets = {"clickhouse.password": endpoints.password}
