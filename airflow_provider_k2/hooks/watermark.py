@@ -501,31 +501,37 @@ class WatermarkHook(PostgresHook):
                 (error[:4000], window_id),
             )
 
-    def adopt(self, table: TableConfig, record: WindowRecord) -> None:
-        """Write a window down that only the cold tier knows (the ledger was lost, or its writer died before it)."""
+    def adopt(self, table: TableConfig, records: Sequence[WindowRecord]) -> None:
+        """Write windows down that only the cold tier knows (the ledger was lost, or its writer died before it).
+
+        In one transaction, however many there are.
+        """
         with self.transaction() as cursor:
-            cursor.execute(
+            cursor.executemany(
                 "INSERT INTO k2.windows (window_id, pipeline, target, kind, lower_bound, upper_bound, state, engine, "
                 "run_id, token, row_count, checksum, snapshot_id, started_at, finished_at) VALUES (%s, %s, %s, %s, "
                 "%s, %s, 'committed', %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (window_id) DO UPDATE SET state = "
                 "'committed', row_count = excluded.row_count, checksum = excluded.checksum, snapshot_id = "
                 "excluded.snapshot_id, finished_at = excluded.finished_at, error = NULL",
-                (
-                    record.window_id,
-                    table.pipeline,
-                    table.target,
-                    record.kind,
-                    record.lower,
-                    record.upper,
-                    record.engine,
-                    record.run_id,
-                    record.token,
-                    record.rows,
-                    record.checksum,
-                    record.snapshot_id,
-                    record.started_at,
-                    record.finished_at,
-                ),
+                [
+                    (
+                        record.window_id,
+                        table.pipeline,
+                        table.target,
+                        record.kind,
+                        record.lower,
+                        record.upper,
+                        record.engine,
+                        record.run_id,
+                        record.token,
+                        record.rows,
+                        record.checksum,
+                        record.snapshot_id,
+                        record.started_at,
+                        record.finished_at,
+                    )
+                    for record in records
+                ],
             )
 
     def history(self, table: TableConfig, limit: int = 50) -> list[WindowRecord]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_k2.commit.dead import cold_files_of
 from airflow_provider_k2.commit.files import held_range
 from airflow_provider_k2.commit.job import Expected, WindowJob
+from airflow_provider_k2.commit.old_snapshots import OldSnapshots
 from airflow_provider_k2.commit.record import CommitRecord
 from airflow_provider_k2.commit.refusal import keep_unreplaced, refuse_lost_keys
 from airflow_provider_k2.exceptions import (
@@ -73,6 +74,7 @@ class Offload:
         self.ledger = ledger
         self.choose_engine = choose_engine
         self.log = log or logging.getLogger(__name__)
+        self.old_snapshots = OldSnapshots(clickhouse, self.log)
 
     def run(self, request: Request) -> Report:
         """Move every window of the request, each committed on its own.
@@ -134,7 +136,7 @@ class _Run:
     ) -> None:
         self.request, self.lease, self.report, self.prepared = request, lease, report, prepared
         self.table, self.log, self.ledger = offload.table, offload.log, offload.ledger
-        self.choose_engine = offload.choose_engine
+        self.choose_engine, self.old_snapshots = offload.choose_engine, offload.old_snapshots
         self.warm, self.is_time = prepared.warm, prepared.is_time
         self.proven: int | None = None
         self.carried: int | None = None
@@ -154,9 +156,7 @@ class _Run:
             prepared.identities,
             lambda floor: self.ledger.committed_after(table, floor),
         )
-        apply_agreement(
-            table, agreement, prepared.cold.metadata, prepared.identities, self.ledger, self.log, self.is_time
-        )
+        apply_agreement(table, agreement, prepared.cold, prepared.identities, self.ledger, self.log, self.is_time)
         if state.last is not None and state.last.token >= self.lease.lease.token:
             self.lease.lease = self.ledger.ensure_token(self.lease.lease, state.last.token)
         failpoint("after_agree")
@@ -340,6 +340,7 @@ class _Run:
             intact=prepared.intact,
             guard=self.lease.check,
             log=self.log,
+            old_snapshots=self.old_snapshots,
             dead=request.dead,
         )
 
