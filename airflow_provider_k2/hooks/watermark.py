@@ -16,6 +16,7 @@ from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from airflow_provider_k2.exceptions import LEDGER, LeaseHeldError, LeaseLostError, ServiceError
 from airflow_provider_k2.hooks.ledger_answers import explain_connecting, explain_refusal, first_line
+from airflow_provider_k2.hooks.ledger_growth import fold_empty, prune_windows
 from airflow_provider_k2.resources import sql_dir
 
 if TYPE_CHECKING:
@@ -479,6 +480,8 @@ class WatermarkHook(PostgresHook):
     ) -> None:
         """Record a window that is in the cold tier and move the watermark, in one transaction.
 
+        An empty window takes in the empty one before it, and windows that are old enough go.
+
         :param watermark: the new watermark; None leaves it (a backfill).
         :raises LeaseLostError: when the lease was taken over; the new holder finds the commit in the cold tier.
         """
@@ -486,9 +489,15 @@ class WatermarkHook(PostgresHook):
             _check_lease(cursor, lease)
             cursor.execute(
                 "UPDATE k2.windows SET state = 'committed', row_count = %s, byte_count = %s, checksum = %s, "
-                "snapshot_id = %s, timings = %s, finished_at = clock_timestamp() WHERE window_id = %s",
+                "snapshot_id = %s, timings = %s, finished_at = clock_timestamp() WHERE window_id = %s "
+                "RETURNING lower_bound, kind",
                 (rows, bytes_written, checksum, snapshot_id, json.dumps(timings), window_id),
             )
+            row = cursor.fetchone()
+            # Somebody may have emptied the ledger since the claim.
+            if row is not None and not rows and snapshot_id is None and row[1] == "scheduled":
+                fold_empty(cursor, table.pipeline, table.target, window_id, row[0])
+            prune_windows(cursor, table.pipeline, table.target)
             if watermark is not None:
                 _store_watermark(cursor, table, watermark, identities)
 
