@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
-from rich.table import Table as Printed
 
 from airflow_provider_k2.commit.archive import NAME
-from airflow_provider_k2.commit.cold_state import read_cold_state
+from airflow_provider_k2.commit.cold_state import find_commit, read_cold_state
 from airflow_provider_k2.commit.expiry import BATCH, CAP
 from airflow_provider_k2.commit.old_snapshots import OldSnapshots
 from airflow_provider_k2.commit.replace import Replacement, commit_replacement
+from airflow_provider_k2.exceptions import CommitUnknownError
 from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
 from airflow_provider_k2.hooks.iceberg import IcebergTableHook
 from airflow_provider_k2.hooks.watermark import WatermarkHook
@@ -63,14 +63,21 @@ class Growing:
         file = next(iter(cold.scan().plan_files())).file
         old = OldSnapshots(self.tiers.clickhouse)
         begin, count = time.process_time(), max(until - self.commits, 0)
-        for _ in range(count):
+        while self.commits < until:
             self.commits += 1
             cold.refresh()
             last = read_cold_state(cold.metadata, "k2").last
             assert last is not None
             upper = self.commits + 1
             record = replace(last, commit_id=str(uuid.uuid4()), lower=last.upper, upper=upper)
-            commit_replacement(cold, Replacement((file,)), record.carried(last.watermark, upper), old.take(cold))
+            try:
+                commit_replacement(cold, Replacement((file,)), record.carried(last.watermark, upper), old.take(cold))
+            except CommitUnknownError as error:
+                # SeaweedFS on a busy machine now and then: what a run does, in short.
+                Console(width=120).print(f"[yellow]{error}")
+                time.sleep(1)
+                cold.refresh()
+                self.commits -= find_commit(cold.metadata, record.commit_id) is None
         return (time.process_time() - begin) / max(count, 1)
 
 
@@ -79,9 +86,6 @@ def test_a_window_costs_the_same_after_ten_thousand_commits(system: LocalSystem)
     growing = Growing()
     for _ in range(10):
         growing.window()
-    printed = Printed(
-        "commits", "CPU s a window (median)", "CPU s a window (mean)", "CPU s a commit", "snapshots", "metadata KB"
-    )
     medians, sizes = [], []
     for step in STEPS:
         each = growing.commit(step)
@@ -90,15 +94,10 @@ def test_a_window_costs_the_same_after_ten_thousand_commits(system: LocalSystem)
         sizes.append(len(metadata.model_dump_json()))
         medians.append(statistics.median(measured))
         assert len(metadata.snapshots) <= CAP + BATCH
-        printed.add_row(
-            f"{step:,}",
-            f"{medians[-1]:.3f}",
-            f"{statistics.mean(measured):.3f}",
-            f"{each:.3f}",
-            str(len(metadata.snapshots)),
-            f"{sizes[-1] / 1000:,.0f}",
+        Console(width=120).print(
+            f"after {step:,} commits: a window {medians[-1]:.3f} CPU s (median; mean {statistics.mean(measured):.3f}), "
+            f"a commit alone {each:.3f}; {len(metadata.snapshots)} snapshots, {sizes[-1] / 1000:,.0f} KB of metadata"
         )
-    Console(width=120).print(printed)
     _all_come_back(growing)
     assert max(sizes) < 1_000_000
     assert medians[-1] / medians[0] <= 1.2
