@@ -83,6 +83,7 @@ def repartition(
 def _load(table: TableConfig, iceberg: IcebergTableHook) -> Table:
     cold = iceberg.load(table.target)
     if cold is None:
+        iceberg.refuse_unknown_namespace(table.target)
         raise TableListError(
             f"the cold table {table.target} does not exist",
             table=table.name,

@@ -117,6 +117,7 @@ class Reconciler:
         stored = self.ledger.watermark(table)
         warm = WarmTable(table, self.clickhouse, held_types(cold) if cold else None)
         if cold is None:
+            self.iceberg.refuse_unknown_namespace(table.target)
             return _without_target(table, warm, stored)
         state = read_cold_state(cold.metadata, table.pipeline)
         refuse_changed(table, state.last, cold.metadata)

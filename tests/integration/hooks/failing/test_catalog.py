@@ -1,0 +1,262 @@
+"""Iceberg catalogs that fail: silent, busy, behind a proxy that answers, without the table or its namespace."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_k2.exceptions import CATALOG, CommitUnknownError, ServiceError, TableChangedError, WatermarkError
+from airflow_provider_k2.hooks import iceberg as iceberg_module
+from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+from airflow_provider_k2.ledger.tools import WatermarkTools
+from airflow_provider_k2.offload.repartition import repartition
+from tests.faults.http_proxy import COMMIT, Answer, Ask
+from tests.integration.hooks.failing.support import ACTS, Interfering, fails, said
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_k2.local import LocalSystem
+    from tests.integration.retention.support import Gated
+
+LOG = logging.getLogger(__name__)
+HTML = (("Content-Type", "text/html"),)
+
+
+def page(status: int, title: str) -> Answer:
+    """What a proxy answers by itself."""
+    body = f"<!DOCTYPE html>\n<html>\n<head><title>{title}</title></head>\n<body><h1>{title}</h1></body>\n</html>\n"
+    return Answer(status, body.encode(), HTML)
+
+
+def words(status: int, kind: str) -> Answer:
+    """What a catalog answers."""
+    error = {"message": "as the test wants it", "type": kind, "code": status}
+    return Answer(status, json.dumps({"error": error}).encode())
+
+
+ANSWERS = [
+    pytest.param(
+        words(429, "TooManyRequests"), "takes no more requests for now", "an Airflow pool", id="429 of the catalog"
+    ),
+    pytest.param(
+        page(429, "429 Too Many Requests"), "a web page ('429 Too Many Requests')", "an Airflow pool", id="429 page"
+    ),
+    pytest.param(page(200, "Log in"), "a web page ('Log in')", "correct `host`", id="200 page"),
+    pytest.param(page(404, "404 Not Found"), "status 404 by a web page", "correct `host`", id="404 page"),
+    pytest.param(page(403, "Forbidden"), "status 403 by a web page", "let this host in", id="403 page"),
+    pytest.param(page(502, "502 Bad Gateway"), "status 502 by a web page", "load balancer", id="502 page"),
+    pytest.param(page(504, "Gateway Time-out"), "status 504 by a web page", "load balancer", id="504 page"),
+    pytest.param(
+        Answer(503, b"upstream connect error", HTML), "upstream connect error", "load balancer", id="503 text"
+    ),
+    pytest.param(Answer(200, b""), "answers by nothing", "correct `host`", id="200 empty"),
+    pytest.param(words(404, "NotFoundException"), "does not know", "`warehouse`", id="404 of the catalog"),
+    pytest.param(words(501, "NotImplemented"), "cannot do", "newer version", id="501"),
+]
+"""Answers, what is said of them, and the fix."""
+
+
+@pytest.fixture
+def behind(altered: Any, proxies: Any, system: LocalSystem) -> Callable[..., Any]:
+    """A proxy before the catalog, and a hook that goes over it: ``behind(meant, answer)``."""
+
+    def make(meant: Callable[[Ask], bool], given: Answer | None) -> tuple[IcebergTableHook, Interfering]:
+        proxy = proxies(Interfering(system.seaweedfs.port, meant, given))
+        return IcebergTableHook(altered("iceberg_default", host=f"http://127.0.0.1:{proxy.port}")), proxy
+
+    return make
+
+
+def of_table(pair: Gated) -> Callable[[Ask], bool]:
+    return lambda ask: f"/tables/{pair.name}" in ask.path
+
+
+def commits(ask: Ask) -> bool:
+    return ask.method == "POST" and COMMIT.match(ask.path) is not None and b"set-snapshot-ref" in ask.body
+
+
+# Before anything moves
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_it_takes_the_connection_and_says_nothing(
+    pair: Gated, altered: Any, silent_port: int, act: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iceberg_module, "CATALOG_TIMEOUT", 1)
+    pair.iceberg = IcebergTableHook(altered("iceberg_default", host=f"http://127.0.0.1:{silent_port}"))
+    started = time.monotonic()
+    said(fails(pair, act, CATALOG), "does not answer in time", "the catalog's log")
+    assert time.monotonic() - started < 30
+
+
+def test_the_server_of_tokens_says_nothing(
+    pair: Gated, altered: Any, silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iceberg_module, "CATALOG_TIMEOUT", 1)
+    silent = f"http://127.0.0.1:{silent_port}/token"
+    extra = {"oauth2-server-uri": silent, "credential": "id:secret", "rest.sigv4-enabled": "false"}
+    pair.iceberg = IcebergTableHook(altered("iceberg_default", extra=extra))
+    said(fails(pair, "offload", CATALOG), "does not answer in time", "the catalog's log")
+
+
+def test_other_users_of_the_library_keep_their_own_catalogs(iceberg: IcebergTableHook) -> None:
+    from airflow.providers.apache.iceberg.hooks.iceberg import IcebergHook
+    from pyiceberg.catalog.rest import RestCatalog
+
+    assert isinstance(iceberg.catalog, RestCatalog)
+    assert type(IcebergHook("iceberg_default").catalog) is RestCatalog
+
+
+@pytest.mark.parametrize(("given", "what", "fix"), ANSWERS)
+def test_what_answers_to_the_first_request(pair: Gated, behind: Any, given: Answer, what: str, fix: str) -> None:
+    pair.iceberg, proxy = behind(lambda ask: "/v1/config" in ask.path, given)
+    error = fails(pair, "offload", CATALOG)
+    assert proxy.strikes
+    said(error, what, fix)
+    assert "ValidationError" not in str(error)
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("given", [page(200, "Log in"), page(404, "404 Not Found"), page(502, "502 Bad Gateway")])
+def test_a_web_page_in_place_of_a_table(moved: Gated, behind: Any, act: str, given: Answer) -> None:
+    """A page of status 404 is no word of the catalog's that the table does not exist."""
+    moved.iceberg, proxy = behind(of_table(moved), given)
+    error = fails(moved, act, CATALOG)
+    assert proxy.strikes
+    assert "a web page" in error.what
+
+
+# While a window is committed
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "fix"),
+    [
+        pytest.param(page(200, "Log in"), "a web page ('Log in')", "correct `host`", id="200 page"),
+        pytest.param(page(404, "404 Not Found"), "status 404 by a web page", "correct `host`", id="404 page"),
+        pytest.param(page(413, "Too Large"), "status 413 by a web page", "correct `host`", id="413 page"),
+        pytest.param(words(413, "TooLarge"), "no request of that size", "expire the table's old snapshots", id="413"),
+        pytest.param(words(429, "TooManyRequests"), "no more requests for now", "an Airflow pool", id="429"),
+        pytest.param(page(502, "502 Bad Gateway"), "status 502 by a web page", "load balancer", id="502 page"),
+    ],
+)
+def test_what_answers_to_a_commit(
+    moved: Gated, behind: Any, given: Answer, what: str, fix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_k2.commit.attempt.COMMIT_TRIES", 3)
+    moved.iceberg, proxy = behind(commits, given)
+    error = fails(moved, "offload", CATALOG, window=True)
+    assert proxy.strikes
+    said(error, what, fix)
+    assert "nothing was committed" in str(error.untouched).lower()
+    moved.iceberg = IcebergTableHook()
+    assert moved.cold.scan().count() == 20
+
+
+@pytest.mark.parametrize("given", [page(200, "Log in"), words(401, "NotAuthorized")], ids=["200 page", "401"])
+def test_a_clear_answer_to_the_look_up_is_not_asked_for_again(moved: Gated, behind: Any, given: Answer) -> None:
+    """The commit lands, its answer is lost, and from then on something else answers."""
+    state = {"landed": False}
+    moved.iceberg, proxy = behind(lambda ask: state["landed"] and of_table(moved)(ask), given)
+    forward = proxy.forward
+
+    def answer(ask: Ask) -> Answer | None:
+        if proxy.meant(ask):
+            return given
+        found = forward(ask)
+        if commits(ask):
+            state["landed"] = True
+            return None
+        return found
+
+    proxy.answer = answer
+    started = time.monotonic()
+    error = fails(moved, "offload", CATALOG, window=True, kind=CommitUnknownError)
+    assert time.monotonic() - started < 30
+    assert "it is unknown whether window" in error.what
+    assert "a web page" in error.what or "does not accept the credentials" in error.what
+    moved.iceberg = IcebergTableHook()
+    assert moved.cold.scan().count() == 40
+    moved.offload()
+    assert moved.cold.scan().count() == 40
+
+
+def test_the_table_is_dropped_before_its_commit(moved: Gated, behind: Any, caplog: pytest.LogCaptureFixture) -> None:
+    plain = IcebergTableHook()
+    moved.iceberg, proxy = behind(lambda ask: False, None)
+    forward = proxy.forward
+
+    def answer(ask: Ask) -> Answer | None:
+        if commits(ask):
+            plain.catalog.drop_table(moved.config.target)
+        return forward(ask)
+
+    proxy.answer = answer
+    started = time.monotonic()
+    error = fails(moved, "offload", CATALOG, kind=WatermarkError)
+    assert time.monotonic() - started < 30
+    said(error, "does not exist any more", f"`k2 watermarks reset {moved.name}`")
+    assert re.search(r"the cold table \S+ was dropped while window \S+ was committed", caplog.text)
+
+
+# The place
+
+
+@pytest.mark.parametrize("act", ["verify", "gate"])
+@pytest.mark.parametrize(
+    ("entry", "extra", "what"),
+    [
+        pytest.param({"target": "no_such_place.orders"}, {}, "no namespace 'no_such_place'", id="namespace"),
+        pytest.param({}, {"warehouse": "s3://nosuchwarehouse"}, "warehouse 's3://nosuchwarehouse'", id="warehouse"),
+    ],
+)
+def test_an_unknown_place_is_no_table_that_is_not_there_yet(
+    pair: Gated, altered: Any, act: str, entry: dict[str, str], extra: dict[str, str], what: str
+) -> None:
+    pair.entry |= {name: value.replace("orders", pair.name) for name, value in entry.items()}
+    pair.iceberg = IcebergTableHook(altered("iceberg_default", extra=extra))
+    said(fails(pair, act, CATALOG), what, "correct `target` in the table list, or `warehouse` in the connection")
+
+
+def test_an_offload_does_not_advise_to_begin_anew_in_an_unknown_warehouse(moved: Gated, altered: Any) -> None:
+    moved.iceberg = IcebergTableHook(altered("iceberg_default", extra={"warehouse": "s3://nosuchwarehouse"}))
+    error = fails(moved, "offload", CATALOG)
+    said(error, "no namespace 'cold' in its warehouse 's3://nosuchwarehouse'", "`warehouse` in the connection")
+    assert "reset" not in str(error)
+
+
+def test_a_first_offload_to_an_unknown_warehouse_is_told(pair: Gated, altered: Any) -> None:
+    pair.iceberg = IcebergTableHook(altered("iceberg_default", extra={"warehouse": "s3://nosuchwarehouse"}))
+    said(fails(pair, "offload", CATALOG), "nosuchwarehouse", "`warehouse` of the connection")
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        pytest.param(lambda tools, table: tools.rebuild(table), id="rebuild"),
+        pytest.param(lambda tools, table: tools.set(table, 0), id="set"),
+        pytest.param(
+            lambda tools, table: repartition(table, tools.iceberg, tools.ledger, who="test", log=LOG), id="repartition"
+        ),
+    ],
+)
+def test_tools_change_nothing_in_an_unknown_warehouse(moved: Gated, altered: Any, tool: Callable[..., Any]) -> None:
+    stored = moved.ledger.watermark(moved.config)
+    wrong = IcebergTableHook(altered("iceberg_default", extra={"warehouse": "s3://nosuchwarehouse"}))
+    tools = WatermarkTools(moved.clickhouse, wrong, moved.ledger, who="test", reason="test")
+    with pytest.raises(ServiceError, match="no namespace 'cold' in its warehouse 's3://nosuchwarehouse'"):
+        tool(tools, moved.config)
+    assert moved.ledger.watermark(moved.config) == stored
+
+
+def test_a_look_up_finds_the_table_gone(moved: Gated) -> None:
+    cold = moved.cold
+    moved.iceberg.catalog.drop_table(moved.config.target)
+    with pytest.raises(TableChangedError, match="was dropped while window w1 was committed"):
+        moved.iceberg.look_up_commit(cold, "w1")
