@@ -52,6 +52,13 @@ _PAGE_BY_STATUS = {403: f"let the proxy before the catalog let this host in, or 
 _STATUS_OF = {"BadRequestError": 400, "UnauthorizedError": 401, "ForbiddenError": 403, "TooManyRequestsError": 429}
 """What catalogs that speak no HTTP raise likewise."""
 
+_AWS = {
+    "AccessDenied|NotAuthorized": 403,
+    "UnrecognizedClient|InvalidSignature|InvalidClientTokenId|ExpiredToken|SignatureDoesNotMatch": 401,
+    "Throttl|TooManyRequests": 429,
+}
+"""Names of errors of AWS by pattern, and the statuses that say the same."""
+
 _NO_JSON = re.compile(r"RESTError \d+: (?:Received unexpected JSON Payload|Could not decode json payload): (.*)", re.S)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.S | re.I)
 _MARKUP = re.compile(r"^\s*<(!doctype|html|head|body|\?xml)\b", re.I)
@@ -63,7 +70,13 @@ LATER = frozenset({408, 425, 429})
 def status_of(error: BaseException) -> int | None:
     """HTTP status of the answer that a library's error is about, or stands for; None where there is none."""
     for one in _chain(error):
-        status = getattr(getattr(one, "response", None), "status_code", None)
+        response = getattr(one, "response", None)
+        if isinstance(response, dict):
+            # Of botocore, whose AWS says no by a name, mostly with status 400.
+            name = str(response.get("Error", {}).get("Code", ""))
+            named = next((number for pattern, number in _AWS.items() if re.search(pattern, name)), None)
+            return named or response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        status = getattr(response, "status_code", None)
         if isinstance(status, int):
             return status
     return _STATUS_OF.get(type(error).__name__)
@@ -111,8 +124,9 @@ def explain_catalog(error: BaseException) -> tuple[str, str]:
         return "has a certificate that is not trusted", "correct `ssl` in the connection's extras, see {}"
     if _says_nothing(error):
         return "does not answer in time", AGAIN
-    # SQLAlchemy's, of a catalog in a database.
-    if isinstance(error, requests.exceptions.ConnectionError) or type(error).__name__ == "OperationalError":
+    # SQLAlchemy's, of a catalog in a database, and botocore's, of Glue.
+    away = ("OperationalError", "EndpointConnectionError", "ConnectTimeoutError")
+    if isinstance(error, requests.exceptions.ConnectionError) or type(error).__name__ in away:
         return "cannot be reached", "check host and port with {}, and that the catalog runs"
     return "does not work", "check it with {}"
 
@@ -131,8 +145,9 @@ def is_of_catalog(error: BaseException) -> bool:
         return True
     if any(kind.__module__.startswith(("requests.", "urllib3.", "sqlalchemy.exc")) for kind in type(error).__mro__):
         return True
-    # An answer that pyiceberg's models do not take, or an endpoint that the catalog says it does not have.
-    return isinstance(error, (ValueError, KeyError, NotImplementedError)) and _raised_in_catalog(error)
+    # An answer that pyiceberg's models do not take, an endpoint that the catalog says it does not have, or Glue's.
+    of_aws = type(error).__module__.startswith("botocore")
+    return (of_aws or isinstance(error, (ValueError, KeyError, NotImplementedError))) and _raised_in_catalog(error)
 
 
 def is_gone(error: BaseException) -> bool:

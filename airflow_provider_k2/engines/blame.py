@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from airflow_provider_k2.commit.store import explain_store, in_one_line
+from airflow_provider_k2.commit.store import UNKNOWN, explain_store, in_one_line
 from airflow_provider_k2.engines.parquet_footer import MalformedFileError
 from airflow_provider_k2.exceptions import CLICKHOUSE, STORE, ServiceError
 
@@ -52,7 +52,7 @@ def blame(target: FileTarget, path: str, io: FileIO, sent: bytes | None, error: 
     """
     untouched = "Nothing was committed and the watermark stands"
     what, fix = explain_store(error)
-    if isinstance(error, MalformedFileError) or (what == "fails" and sent is not None and _lies_there(io, path, sent)):
+    if isinstance(error, MalformedFileError) or (what == UNKNOWN and sent is not None and _lies_there(io, path, sent)):
         return ServiceError(
             f"ClickHouse's answer for window {target.window} is no whole Parquet file with the cold table's columns: "
             f"{in_one_line(error)}",

@@ -91,10 +91,11 @@ class Reconciler:
         :param days: whole days besides the present one; None for everything.
         :returns: None for everything, and where the bucket column holds no time.
         """
-        column = WarmTable(table, self.clickhouse).columns.get(bucket_column(table), "")
-        if days is None or not is_time_type(column):
-            return None
-        now = self.clickhouse.now()
+        with about(table.name, "compare", self.iceberg):
+            column = WarmTable(table, self.clickhouse).columns.get(bucket_column(table), "")
+            if days is None or not is_time_type(column):
+                return None
+            now = self.clickhouse.now()
         return now - now % DAY - days * DAY
 
     def verify(

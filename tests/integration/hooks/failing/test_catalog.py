@@ -10,13 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_k2.exceptions import CATALOG, CommitUnknownError, ServiceError, TableChangedError, WatermarkError
+from airflow_provider_k2.cli.main import app
+from airflow_provider_k2.exceptions import (
+    CATALOG,
+    LEDGER,
+    CommitUnknownError,
+    ServiceError,
+    TableChangedError,
+    WatermarkError,
+)
 from airflow_provider_k2.hooks import iceberg as iceberg_module
 from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+from airflow_provider_k2.hooks.watermark import WatermarkHook
 from airflow_provider_k2.ledger.tools import WatermarkTools
 from airflow_provider_k2.offload.repartition import repartition
+from airflow_provider_k2.operators.reconcile import ReconcileOperator
+from airflow_provider_k2.reconciliation import results
+from airflow_provider_k2.tables.model import to_entry
 from tests.faults.http_proxy import COMMIT, Answer, Ask
 from tests.integration.hooks.failing.support import ACTS, Interfering, fails, said
+from tests.support.tasks import TaskRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -260,3 +273,101 @@ def test_a_look_up_finds_the_table_gone(moved: Gated) -> None:
     moved.iceberg.catalog.drop_table(moved.config.target)
     with pytest.raises(TableChangedError, match="was dropped while window w1 was committed"):
         moved.iceberg.look_up_commit(cold, "w1")
+
+
+# What stands beside the offload
+
+
+def test_a_web_page_is_no_mistake_in_the_partition_spec(moved: Gated, behind: Any) -> None:
+    """What cannot be read of an answer is a ValueError, as is a spec that Iceberg does not take."""
+    moved.entry["partition"] = ["symbol"]
+    wrong, proxy = behind(lambda ask: ask.method == "POST" and f"/tables/{moved.name}" in ask.path, page(200, "Log in"))
+    with pytest.raises(ServiceError) as caught:
+        repartition(moved.config, wrong, moved.ledger, who="test", log=LOG)
+    assert proxy.strikes
+    assert (caught.value.service, caught.value.table) == (CATALOG, moved.name)
+    said(caught.value, "a web page ('Log in')", "correct `host`")
+    assert "k2 repartition --dry-run" in str(caught.value.untouched)
+
+
+def test_a_gate_that_cannot_write_a_deletion_down_says_why(moved: Gated, behind: Any) -> None:
+    """And drops nothing."""
+    moved.iceberg, proxy = behind(
+        lambda ask: ask.method == "POST" and b"k2.dropped." in ask.body, page(502, "502 Bad Gateway")
+    )
+    report = moved.gate()
+    assert proxy.strikes
+    assert report.dropped == []
+    assert "status 502 by a web page ('502 Bad Gateway')" in report.kept[0].why
+    assert "load balancer before the catalog" in report.kept[0].why
+    assert moved.warm_rows() == 40
+
+
+def test_a_tool_names_the_table_that_a_service_failed(
+    moved: Gated, altered: Any, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = tmp_path / "tables.yaml"
+    tables.write_text(json.dumps({"pipeline": "test", "tables": [to_entry(moved.config)]}))
+    wrong = altered("clickhouse_default", password="wrong")
+    arguments = ["watermarks", "rebuild", "--tables", str(tables), "--clickhouse-conn-id", wrong]
+    with pytest.raises(SystemExit) as ended:
+        app(arguments)
+    assert ended.value.code == 2
+    assert f"{moved.name}: ClickHouse (connection '{wrong}') refuses a query" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("act", ["clickhouse", "ledger"])
+def test_the_operator_names_the_table_whatever_it_asks_first(moved: Gated, altered: Any, act: str) -> None:
+    """It asks ClickHouse for the time before anything is compared."""
+    ids = {
+        "clickhouse": {"clickhouse_conn_id": altered("clickhouse_default", password="wrong")},
+        "ledger": {"watermark_conn_id": altered("postgres_default", password="wrong")},
+    }[act]
+    with pytest.raises(ServiceError) as caught:
+        TaskRun().of(ReconcileOperator(task_id="reconcile", table=to_entry(moved.config), days=1, **ids))
+    assert caught.value.table == moved.name
+    assert str(caught.value).startswith(f"{moved.name}: ")
+
+
+def test_a_result_that_the_ledger_does_not_take_names_the_table(
+    moved: Gated, monkeypatch: pytest.MonkeyPatch, altered: Any
+) -> None:
+    away = WatermarkHook(altered("postgres_default", port=1))
+    store = results.store
+    monkeypatch.setattr(results, "store", lambda ledger, *rest: store(away, *rest))
+    with pytest.raises(ServiceError, match="cannot be reached") as caught:
+        TaskRun().of(ReconcileOperator(task_id="reconcile", table=to_entry(moved.config), days=None))
+    assert (caught.value.service, caught.value.table) == (LEDGER, moved.name)
+
+
+# Catalogs that are no REST catalogs
+
+
+@pytest.mark.parametrize(
+    ("code", "what", "fix"),
+    [
+        ("AccessDeniedException", "does not allow it", "give the connection's user the right"),
+        ("UnrecognizedClientException", "does not accept the credentials", "the keys in the connection"),
+        ("ThrottlingException", "takes no more requests for now", "an Airflow pool"),
+        ("InvalidInputException", "refuses the request", "correct what it names"),
+        (None, "cannot be reached", "check host and port"),
+    ],
+)
+def test_glue_is_a_catalog_and_no_store(
+    pair: Gated, proxies: Any, monkeypatch: pytest.MonkeyPatch, closed_port: int, code: str | None, what: str, fix: str
+) -> None:
+    """It is asked by the library that also asks S3; its answers here are those of its wire protocol."""
+    body = json.dumps({"__type": code, "message": "as the test wants it"}).encode()
+    proxy = proxies(Interfering(1, lambda ask: True, Answer(400, body, (("x-amzn-errortype", str(code)),))))
+    extra = {
+        "type": "glue",
+        "glue.endpoint": f"http://127.0.0.1:{proxy.port if code else closed_port}",
+        "glue.region": "us-east-1",
+        "glue.access-key-id": "key",
+        "glue.secret-access-key": "secret",
+        "glue.max-retries": 1,
+        "warehouse": "s3://lake",
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_GLUE", json.dumps({"conn_type": "iceberg", "extra": extra}))
+    pair.iceberg = IcebergTableHook("glue")
+    said(fails(pair, "verify", CATALOG), what, fix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from tests.support.spark_inline import inline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from airflow_provider_k2.local import LocalSystem
     from tests.faults.http_proxy import Answer
@@ -122,6 +124,22 @@ def test_spark_submit_is_not_there(sparked: Sparked) -> None:
 
     sparked.spark = Spark(submit)
     said(fails(sparked, "offload", SPARK, window=True), "spark-submit is not there", "install Spark on the worker")
+
+
+def test_the_store_fails_the_worker_that_reads_the_answer_of_a_driver_elsewhere(
+    sparked: Sparked, altered: Any, proxies: Any, system: LocalSystem, tmp_path: Path
+) -> None:
+    """It is not told as a driver that left no answer."""
+    proxy = proxies(Interfering(system.seaweedfs.s3_port, asks(READS, r"-answer\.parquet"), None))
+    endpoint = f"http://127.0.0.1:{proxy.port}"
+    sparked.iceberg = IcebergTableHook(altered("iceberg_default", extra={"s3.endpoint": endpoint}))
+    properties = sparked.iceberg.catalog.properties
+    secrets = tmp_path / "secrets.json"
+    secrets.write_text(json.dumps({**properties, "clickhouse.password": sparked.clickhouse.endpoints.password}))
+    sparked.spark = Spark(inline(), remote_driver=True, secrets_file=str(secrets))
+    error = fails(sparked, "offload", STORE, window=True)
+    assert proxy.strikes
+    said(error, "breaks off", "run it again")
 
 
 def test_no_error_of_an_executor_shows_a_secret(sparked: Sparked, altered: Any, proxies: Any) -> None:
