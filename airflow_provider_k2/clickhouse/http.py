@@ -131,9 +131,10 @@ class HttpClient:
 
     def _broken(self, error: Exception) -> ServiceError:
         """What became of the connection, as an error."""
-        return self._failure(
-            " ".join(str(error).split()).rstrip("."), "check `http_port` in the connection's extras and the server"
-        )
+        said = " ".join(str(error).split()).rstrip(".")
+        if "Read timed out" in said:
+            return self._failure(f"it does not answer in time: {said}", "look into the server's log, and run it again")
+        return self._failure(said, "check `http_port` in the connection's extras and the server")
 
     def _where(self) -> str:
         at = f"{self.endpoints.host}:{self.endpoints.http_port}"

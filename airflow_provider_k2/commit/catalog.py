@@ -5,6 +5,7 @@ Pure. A proxy or a load balancer may answer in the catalog's place, with a web p
 
 from __future__ import annotations
 
+import json
 import re
 import traceback
 from http import HTTPStatus
@@ -177,7 +178,9 @@ def is_refusal(error: BaseException) -> bool:
 def _unread(error: BaseException) -> str | None:
     """The text of an answer that pyiceberg could not read."""
     if found := _NO_JSON.search(str(error)):
-        return found[1].partition(", errors: ")[0]
+        text = found[1].partition(", errors: ")[0]
+        # An object is the word of some catalog or other, only not in the specification's form.
+        return None if _is_object(text) else text
     problems = getattr(error, "errors", None)
     if type(error).__name__ == "ValidationError" and callable(problems) and _raised_in_catalog(error):
         first = problems()[0]
@@ -185,6 +188,13 @@ def _unread(error: BaseException) -> str | None:
     if type(error).__name__ == "JSONDecodeError":
         return str(getattr(error, "doc", ""))
     return None
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def _raised_in_catalog(error: BaseException) -> bool:

@@ -192,7 +192,7 @@ class ClickHouseHook(BaseHook):
             client.disconnect()
 
     def _run(self, ask: Callable[..., Any], *arguments: Any, **options: Any) -> list[tuple[Any, ...]]:
-        from clickhouse_driver.errors import Error, ServerException
+        from clickhouse_driver.errors import Error, ServerException, SocketTimeoutError
 
         try:
             result: list[tuple[Any, ...]] = ask(*arguments, **options)
@@ -202,12 +202,18 @@ class ClickHouseHook(BaseHook):
                 where, str(error.message), self.endpoints.user, self.clickhouse_conn_id, error.code
             ) from error
         except (Error, OSError, EOFError) as error:
+            what, fix = "cannot be reached", "check the connection with {}, and that the server runs"
+            if isinstance(error, SocketTimeoutError):
+                what, fix = "does not answer in time", "look into the server's log, check the port with {}"
+            elif isinstance(error, (EOFError, ConnectionError)):
+                what, fix = "breaks off", "look into the server's log, check port and TLS with {}, and run it again"
+            said = " ".join(str(error).split()).rstrip(".")
             raise ServiceError(
                 f"ClickHouse at {self.endpoints.host}:{self.endpoints.native_port} (connection "
-                f"{self.clickhouse_conn_id!r}, native protocol) cannot be reached: {error}",
+                f"{self.clickhouse_conn_id!r}, native protocol) {what}: {said}",
                 service=CLICKHOUSE,
                 untouched="Nothing was moved",
-                fix=(f"check the connection with `airflow connections get {self.clickhouse_conn_id}`"),
+                fix=fix.format(f"`airflow connections get {self.clickhouse_conn_id}`"),
             ) from error
         return result
 

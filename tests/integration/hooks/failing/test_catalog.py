@@ -27,7 +27,7 @@ from airflow_provider_k2.offload.repartition import repartition
 from airflow_provider_k2.operators.reconcile import ReconcileOperator
 from airflow_provider_k2.reconciliation import results
 from airflow_provider_k2.tables.model import to_entry
-from tests.faults.http_proxy import COMMIT, Answer, Ask
+from tests.faults.http_proxy import COMMIT, Answer, Ask, HttpProxy
 from tests.integration.hooks.failing.support import ACTS, Interfering, fails, said
 from tests.support.tasks import TaskRun
 
@@ -69,6 +69,7 @@ ANSWERS = [
         Answer(503, b"upstream connect error", HTML), "upstream connect error", "load balancer", id="503 text"
     ),
     pytest.param(Answer(200, b""), "answers by nothing", "correct `host`", id="200 empty"),
+    pytest.param(Answer(403, b'{"message": "no"}'), "does not allow it", "right", id="403 in words of its own"),
     pytest.param(words(404, "NotFoundException"), "does not know", "`warehouse`", id="404 of the catalog"),
     pytest.param(words(501, "NotImplemented"), "cannot do", "newer version", id="501"),
 ]
@@ -116,6 +117,63 @@ def test_the_server_of_tokens_says_nothing(
     extra = {"oauth2-server-uri": silent, "credential": "id:secret", "rest.sigv4-enabled": "false"}
     pair.iceberg = IcebergTableHook(altered("iceberg_default", extra=extra))
     said(fails(pair, "offload", CATALOG), "does not answer in time", "the catalog's log")
+
+
+def oauth(token_url: str) -> dict[str, Any]:
+    config = {"client_id": "id", "client_secret": "hunter2-of-the-test", "token_url": token_url, "scope": "catalog"}
+    return {"auth": {"type": "oauth2", "oauth2": config}, "rest.sigv4-enabled": "false"}
+
+
+def test_the_other_server_of_tokens_says_nothing(
+    pair: Gated, altered: Any, silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iceberg_module, "CATALOG_TIMEOUT", 1)
+    pair.iceberg = IcebergTableHook(altered("iceberg_default", extra=oauth(f"http://127.0.0.1:{silent_port}/token")))
+    said(fails(pair, "offload", CATALOG), "does not answer in time", "the catalog's log")
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "fix"),
+    [
+        (Answer(401, b'{"error": "invalid_client"}'), "does not accept the credentials", "correct `credential`"),
+        (Answer(200, b'{"access_token": "t"}'), "does not say when one ends", "check it"),
+        (page(502, "502 Bad Gateway"), "fails", "the catalog's log"),
+    ],
+    ids=["401", "without an end", "502"],
+)
+def test_the_server_of_tokens_refuses(
+    pair: Gated, altered: Any, proxies: Any, given: Answer, what: str, fix: str
+) -> None:
+    proxy = proxies(Interfering(1, lambda ask: True, given))
+    pair.iceberg = IcebergTableHook(altered("iceberg_default", extra=oauth(f"http://127.0.0.1:{proxy.port}/token")))
+    error = fails(pair, "offload", CATALOG)
+    said(error, what, fix)
+    assert "hunter2" not in str(error)
+
+
+def test_a_token_goes_with_every_request_until_it_ends(pair: Gated, altered: Any, proxies: Any) -> None:
+    seen: list[tuple[str, str]] = []
+
+    class Tokens(HttpProxy):
+        def answer(self, ask: Ask) -> Answer:
+            seen.append((ask.path.partition("?")[0], dict(ask.headers).get("Authorization", "")))
+            if ask.path == "/token":
+                assert ask.body == b"grant_type=client_credentials&scope=catalog"
+                return Answer(200, json.dumps({"access_token": f"t{len(seen)}", "expires_in": 600}).encode())
+            return Answer(200, b'{"defaults": {}, "overrides": {}}') if "config" in ask.path else Answer(404)
+
+    proxy = proxies(Tokens(1))
+    at = f"http://127.0.0.1:{proxy.port}"
+    hook = IcebergTableHook(altered("iceberg_default", host=at, extra=oauth(f"{at}/token")))
+    for _ in range(2):
+        assert hook.load("cold.orders") is None
+    (token, config, second, *rest) = seen
+    assert token[0] == "/token"
+    assert token[1].startswith("Basic ")
+    assert config == ("/v1/config", "Bearer t1")
+    assert second[0] == "/token", "the library makes a session, and a source of tokens, for its configuration alone"
+    assert {authorization for _, authorization in rest} == {"Bearer t3"}
+    assert len(rest) == 2
 
 
 def test_other_users_of_the_library_keep_their_own_catalogs(iceberg: IcebergTableHook) -> None:

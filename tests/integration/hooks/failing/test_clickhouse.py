@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_k2.exceptions import CLICKHOUSE, STORE, K2Error, ServiceError, SourceMissingError
+from airflow_provider_k2.hooks import clickhouse as clickhouse_module
 from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
 from airflow_provider_k2.hooks.iceberg import IcebergTableHook
 from tests.faults.http_proxy import Answer, Ask, ChangedAnswers, HttpProxy, flip_a_byte
+from tests.faults.proxy import TcpProxy
 from tests.integration.hooks.failing.support import ACTS, Interfering, fails, said
 
 if TYPE_CHECKING:
@@ -280,3 +282,39 @@ def test_something_else_answers_at_the_port(moved: Gated, altered: Any, proxies:
     error = fails(moved, "offload", CLICKHOUSE, window=True)
     assert proxy.strikes
     said(error, "with status 502 is not ClickHouse, but '<html> <title>502 Bad Gateway", "`http_port`")
+
+
+# Connections
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_it_takes_the_connection_and_says_nothing(
+    moved: Gated, altered: Any, silent_port: int, act: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clickhouse_module, "TIMEOUT", 1)
+    moved.clickhouse = ClickHouseHook(altered("clickhouse_default", port=silent_port))
+    started = time.monotonic()
+    said(fails(moved, act, CLICKHOUSE), "does not answer in time", "look into the server's log")
+    assert time.monotonic() - started < 20
+
+
+def test_its_http_port_says_nothing(
+    pair: Gated, altered: Any, silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clickhouse_module, "TIMEOUT", 1)
+    pair.clickhouse = ClickHouseHook(altered("clickhouse_default", extra={"http_port": silent_port}))
+    said(fails(pair, "offload", CLICKHOUSE, window=True), "does not answer in time", "look into the server's log")
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_it_breaks_off_in_the_middle_of_an_answer(moved: Gated, altered: Any, act: str) -> None:
+    proxy = TcpProxy(moved.clickhouse.endpoints.native_port)
+    try:
+        moved.clickhouse = ClickHouseHook(altered("clickhouse_default", port=proxy.port))
+        assert moved.clickhouse.pins
+        proxy.cut_answer(b"SELECT", 1)
+        error = fails(moved, act, CLICKHOUSE)
+        assert proxy.strikes
+    finally:
+        proxy.set("refuse")
+    said(error, "breaks off", "run it again")
