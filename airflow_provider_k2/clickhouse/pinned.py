@@ -67,7 +67,7 @@ def _stop(what: str) -> str:
 
 
 GROUPS = (
-    Group("cuts an answer at a limit without a word", {_stop(what): "throw" for what in _STOPS}),
+    Group("silently cuts an answer at a limit", {_stop(what): "throw" for what in _STOPS}),
     Group(
         "takes rows out of the answer to every query, or puts other columns in their place",
         {

@@ -31,7 +31,7 @@ LONGEST = 1000
 FAILED, SKIPPED, DONE = "failed", "skipped", "done"
 
 _UNTOLD = {
-    "failed": "its task ended without a word (killed, out of memory, or not started at all); look at the log of the "
+    "failed": "its task ended without saying why (killed, out of memory, or not started at all); look at the log of the "
     "task",
     "upstream_failed": "a task before it failed, so it was not started",
     "skipped": "Airflow or a person skipped it",

@@ -1,6 +1,6 @@
 """Rows that the user may not see.
 
-A row policy, or ``additional_table_filters`` of the profile, hides them without a word.
+A row policy, or ``additional_table_filters`` of the profile, hides them silently.
 
 A table's parts know how many rows they hold, whoever asks. Hiding rows may be meant where they are offloaded, so it is
 told there; the deletion gate drops whole parts, and refuses.
