@@ -51,7 +51,7 @@ def load_environment() -> Path | None:
 
 
 def _variables(text: str) -> dict[str, str]:
-    """The variables that a file exports, one a line.
+    """The variables that a file exports, one per line.
 
     :raises ValueError: when a quote is not closed.
     """

@@ -44,7 +44,7 @@ def _plain_errors() -> Iterator[None]:
 
 def replay(
     files: Annotated[
-        list[str], typer.Argument(help="Raw messages, one JSON a line, plain or gzip; - is standard input.")
+        list[str], typer.Argument(help="Raw messages, one JSON per line, plain or gzip; - is standard input.")
     ],
     exchange: Exchange,
     shift_to_time: Annotated[

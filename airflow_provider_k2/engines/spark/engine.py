@@ -1,9 +1,9 @@
 """The Spark engine.
 
-Tasks on executors write and prove a window's files as the direct engine does it, the worker commits them.
+Tasks on executors write and prove a window's files as the direct engine does, and the worker commits them.
 
-ClickHouse encodes the Parquet files, one query a file, so its work and the executors' spread over as many machines as
-there are. A driver, executor or worker that dies leaves files that no snapshot refers to; their names hold the window's
+ClickHouse encodes the Parquet files, one query per file, so its work and that of the executors spread over as many
+machines as there are. A driver, executor or worker that dies leaves files that no snapshot refers to; their names hold the window's
 id.
 """
 

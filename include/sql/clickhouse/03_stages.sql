@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS k2.accepted_records
 )
 ENGINE = Null;
 
--- Stage 1, written per exchange: one row a trade, every value still the text that the exchange wrote. A message in which
+-- Stage 1, written per exchange: one row per trade, every value still the text that the exchange wrote. A message in which
 -- no trade can be found is one row with its `problem`.
 CREATE TABLE IF NOT EXISTS k2.extracted_trades
 (
