@@ -3,8 +3,8 @@
 Tasks on executors write and prove a window's files as the direct engine does, and the worker commits them.
 
 ClickHouse encodes the Parquet files, one query per file, so its work and that of the executors spread over as many
-machines as there are. A driver, executor or worker that dies leaves files that no snapshot refers to; their names hold the window's
-id.
+machines as there are. A driver, executor or worker that dies leaves files that no snapshot refers to; their names hold
+the window's id.
 """
 
 from __future__ import annotations
