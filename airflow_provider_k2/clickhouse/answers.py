@@ -33,4 +33,4 @@ def explain(message: str, user: str, code: int | None = None) -> tuple[str, str]
         return said, "give the server or the user more memory (`max_memory_usage`), or lower `window_rows` of the entry"
     if code == 243:
         return said, "free disk space on the ClickHouse server"
-    return said, "look into the server's log (`system.query_log`), and run it again"
+    return said, "check the server's log (`system.query_log`), and run it again"

@@ -111,8 +111,8 @@ def _refuse_other_source(job: WindowJob) -> None:
                 f"which moves another source ({record.source})",
                 table=job.table.name,
                 untouched=(
-                    "Nothing was committed and the watermark stands: each window would be about "
-                    "the other's rows of its cursor range. Give each source a target of its own"
+                    "Nothing was committed and the watermark stands: each window would "
+                    "concern the other's rows in its cursor range. Give each source a target of its own"
                 ),
                 fix=(f"if that pipeline is given up, drop its tag: ALTER TABLE {record.target} DROP TAG `{tag}`"),
             )
@@ -164,7 +164,7 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
             service=CATALOG,
             untouched=(
                 f"It was looked up {COMMIT_TRIES} times and is not there: nothing was committed "
-                "and the watermark stands. Look into the catalog's log"
+                "and the watermark stands. Check the catalog's log"
             ),
             fix="the next try commits again",
         ) from unknown

@@ -66,7 +66,7 @@ def read_dropped(metadata: TableMetadata, pipeline: str) -> tuple[Dropped, ...]:
             f"of ranges: {text[:200]!r}",
             untouched=("Nothing was changed. It says which rows the deletion gate has dropped from the warm tier"),
             fix=(
-                "write it as the table's older metadata have it (`[[null, 1764028800000000]]`, "
+                "write it as it is in the table's older metadata (`[[null, 1764028800000000]]`, "
                 "say), or remove it if the gate never dropped anything"
             ),
         ) from error
@@ -130,11 +130,11 @@ def _write(
         return first
     name = ".".join(table.name())
     raise RetentionError(
-        f"the cold table cannot be told which warm rows are dropped ({type(problem).__name__}: "
+        f"the cold table cannot record which warm rows are dropped ({type(problem).__name__}: "
         f"{str(problem).rstrip('.')})",
         table=name,
         untouched="Nothing was dropped",
-        fix=(f"give the catalog's user the right to set properties of {name}, or look into the catalog's log"),
+        fix=(f"give the catalog's user the right to set properties of {name}, or check the catalog's log"),
     ) from problem
 
 

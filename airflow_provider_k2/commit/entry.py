@@ -61,7 +61,7 @@ def refuse_changed(table: TableConfig, last: CommitRecord | None, metadata: Tabl
         _refuse(
             table,
             f"cursor: {table.cursor}",
-            f"were cut by the cursor {last.cursor}, so its watermark says nothing of another",
+            f"were cut by the cursor {last.cursor}, so its watermark says nothing about another",
             f"cursor: {last.cursor}",
             " (a column that was renamed gets its old name back in a view)",
         )
@@ -75,7 +75,7 @@ def _refuse(table: TableConfig, now: str, before: str, again: str, more: str = "
         f"the table list says `{now}`, but the windows in {table.target} {before}",
         table=table.name,
         untouched="Nothing was moved or changed",
-        fix=(f"write `{again}` again{more}, or give the entry a new `target`, into which everything is moved anew"),
+        fix=(f"write `{again}` again{more}, or give the entry a new `target`, into which everything is moved again"),
     )
 
 
@@ -106,7 +106,7 @@ def check_partition(table: TableConfig, cold: Table, log: logging.Logger) -> Non
         )
     if wanted:
         log.warning(
-            "%s: somebody else has changed the partition spec of %s to %s, and windows are written so; the table "
+            "%s: somebody else has changed the partition spec of %s to %s, and windows follow it; the table "
             "list says %s.",
             *(table.name, table.target, _list(held), _list(wanted)),
         )

@@ -31,19 +31,19 @@ def keep_unreplaced(job: WindowJob, unreplaced: Unreplaced) -> bool:
     """
     what = _describe(job, unreplaced)
     if job.keep:
-        job.log.warning("%s. They stay beside the window's rows, as the run was told to `keep` them.", what)
+        job.log.warning("%s. They stay next to the window's rows, because the run was told to `keep` them.", what)
         return True
     may_be_gone = job.intact(job.window)
     if _changed_in_place(job, unreplaced) and may_be_gone is None:
         job.log.warning(
-            "%s. The warm tier holds as many rows with their cursors and other content: they were changed there, and "
-            "are replaced by what they are now.",
+            "%s. The warm tier holds the same number of rows with these cursors, but other content: they were "
+            "changed there, and are replaced with their current content.",
             what,
         )
         return False
     if job.force:
         job.log.warning(
-            "%s. THEY ARE TAKEN OUT because the run is forced; %s",
+            "%s. THEY ARE REMOVED because the run is forced; %s",
             what,
             f"until its snapshot expires, snapshot {job.cold.metadata.current_snapshot_id} still has them.",
         )
@@ -97,8 +97,8 @@ def refuse_lost_keys(job: WindowJob, asked: Window, lost: LostKeys) -> None:
         f"the range {asked.describe(job.warm.is_time)} of {job.table.event_time} holds {lost.warm:,} "
         f"keys in the warm tier, but {lost.cold:,} in the cold tier, of which {lost.keys:,} are not "
         f"in the warm tier (for example {', '.join(map(str, lost.example))}): the TTL, the deletion "
-        "gate or somebody has deleted them there, so rows of other keys may be made of less by now, "
-        "too",
+        "gate or somebody has deleted them there, so rows of other keys may also be made from less "
+        "by now",
         table=job.table.name,
         untouched="Nothing was replaced",
         fix=(
@@ -127,10 +127,10 @@ def refuse_shrunk(job: WindowJob, shrunk: Sequence[Shrunk]) -> None:
         job.log.warning("%s. They are replaced because the run is forced.", what)
         return
     raise ReplacedByLessError(
-        f"{what}: the warm row was made from fewer rows (has the TTL or somebody deleted what it was made of?)",
+        f"{what}: the warm row was made from fewer rows (has the TTL or somebody deleted what it was made from?)",
         untouched=(
-            "Nothing was replaced and the watermark stands. Where the cold row is right, delete "
+            "Nothing was replaced and the watermark stands. If the cold row is right, delete "
             f"the key's rows from {job.table.identity_source}"
         ),
-        fix="where the cold row is wrong, see docs/errors.md, When a cold row is wrong",
+        fix="if the cold row is wrong, see docs/errors.md, When a cold row is wrong",
     )

@@ -10,7 +10,7 @@ _LONGEST = 400
 """Characters of a library's message."""
 
 KEYS = "check `s3.access-key-id` and `s3.secret-access-key` (or your store's counterparts) in the catalog's connection"
-AGAIN = "look into the store's log, and run it again"
+AGAIN = "check the store's log, and run it again"
 
 _TOLD: tuple[tuple[str, str, str], ...] = (
     (

@@ -40,7 +40,7 @@ def choose_engine(table: TableConfig, rows: int, asked: str | None, offer: Spark
     if wish != "auto":
         return Choice(wish, f"this task asks for `engine: {wish}`" if asked else f"the entry says `engine: {wish}`")
     if rows <= table.spark_rows:
-        return Choice("direct", f"{rows:,} rows are left, and Spark is worth its start from {table.spark_rows:,} on")
+        return Choice("direct", f"{rows:,} rows are left, and Spark is worth starting from {table.spark_rows:,} on")
     if not offer.usable:
         return Choice("direct", offer.where)
     return Choice("spark", f"{rows:,} rows are left, more than {table.spark_rows:,}, and {offer.where} is configured")

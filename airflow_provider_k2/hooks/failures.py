@@ -65,7 +65,7 @@ def explain(error: BaseException, step: str, iceberg: IcebergTableHook) -> K2Err
         return TableChangedError(
             f"the cold table is gone since this began: {in_one_line(error)}",
             untouched=untouched,
-            fix="find out who dropped it; if it is to begin anew, run `k2 watermarks reset` for it",
+            fix="find out who dropped it; if it is to start over, run `k2 watermarks reset` for it",
         )
     if is_of_store(error):
         what, fix = explain_store(error)

@@ -179,7 +179,7 @@ class IcebergTableHook(IcebergHook):
                 self.catalog.create_namespace(namespace)
             except (NamespaceAlreadyExistsError, ForbiddenError) as error:
                 # Who may not make namespaces may still make tables in one that is there.
-                self.log.debug("The namespace %s is not made: %s", namespace, error)
+                self.log.debug("The namespace %s was not created: %s", namespace, error)
             try:
                 return self.catalog.create_table(table.target, schema, partition_spec=spec, properties=properties)
             except TableAlreadyExistsError:
@@ -253,11 +253,11 @@ def _explain(error: BaseException) -> tuple[str, str]:
             "correct what it names in the entry of the table list, or in the connection, see {}",
         )
     if isinstance(error, (ServerError, ServiceUnavailableError)):
-        return "fails", "look into the catalog's log, and run it again"
+        return "fails", "check the catalog's log, and run it again"
     if isinstance(error, requests.exceptions.SSLError):
         return "has a certificate that is not trusted", "correct `ssl` in the connection's extras, see {}"
     if isinstance(error, requests.exceptions.Timeout):
-        return "does not answer in time", "look into the catalog's log, and run it again"
+        return "does not answer in time", "check the catalog's log, and run it again"
     # SQLAlchemy's, of a catalog in a database.
     if isinstance(error, requests.exceptions.ConnectionError) or type(error).__name__ == "OperationalError":
         return "cannot be reached", "check host and port with {}, and that the catalog runs"

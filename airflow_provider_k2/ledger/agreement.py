@@ -198,7 +198,7 @@ def check_identity(
                     table=table.name,
                     untouched=(
                         "Nothing was moved: windows of the old one would be mixed with the new "
-                        f"one's. If that is meant, say so with `k2 watermarks reset {table.name}`"
+                        f"one's. If that is intended, confirm it with `k2 watermarks reset {table.name}`"
                     ),
                 )
 

@@ -51,7 +51,7 @@ def hold_lease(
         try:
             ledger.release(held.lease)
         except K2Error as error:
-            log.warning("%s: the lease could not be given back and expires by itself: %s", table.name, error)
+            log.warning("%s: the lease could not be released and expires by itself: %s", table.name, error)
 
 
 class HeldLease:

@@ -68,7 +68,7 @@ def asked_interval(
     if run.logical_date is not None and run.made_at is not None and abs(run.made_at - run.logical_date) > PATIENCE:
         raise RunConfError(
             f"This run was triggered on {_utc(run.made_at)} for the logical date "
-            f"{_utc(run.logical_date)}, but a manual run goes on from the watermark, whatever its "
+            f"{_utc(run.logical_date)}, but a manual run continues from the watermark, whatever its "
             "date",
             untouched="Nothing was changed",
             fix=(
@@ -88,9 +88,9 @@ def describe_past(run: RunFacts, keys: tuple[str, str] = ("lower", "upper")) -> 
     """What a scheduled run of the past does now, for its log: a reader would take it for its data interval."""
     interval = "" if run.start is None or run.end is None else f", {_utc(run.start)} to {_utc(run.end)}"
     return (
-        f"this is a scheduled run of the past{interval}, but no scheduled run is about its data interval: it does "
-        f"what a run of "
-        f"now does. For a range, trigger one with `{keys[0]}` and `{keys[1]}` in the run conf, or backfill this DAG."
+        f"this is a scheduled run of the past{interval}, but no scheduled run moves its data interval: it does "
+        f"the same as a run of now. For a range, trigger one with `{keys[0]}` and `{keys[1]}` in the run conf, or "
+        f"backfill this DAG."
     )
 
 

@@ -87,13 +87,13 @@ def describe_plan(planned: Planned, verdict: TableVerdict, *, keep: bool, force:
     where = f"{verdict.table}: {planned.window.describe(verdict.is_time)} would be replaced by what the warm tier holds"
     if planned.dead:
         return (
-            f"{where}, and {', '.join(planned.dead)}, which cannot be read, would be taken out; if the warm tier does "
+            f"{where}, and {', '.join(planned.dead)}, which cannot be read, would be removed; if the warm tier does "
             f"not have all of its rows, {'THEY WOULD BE GIVEN UP' if force else 'that would be a reason to refuse'}."
         )
     unreplaced = planned.unreplaced
     if unreplaced is None:
-        return f"{where}; every cold row that goes has a counterpart."
-    fate = "would stay" if keep else "WOULD BE TAKEN OUT" if force else "would be a reason to refuse"
+        return f"{where}; every cold row that is removed has a counterpart."
+    fate = "would stay" if keep else "WOULD BE REMOVED" if force else "would be a reason to refuse"
     rows = f"{unreplaced.rows:,} of the {unreplaced.held:,} cold rows"
     return f"{where}; {rows} are not in the warm tier and {fate} (for example {unreplaced.example})."
 

@@ -147,7 +147,7 @@ class ColumnCheck:
             f"the view {self.run.table.source} makes {above.rows:,} rows of the {below.rows:,} rows of these parts of "
             f"{self.run.base.name}"
             + ("" if above.rows != below.rows else ", but does not show the values of each row together")
-            + ": rows that it leaves out, joins or groups are not in the cold tier as they are",
+            + ": rows that it leaves out, joins or groups are not in the cold tier unchanged",
             f"offload {self.run.base.name} itself, or a view of it that shows every row once",
         )
 

@@ -175,7 +175,7 @@ class Dropper:
         run = self.run
         counted = run.warm.count(unit.names)
         if seen.mutations:
-            what = f"a mutation of {run.base.name} has still to be applied to its rows ({seen.mutations[0][:120]})"
+            what = f"a mutation of {run.base.name} is still to be applied to its rows ({seen.mutations[0][:120]})"
             return None, Proof(counted, problem=what, fix="wait until it is done (`system.mutations`)"), []
         if (hidden := self._hidden(seen)) is not None:
             return None, Proof(counted, problem=hidden, fix="let the gate run as a user who sees every row"), []
@@ -247,8 +247,8 @@ class Dropper:
             rows = sum(count for _, count, _ in changes)
             run.report.alerts.append(
                 f"{run.table.name}: {rows:,} rows of partition {unit.label} of {run.base.name} were updated or "
-                "deleted in the moment in which it was dropped. The cold tier holds them as they were before; change "
-                "them there, too, or give the rows to the warm tier again"
+                "deleted at the moment when it was dropped. The cold tier holds them as they were before; change "
+                "them there, too, or add the rows to the warm tier again"
             )
 
     def _keep(self, unit: Unit, proof: Proof, gone: int = 0) -> None:

@@ -3,11 +3,11 @@
 One run of one table, under the table's lease:
 
 1. *Guard.* Rows that the warm table's own TTL is about to delete are compared with the cold tier. If they are not all
-   there, the TTL is taken away (``ttl: hold``) or left (``ttl: backstop``), and the run ends with an alert.
+   there, the TTL is removed (``ttl: hold``) or left (``ttl: backstop``), and the run ends with an alert.
 2. *Drop.* Partitions of which every row is older than ``keep`` are compared, each by a fresh proof, and dropped when
    every row and column of them is cold, for every entry that reads the table. The others stay, and the run ends with an
    error that names both counts.
-3. *Put back.* A TTL that was taken away is put back once the rows that it would delete are proven.
+3. *Put back.* A TTL that was removed is put back once the rows that it would delete are proven.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The guard of a warm table's own TTL: which rows it is about to delete, how it is taken away, how it is put back.
+"""The guard of a warm table's own TTL: which rows it is about to delete, how it is removed, how it is put back.
 
 A TTL cannot be moved to a later time safely: ClickHouse keeps in each part when its rows expire, as of the time when
 the part was written, and deletes by that. ``MODIFY TTL`` to a longer interval does not change it until every part has

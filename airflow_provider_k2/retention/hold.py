@@ -1,4 +1,4 @@
-"""The gate and the warm table's own TTL: what it is about to delete is proven, or the TTL is taken away until it is."""
+"""The gate and the warm table's own TTL: what it is about to delete is proven, or the TTL is removed until it is."""
 
 from __future__ import annotations
 
@@ -109,17 +109,17 @@ class TtlGuard:
         )
         fix = self.run.fix(proof)
         if self.ttl.is_held:
-            self._alert(f"{what}. The TTL was taken away before and stays away; no row is deleted. To fix it, {fix}.")
+            self._alert(f"{what}. The TTL was removed before and stays removed; no row is deleted. To fix it, {fix}.")
         elif self.run.policy.ttl == "backstop":
             self._alert(
                 f"{what}. Nothing was changed (`ttl: backstop`): the TTL WILL delete them. To keep them, {fix}."
             )
         elif self.run.lease is None:
-            self._alert(f"{what}. This is a dry run: the TTL would be taken away, and works still. To fix it, {fix}.")
+            self._alert(f"{what}. This is a dry run: the TTL would be removed; it still works. To fix it, {fix}.")
         else:
             statement = self._hold()
             self._alert(
-                f"{what}. The TTL was taken away ({statement}), so no row is deleted; the gate puts it back once they "
+                f"{what}. The TTL was removed ({statement}), so no row is deleted; the gate puts it back once they "
                 f"are proven. To fix it, {fix}."
             )
 
@@ -139,7 +139,7 @@ class TtlGuard:
         """Give the table its TTL back."""
         if self.run.lease is None:
             self.run.report.notes.append(
-                "the TTL that was taken away would be put back: all rows that it deletes are proven"
+                "the TTL that was removed would be put back: all rows that it deletes are proven"
             )
             return
         self.run.check_lease()

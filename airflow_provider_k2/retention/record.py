@@ -92,4 +92,4 @@ class DeletionRecord:
                 self.run.log.warning("%s", error)
             except K2Error:
                 with suppress(K2Error):
-                    self.run.log.warning("%s: the record of a deletion could not be taken back.", self.run.table.name)
+                    self.run.log.warning("%s: the record of a deletion could not be cancelled.", self.run.table.name)

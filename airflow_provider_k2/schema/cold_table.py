@@ -214,7 +214,7 @@ def partition_of(table: TableConfig, plan: TypePlan, cold: Table) -> tuple[Parti
                 f"the cold table is partitioned by {column}, which does not go cold",
                 table=table.name,
                 untouched="Nothing was moved",
-                fix="take it out of `exclude`, or list it in `columns`",
+                fix="remove it from `exclude`, or list it in `columns`",
             )
         fields.append(PartitionField(transform, column))
     return tuple(fields)

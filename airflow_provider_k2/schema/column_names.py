@@ -50,7 +50,7 @@ def _reserved(plan: TypePlan) -> Iterator[str]:
     names = [name for name in plan.names if name.lower() in ICEBERG_NAMES]
     if names:
         yield (
-            f"column {', '.join(names)} is called like a metadata column of Iceberg, so that Spark and others would "
+            f"column {', '.join(names)} is named like a metadata column of Iceberg, so Spark and others would "
             "not read the table; rename it in a view, or add it to `exclude`"
         )
 

@@ -63,7 +63,7 @@ def _keys(table: TableConfig, plan: TypePlan) -> Iterator[str]:
         column = plan[name]
         if column.cast.name == "Nullable":
             yield (
-                f"key column {name} is {column.source}, and null equals no other key, so such rows would come twice; "
+                f"key column {name} is {column.source}, and null equals no other key, so such rows would appear twice; "
                 "give null a value in a view"
             )
         if column.cast.name in _NESTED:

@@ -42,7 +42,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 raise ValueError(
-                    f"line {key.start_mark.line + 1}: the key `{key.value}` is there twice; a new entry of a list "
+                    f"line {key.start_mark.line + 1}: the key `{key.value}` appears twice; a new entry of a list "
                     "begins with `- `"
                 )
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)

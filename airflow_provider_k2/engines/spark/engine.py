@@ -119,7 +119,7 @@ def _refuse_elsewhere(job: WindowJob, written: list[WrittenFile]) -> None:
                 table=job.table.name,
                 untouched="Nothing was committed and the watermark stands",
                 fix=(
-                    "put the cold table into an object store, or on a disk that all of them "
+                    "put the cold table in an object store, or on a disk that they all "
                     "share, or use `engine: direct` for this table"
                 ),
             )
