@@ -1,4 +1,4 @@
-"""Nothing is ever replaced by less (promise 6): what a commit does about cold rows that the window has no row for."""
+"""Nothing is ever replaced by less (promise 6): what a commit does about cold rows without a counterpart."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 def keep_unreplaced(job: WindowJob, unreplaced: Unreplaced) -> bool:
     """Decide what happens to cold rows of a window that the warm tier does not have.
 
-    A range that is done again (a backfill, a repair) also replaces rows that were changed in place in the warm tier:
-    none of its rows can be gone, and at their cursor both tiers hold as many rows. That is told for cursors finer than
-    a second only; new rows may share a coarser one.
+    A range that is offloaded again (a backfill, a repair) also replaces rows that were changed in place in the warm
+    tier, if none of its rows can be gone and both tiers hold the same number of rows at their cursor. This applies
+    only to cursors finer than a second, because new rows may share a coarser one.
 
-    :returns: whether they stay beside the window's rows; otherwise they are taken out.
+    :returns: whether they stay next to the window's rows; otherwise they are removed.
     :raises ReplacedByLessError: naming both counts and an example, unless the run was told what to do with them.
     """
     what = _describe(job, unreplaced)
@@ -88,7 +88,7 @@ def _describe(job: WindowJob, unreplaced: Unreplaced) -> str:
 def refuse_lost_keys(job: WindowJob, asked: Window, lost: LostKeys) -> None:
     """Refuse a range of an upsert table of which the warm tier has lost keys.
 
-    :param asked: the range that the run is about.
+    :param asked: the range of the run.
     :raises ReplacedByLessError: naming both counts and a key.
     """
     bounds = {name: iso_cursor(getattr(asked, name), job.warm.is_time) for name in ("lower", "upper")}
@@ -109,7 +109,7 @@ def refuse_lost_keys(job: WindowJob, asked: Window, lost: LostKeys) -> None:
 
 
 def refuse_shrunk(job: WindowJob, shrunk: Sequence[Shrunk]) -> None:
-    """Refuse when a row would replace one that has more of the column that grows.
+    """Refuse to replace a row with one that has less of the column that grows.
 
     :param shrunk: cold rows that the commit would replace by less.
     :raises ReplacedByLessError: naming the first key with both figures, and how many there are, unless the run is

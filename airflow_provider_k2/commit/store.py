@@ -1,4 +1,4 @@
-"""What a failure of the cold table's object store means, and what fixes it: told by what the libraries say. Pure."""
+"""What a failure of the cold table's object store means and what fixes it, judging by what the libraries say. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOLD: tuple[tuple[str, str, str], ...] = (
         KEYS,
     ),
     (
-        # The answer to a HEAD has no body that tells the two apart.
+        # The answer to a HEAD has no body, which would tell the two apart.
         r"ACCESS_DENIED|AccessDenied|Forbidden|\b403\b",
         "does not allow it",
         f"give the user of the keys the right to read, write and delete below the table's location, and {KEYS}",
@@ -75,7 +75,7 @@ def explain_store(error: BaseException) -> tuple[str, str]:
 
 
 def is_of_store(error: BaseException) -> bool:
-    """Whether an error comes out of a library that reads or writes the cold table's files.
+    """Whether an error comes from a library that reads or writes the cold table's files.
 
     What ``requests`` raises is an ``OSError``, too, but the catalog's.
     """
