@@ -1,4 +1,4 @@
-"""What a refusal of ClickHouse's means, and what to do about it. Pure."""
+"""What a refusal by ClickHouse means, and what to do about it. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def explain(message: str, user: str, code: int | None = None) -> tuple[str, str]
 
     :param message: the server's text, with or without its stack trace.
     :param user: the connection's user.
-    :param code: the error's number, where the protocol has it beside the text.
+    :param code: the error's number, if the protocol has it in addition to the text.
     """
     said = " ".join(message.partition("Stack trace:")[0].split()).rstrip(".")
     found = _CODE.search(said)

@@ -1,4 +1,4 @@
-"""Values that a column's ClickHouse type lets in but its cold type cannot hold. Pure.
+"""Values that a column's ClickHouse type allows but its cold type cannot hold. Pure.
 
 The type plan cannot see them. Some are counted together with every window, before anything is written: maps that hold a
 key twice, integers that a long does not hold, and text that is not UTF-8 in columns by which rows are found. Other

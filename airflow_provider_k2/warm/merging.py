@@ -1,6 +1,6 @@
-"""Sources whose engine changes rows behind the cursor: what is allowed of them, by mode. Pure.
+"""Sources whose engine changes rows behind the cursor: what is allowed, by mode. Pure.
 
-A merge of such an engine takes rows out, or puts others in their place, long after a window has moved them. In mode
+A merge of such an engine removes rows, or replaces them, long after a window has moved them. In mode
 ``append`` the cold tier would keep what the warm tier has dropped or changed.
 """
 
@@ -33,7 +33,7 @@ _DOES = {
     "Coalescing": "puts the rows of one sorting key together",
 }
 _PARTIAL = frozenset({"Summing", "Aggregating", "Graphite", "Coalescing"})
-"""Engines of which a row may be a part of a value until a merge."""
+"""Engines whose rows may hold only a part of a value until a merge."""
 _PAIRED = frozenset({"Collapsing", "VersionedCollapsing"})
 
 
@@ -101,7 +101,7 @@ def _upsert(table: TableConfig, objects: tuple[WarmObject, ...]) -> Iterator[str
 
 
 def _aggregates(view: WarmObject) -> bool:
-    """Whether a view puts the rows of a key together."""
+    """Whether a view combines the rows of a key."""
     text = _STRING.sub("''", view.create_query)
     return view.engine == "View" and re.search(r"\bGROUP BY\b|\bFINAL\b|\bfinal = 1\b", text) is not None
 
