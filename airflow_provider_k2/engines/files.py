@@ -45,7 +45,7 @@ GROUP_BYTES = 64 << 20
 FAT_ROW = 1024
 """Bytes of a row above which nothing is encoded by a dictionary. A dictionary would save little on top of the
 
-compression, and without one a file's values are as long as they look, so it can be read in bounded memory."""
+compression. Without it, values are as long in a file as they look, so the file can be read in bounded memory."""
 BLOCK_ROWS = 65_536
 """Rows that ClickHouse hands to its encoder at once."""
 HOLD_BACK = 1 << 20

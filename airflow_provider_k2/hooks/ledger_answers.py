@@ -1,4 +1,4 @@
-"""What a failure of the ledger's PostgreSQL means, and what fixes it: told by its SQLSTATE, or by the driver's words.
+"""What a failure of the ledger's PostgreSQL means and what fixes it, judging by its SQLSTATE or the driver's words.
 
 Pure.
 
@@ -93,7 +93,7 @@ BROKE_OFF = "check PostgreSQL's log and at what lies between (a proxy, a pooler)
 
 
 def explain_connecting(error: BaseException, **names: str) -> tuple[str, str]:
-    """What PostgreSQL, or the way to it, answers to a new connection, and what fixes it.
+    """What PostgreSQL, or something on the way to it, answers to a new connection, and what fixes it.
 
     :param error: the driver's.
     :param names: ``conn_id``, ``user`` and ``database`` of the connection.
@@ -118,7 +118,7 @@ def explain_refusal(error: BaseException, **names: str) -> tuple[str, str]:
 
 
 def first_line(error: BaseException) -> str:
-    """The driver's message without what follows its first line, and without a full stop."""
+    """The first line of the driver's message, without a full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 

@@ -34,7 +34,7 @@ def describe_bucket(bucket: Bucket, verdict: TableVerdict) -> str:
 
 
 def describe_file(file: BadFile) -> str:
-    """A file of the cold table that readers cannot read, or do not find, without the sentence's end."""
+    """A file of the cold table that readers cannot read, or do not find; without a full stop."""
     window = f", of window {file.window_id}" if file.window_id else ""
     if file.dead:
         return f"the cold file {file.path} ({file.rows:,} rows{window}) is {file.why}"
@@ -49,7 +49,7 @@ def describe_difference(verdict: TableVerdict, *, refused: Sequence[str], repair
 
     :param refused: why buckets were not repaired.
     :param repaired: whether something was replaced before this comparison.
-    :param asked_to_repair: whether a repair was wanted.
+    :param asked_to_repair: whether a repair was requested.
     """
     name = verdict.table
     if verdict.problem is not None:

@@ -32,7 +32,7 @@ class TtlGuard:
         self.ttl = WarmTtl()
 
     def guard(self) -> bool:
-        """Look at what the TTL is about to delete; returns whether all of it is proven."""
+        """Check what the TTL is about to delete; returns whether all of it is proven."""
         identity = self.run.base.name
         marks = self.run.ledger.marks(self.run.table, MARKS)
         try:
@@ -72,7 +72,7 @@ class TtlGuard:
     def _prove_risk(self, risk: Risk, hidden: tuple[Hidden, ...]) -> Proof:
         """Compare the rows at risk, and what else lies in their range; ask the other users of the table."""
         for one in hidden:
-            # Which rows the TTL deletes of those that cannot be seen, nobody can tell.
+            # Nobody can tell which of the invisible rows the TTL deletes.
             return Proof(0, problem=one.describe(self.run.clickhouse.endpoints.user))
         if risk.unplaced or risk.lower is None or risk.upper is None:
             return Proof(
@@ -87,7 +87,8 @@ class TtlGuard:
             # What cannot be proven because a service is down is not proven, and the TTL does not wait for it.
             return Proof(0, problem=str(error).rstrip("."))
         except Exception as error:
-            # Neither is what breaks in a library, or here: the rows are gone before anybody has read a traceback.
+            # The same goes for errors in a library, or here: the rows would be gone before anybody has read a
+            # traceback.
             self.run.log.exception("%s: the rows that the TTL deletes cannot be compared.", self.run.table.name)
             return Proof(0, problem=f"the comparison broke off with {type(error).__name__}: {str(error).rstrip('.')}")
 
@@ -99,7 +100,7 @@ class TtlGuard:
         return proof
 
     def _protect(self, risk: Risk, proof: Proof, why: str) -> None:
-        """Take the TTL away, or only say so."""
+        """Remove the TTL, or only say so."""
         listed = [f"{one.name} ({one.rows:,} rows, from {describe_cursor(one.begins)} on)" for one in risk.partitions]
         listed = listed or ["unknown, as rows are hidden"]
         what = (
@@ -127,7 +128,7 @@ class TtlGuard:
         ttl = self.ttl.ttl
         assert ttl is not None
         self.run.check_lease()
-        # Written down first: without it nobody would know what to put back.
+        # Recorded first, because otherwise nobody would know what to put back.
         edge = expiry_edge(self.run.clickhouse, ttl)
         self.run.note(HOLD_ACTION, None, edge, self.ttl.element)
         statement = take_away(self.run.warm, self.ttl)

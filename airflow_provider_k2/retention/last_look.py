@@ -1,4 +1,4 @@
-"""The last look at both tiers before a drop: whether what was proven is still what is there."""
+"""The last look at both tiers before a drop: whether what was proven is still there unchanged."""
 
 from __future__ import annotations
 
