@@ -52,7 +52,7 @@ def _plain_errors() -> Iterator[None]:
 def up(
     home: Home = None,
     dags: Dags = Path("dags"),
-    airflow: Annotated[bool, typer.Option("--airflow/--no-airflow", help="Airflow too, or the services only.")] = True,
+    airflow: Annotated[bool, typer.Option("--airflow/--no-airflow", help="With Airflow, or only the services.")] = True,
     spark: Annotated[bool, typer.Option("--spark", help="Make Spark's environment (once, 800 MB).")] = False,
     spark_cluster: Annotated[
         bool, typer.Option("--with-spark-cluster", help="A Spark master and two workers, too (600 MB of memory).")
@@ -132,7 +132,7 @@ def env(
 def logs(
     service: Annotated[str, typer.Argument(help="As 'k2 local status' names it.")],
     home: Home = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines of its end.")] = 50,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of its last lines.")] = 50,
 ) -> None:
     """Print the end of a service's log."""
     known = {line.service: line.log for line in _system(home).status()}

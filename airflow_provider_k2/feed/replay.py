@@ -87,7 +87,7 @@ class Feeder:
         """Create what is missing of the warm tier, and send all messages.
 
         :param messages: raw messages, one JSON each.
-        :param batch: messages an insert at most; fewer where they are large.
+        :param batch: maximum messages per insert; fewer if they are large.
         :param progress: called after every insert with the number of messages sent so far.
         :raises FeedError: when an insert fails, or a recording cannot be read on; it says how many messages were taken
             before.

@@ -178,7 +178,7 @@ def refuse_short_disk(directory: Path) -> None:
         raise LocalSystemError(
             f"SeaweedFS was not started: {_gigabytes(disk.free)} are free on the disk of {directory}, and it needs "
             f"{_gigabytes(wanted)} (below 1 % of a disk, {_gigabytes(wanted - _ROOM)} of this one, it takes no "
-            "object). Free some, or put the local system on another disk by K2_HOME=DIRECTORY"
+            "object). Free some, or put the local system on another disk with K2_HOME=DIRECTORY"
         )
 
 
