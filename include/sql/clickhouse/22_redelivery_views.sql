@@ -279,7 +279,7 @@ WHERE empty(stored_at);
 CREATE MATERIALIZED VIEW IF NOT EXISTS k2.unsettled_silver_mv TO k2.unsettled_silver AS
 SELECT
     t.* EXCEPT (message, kafka_topic, kafka_partition, inserted_at, earlier, position, reason, event_time, canonical_symbol),
-    -- A market that became known meanwhile: the candles go by what silver says.
+    -- If a market became known in the meantime, the candles use what silver says.
     if(empty(stored_at), t.canonical_symbol, s.stored_symbol) AS canonical_symbol,
     t.earlier.arrived_at AS delivered_at,
     arrayMap(row -> row.2, arrayFilter(row -> has(t.earlier.arrived_at, row.1), s.held)) AS stored_at
