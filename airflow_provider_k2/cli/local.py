@@ -58,7 +58,7 @@ def up(
         bool, typer.Option("--with-spark-cluster", help="A Spark master and two workers, too (600 MB of memory).")
     ] = False,
 ) -> None:
-    """Start what does not run yet, and show where everything is."""
+    """Start what is not running yet, and show where everything is."""
     system = _system(home, airflow, dags, spark_cluster)
     with _console.status("starting ..."):
         if spark:

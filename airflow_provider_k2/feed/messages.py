@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EXCHANGES = ("binance", "kraken")
 
 LONGEST_LINE = 4 * 2**20
-"""Bytes of a line at most: a thousand trades in one message, the most that become trades, are a tenth of it."""
+"""Maximum bytes of a line: a thousand trades in one message, which is the most that is accepted, are a tenth of it."""
 
 _GZIP = b"\x1f\x8b"
 # Milliseconds, or microseconds (`timeUnit=MICROSECOND`): 13 and 16 digits from 2001 to 2286, so the length tells which.
@@ -47,7 +47,7 @@ class RecordingError(FeedError):
     """A recording cannot be read to its end.
 
     :param what: the file, and where its readable lines end.
-    :param fix: how to get a whole file.
+    :param fix: how to get a complete file.
     :param taken: how many messages the warm tier has taken before.
     """
 
