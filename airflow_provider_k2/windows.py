@@ -120,7 +120,7 @@ def horizon(now: int, safety_lag: int, is_time: bool = True) -> int:
 def cut(window: Window, rows: int, cursor_at: Callable[[Window, int], int | None]) -> Iterator[Window]:
     """Cut a range into windows of at most ``rows`` rows, never between rows of equal cursor.
 
-    Rows that tie stay together, so a window is larger than ``rows`` when more rows than that share one cursor value.
+    Rows that tie stay together, so a window is larger than ``rows`` if more rows than that share one cursor value.
 
     :param window: the range to cut.
     :param rows: rows a window may hold.
@@ -136,7 +136,7 @@ def cut(window: Window, rows: int, cursor_at: Callable[[Window, int], int | None
         if boundary <= rest.lower:
             boundary = rest.lower + 1
         elif boundary == cursor_at(rest, 0):
-            # More rows than a window holds tie at the lowest cursor: they stay together.
+            # More rows than fit in a window tie at the lowest cursor: they stay together.
             boundary += 1
         if boundary >= rest.upper:
             yield rest

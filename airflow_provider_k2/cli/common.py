@@ -139,7 +139,7 @@ def print_json(document: dict[str, Any], out: TextIO) -> None:
 
 
 def show_cursor(value: int | None, time: bool | None = None) -> str:
-    """A watermark or bound for people: UTC time, or the integer; by its size where its type is not at hand."""
+    """A watermark or bound for people: UTC time, or the integer; decided by its size if the type is not known."""
     from airflow_provider_k2.windows import describe_cursor
 
     return "-" if value is None else describe_cursor(value, time).removesuffix(" UTC")

@@ -52,13 +52,13 @@ def _plain_errors() -> Iterator[None]:
 def up(
     home: Home = None,
     dags: Dags = Path("dags"),
-    airflow: Annotated[bool, typer.Option("--airflow/--no-airflow", help="Airflow too, or the services only.")] = True,
+    airflow: Annotated[bool, typer.Option("--airflow/--no-airflow", help="With Airflow, or only the services.")] = True,
     spark: Annotated[bool, typer.Option("--spark", help="Make Spark's environment (once, 800 MB).")] = False,
     spark_cluster: Annotated[
         bool, typer.Option("--with-spark-cluster", help="A Spark master and two workers, too (600 MB of memory).")
     ] = False,
 ) -> None:
-    """Start what does not run yet, and show where everything is."""
+    """Start what is not running yet, and show where everything is."""
     system = _system(home, airflow, dags, spark_cluster)
     with _console.status("starting ..."):
         if spark:
@@ -132,7 +132,7 @@ def env(
 def logs(
     service: Annotated[str, typer.Argument(help="As 'k2 local status' names it.")],
     home: Home = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines of its end.")] = 50,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of its last lines.")] = 50,
 ) -> None:
     """Print the end of a service's log."""
     known = {line.service: line.log for line in _system(home).status()}

@@ -20,7 +20,7 @@ TIMEOUT = 300
 """Seconds without a byte after which a stream or a query's answer counts as lost."""
 
 CONNECT_TIMEOUT = 10
-"""Seconds in which a server that is there has taken a connection."""
+"""Seconds within which a running server accepts a connection."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Endpoints:
 
 
 class _Body:
-    """An answer's bytes. A connection that breaks is told as ClickHouse's failure, wherever the bytes go."""
+    """An answer's bytes. A broken connection is reported as ClickHouse's failure, wherever the bytes go."""
 
     closed = False
 
@@ -59,15 +59,15 @@ class _Body:
         return True
 
     def close(self) -> None:
-        """Leave it open: whoever opened it closes it."""
+        """Leave it open: the one who opened it closes it."""
 
 
 @dataclass(frozen=True)
 class HttpClient:
     """Streams of one server.
 
-    Each has a connection of its own: a stream takes seconds, a connection milliseconds, and none can be found broken
-    when the next query goes over it.
+    Each has a connection of its own: a stream takes seconds and a connection milliseconds, and no query can meet a
+    connection that has broken in the meantime.
 
     :param endpoints: where it listens.
     :param connection: name of the Airflow connection, for messages.

@@ -1,4 +1,4 @@
-"""What the commit needs of pyiceberg beyond its public API, each with the reason. Seen in pyiceberg 0.12.0."""
+"""What the commit needs from pyiceberg beyond its public API, each with the reason. Seen in pyiceberg 0.12.0."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def read_batches(table: Table, task: FileScanTask, schema: Schema | None = None)
         absent = _get_column_projection_values(
             task.file, projected, metadata.schema(), metadata.specs().get(task.file.spec_id), held.field_ids
         )
-        # A list or map is there where its elements are.
+        # A list or map is where its elements are.
         leaves = {
             number for number in projected.field_ids if not isinstance(projected.find_type(number), MapType | ListType)
         }
@@ -79,7 +79,7 @@ def read_batches(table: Table, task: FileScanTask, schema: Schema | None = None)
 
 
 def write_rows(table: Table, rows: pa.Table, commit_id: str) -> Iterator[DataFile]:
-    """Write rows to new files whose names hold the commit's id: one that is never committed is known as ours.
+    """Write rows to new files whose names contain the commit's id: one that is never committed is known as ours.
 
     Private, because the public ways to write also commit.
     """
@@ -125,9 +125,9 @@ def arrow_filters(schema: Schema, row_filter: BooleanExpression) -> tuple[pc.Exp
 
 
 def lies_inside(schema: Schema, row_filter: BooleanExpression) -> Any:
-    """Return a function that tells of a data file whether every row of it matches, by its statistics.
+    """Return a function that says whether every row of a data file matches, by its statistics.
 
-    Private, because pyiceberg offers the inclusive evaluation only.
+    Private, because pyiceberg offers only the inclusive evaluation.
     """
     from pyiceberg.expressions.visitors import _StrictMetricsEvaluator
 

@@ -1,4 +1,4 @@
-"""Committing a window onto a table that others change at the same time, for both engines (promise 3)."""
+"""Committing a window to a table that others change at the same time, for both engines (promise 3)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_k2.commit.job import WindowJob
 
 COMMIT_TRIES = 8
-"""How often a commit is tried on a table that others change at the same time."""
+"""How often a commit to a table that others change at the same time is tried."""
 
 
 def newest_state(job: WindowJob) -> ColdState:
@@ -51,20 +51,20 @@ def newest_state(job: WindowJob) -> ColdState:
 
 
 def _settled(job: WindowJob, state: ColdState) -> ColdState:
-    """What a commit is planned on: the state that the run has agreed on, with what others have done since.
+    """What a commit is planned on: the state that the run has agreed on, plus what others have done since.
 
-    :raises TableChangedError: when the cold tier proves another watermark by now, or has another layout.
+    :raises TableChangedError: when the cold tier now proves another watermark, or has another layout.
     :raises IdentityError: when another pipeline moves another source into the table.
     """
     _refuse_changed(job, state)
     if job.table.mode == "append":
         _refuse_other_source(job)
         if state.foreign:
-            # A window is fresh only above what others have put in.
+            # A window is fresh only above what others have added.
             state = replace(state, ceiling=cursor_ceiling(job.cold, job.table.cursor))
     identities = (job.record.source_uuid, job.record.target_uuid)
     if state.last is not None and (state.last.source_uuid, state.last.target_uuid) != identities:
-        # After a reset: what windows of the old source or target prove is not carried on.
+        # After a reset, what windows of the old source or target prove is not carried over.
         return replace(state, last=replace(state.last, watermark=None))
     return state
 
@@ -99,9 +99,7 @@ def _refuse_changed(job: WindowJob, state: ColdState) -> None:
 
 
 def _refuse_other_source(job: WindowJob) -> None:
-    """Refuse to append where another pipeline moves another source.
-
-    A window would take out the other's rows of its range.
+    """Refuse to append if another pipeline moves another source. A window would remove the other's rows in its range.
 
     :raises IdentityError: naming that pipeline and its source.
     """
@@ -112,8 +110,8 @@ def _refuse_other_source(job: WindowJob) -> None:
                 f"which moves another source ({record.source})",
                 table=job.table.name,
                 untouched=(
-                    "Nothing was committed and the watermark stands: each window would be about "
-                    "the other's rows of its cursor range. Give each source a target of its own"
+                    "Nothing was committed and the watermark stands: each window would "
+                    "concern the other's rows in its cursor range. Give each source a target of its own"
                 ),
                 fix=(f"if that pipeline is given up, drop its tag: ALTER TABLE {record.target} DROP TAG `{tag}`"),
             )
@@ -129,14 +127,14 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
     :param commit: plans the commit on a state, commits once without a retry of its own, and returns the snapshot's id.
     :returns: the id of the window's snapshot.
     :raises CommitConflictError: when others kept changing the table; nothing was committed.
-    :raises CommitUnknownError: when the outcome cannot be found out.
+    :raises CommitUnknownError: when the outcome cannot be determined.
     :raises ServiceError: when the catalog refuses the commit, or never gave an answer and it is not there.
     :raises LeaseLostError: when this run may not commit any more.
     :raises TableChangedError: when the run has to agree and plan again; nothing was committed.
     """
     unknown: CommitUnknownError | None = None
     for number in range(COMMIT_TRIES):
-        # The first conflict is answered at once; a catalog in trouble gets some air.
+        # The first conflict is answered at once; a catalog in trouble gets some time.
         time.sleep(min(0.25 * 2 ** (number - 2), 8) if number > 1 else 0)
         state = newest_state(job)
         # A refusal may be the answer to a commit that was sent twice on the way, and the first one has landed.

@@ -32,7 +32,7 @@ TRIES = 6
 
 
 def join(ranges: Iterable[Dropped]) -> tuple[Dropped, ...]:
-    """Put ranges together that overlap or touch, in order; the first one may be open below. Pure."""
+    """Join ranges that overlap or touch, in order; the first one may be open below. Pure."""
     joined: list[Dropped] = []
     for lower, upper in sorted(ranges, key=lambda one: (one[0] is not None, one[0] or 0, one[1])):
         if joined and (lower is None or lower <= joined[-1][1]):
@@ -43,7 +43,7 @@ def join(ranges: Iterable[Dropped]) -> tuple[Dropped, ...]:
 
 
 def covers(ranges: Iterable[Dropped], wanted: Dropped) -> bool:
-    """Whether one of some joined ranges holds all of another range. Pure."""
+    """Whether one of some joined ranges contains all of another range. Pure."""
     lower, upper = wanted
     return any(
         upper <= end and (begin is None or (lower is not None and begin <= lower)) for begin, end in join(ranges)
@@ -68,7 +68,7 @@ def read_dropped(metadata: TableMetadata, pipeline: str) -> tuple[Dropped, ...]:
             f"of ranges: {text[:200]!r}",
             untouched=("Nothing was changed. It says which rows the deletion gate has dropped from the warm tier"),
             fix=(
-                "write it as the table's older metadata have it (`[[null, 1764028800000000]]`, "
+                "write it as it is in the table's older metadata (`[[null, 1764028800000000]]`, "
                 "say), or remove it if the gate never dropped anything"
             ),
         ) from error
@@ -76,7 +76,7 @@ def read_dropped(metadata: TableMetadata, pipeline: str) -> tuple[Dropped, ...]:
 
 
 def record_dropped(table: Table, pipeline: str, lower: int | None, upper: int) -> tuple[Dropped, ...]:
-    """Write down that the warm rows of a range are about to be dropped; ``table`` is refreshed.
+    """Record that the warm rows of a range are about to be dropped; ``table`` is refreshed.
 
     :param lower: smallest value of the bucket column; None for everything below ``upper``.
     :param upper: one past the largest.
@@ -88,9 +88,9 @@ def record_dropped(table: Table, pipeline: str, lower: int | None, upper: int) -
 
 
 def take_back(table: Table, pipeline: str, lower: int | None, upper: int, before: tuple[Dropped, ...]) -> None:
-    """Take a record back: nothing of the range was dropped; ``table`` is refreshed.
+    """Cancel a record, because nothing of the range was dropped; ``table`` is refreshed.
 
-    What somebody else has written since is left alone: then the record stays, which only makes commits more careful.
+    If somebody else has written since, the record stays, which only makes commits more careful.
 
     :param before: what :func:`record_dropped` returned.
     :raises ServiceError: when it cannot be written; the record stays.
@@ -107,12 +107,12 @@ def _write(
     expected: tuple[Dropped, ...] | None = None,
     instead: tuple[Dropped, ...] = (),
 ) -> tuple[Dropped, ...]:
-    """Write the property anew onto the table's newest metadata, merged with what is there.
+    """Rewrite the property on the table's newest metadata, merged with what is there.
 
     Writing it twice changes nothing, so an unknown outcome is tried again.
 
     :param add: a range to add, or else
-    :param expected: what has to be there for it to be replaced by ``instead``.
+    :param expected: what has to be there to be replaced with ``instead``.
     :returns: what was there before the first try.
     """
     first: tuple[Dropped, ...] | None = None
@@ -158,5 +158,5 @@ def _commit(table: Table, name: str, ranges: tuple[Dropped, ...]) -> None:
     update = SetPropertiesUpdate(updates={name: text}) if ranges else RemovePropertiesUpdate(removals=[name])
     answer = table.catalog.commit_table(table, (AssertTableUUID(uuid=table.metadata.table_uuid),), (update,))
     if (answer.metadata.properties.get(name) or "[]") != text:
-        # Two writers of one pipeline, of which one has lost its lease: the catalog has taken the other's.
+        # Two writers of one pipeline, of which one has lost its lease: the catalog has accepted the other's.
         raise CommitConflictError(f"{name} was written by somebody else at the same moment")

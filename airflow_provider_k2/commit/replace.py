@@ -1,9 +1,9 @@
-"""How a window becomes one atomic Iceberg commit that replaces what the target holds for it (promise 1 and 3).
+"""How a window becomes one atomic Iceberg commit that replaces what the target holds for it (promises 1 and 3).
 
 The staging is pyiceberg's; the commit itself is one single call to the catalog. pyiceberg's own retry rebases blindly
 onto whatever another writer committed, and on a 409 it deletes manifests that a lost answer may already have made part
-of the table; so neither is used here. The commit asserts its parent (``assert-ref-snapshot-id``), and whatever comes
-back but a clear yes or a clear no is an unknown outcome, which the caller looks up.
+of the table; so neither is used here. The commit asserts its parent (``assert-ref-snapshot-id``), and any answer
+other than a clear yes or a clear no is an unknown outcome, which the caller looks up.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 class Replacement:
     """The files of one window.
 
-    :param added: files that hold its rows, and the rows that survive of files taken out in part.
-    :param removed: files that the commit takes out.
+    :param added: files that hold its rows, and files with the surviving rows of files that are removed in part.
+    :param removed: files that the commit removes.
     """
 
     added: tuple[DataFile, ...]
@@ -56,7 +56,7 @@ def commit_replacement(table: Table, replacement: Replacement, record: CommitRec
     :returns: the new snapshot's id.
     :raises CommitConflictError: when the table has changed since it was loaded; nothing was committed.
     :raises CommitRefusedError: when the catalog does not allow it.
-    :raises CommitUnknownError: when the outcome is not known.
+    :raises CommitUnknownError: when the outcome is unknown.
     """
     transaction = Transaction(table)
     update = transaction.update_snapshot(snapshot_properties=record.properties())

@@ -1,4 +1,4 @@
-"""What a failure of the cold table's object store means, and what fixes it: told by what the libraries say. Pure."""
+"""What a failure of the cold table's object store means and what fixes it, judging by what the libraries say. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LONGEST = 400
 """Characters of a library's message."""
 
 KEYS = "check `s3.access-key-id` and `s3.secret-access-key` (or your store's counterparts) in the catalog's connection"
-AGAIN = "look into the store's log, and run it again"
+AGAIN = "check the store's log, and run it again"
 
 LACKS, DENIES, UNKNOWN = "lacks a file", "does not allow it", "fails"
 """What a store does that has lost a file, that gives us no right, and one of which nothing more is known."""
@@ -23,7 +23,7 @@ _TOLD: tuple[tuple[str, str, str], ...] = (
         KEYS,
     ),
     (
-        # The answer to a HEAD has no body that tells the two apart.
+        # The answer to a HEAD has no body, which would tell the two apart.
         r"ACCESS_DENIED|AccessDenied|Forbidden|\b403\b",
         DENIES,
         f"give the user of the keys the right to read, write and delete below the table's location, and {KEYS}",
@@ -78,7 +78,7 @@ def explain_store(error: BaseException) -> tuple[str, str]:
 
 
 def is_of_store(error: BaseException) -> bool:
-    """Whether an error comes out of a library that reads or writes the cold table's files.
+    """Whether an error comes from a library that reads or writes the cold table's files.
 
     What ``requests`` raises is an ``OSError``, too, but the catalog's.
     """

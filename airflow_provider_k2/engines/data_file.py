@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def describe_file(target: FileTarget, piece: FilePiece, copied: Copied) -> DataFile:
-    """Describe a file by its footer, with statistics as the table's properties want them.
+    """Describe a file by its footer, with the statistics that the table's properties ask for.
 
     The partition's value is the one that the rows were selected by.
 
-    :raises ProofError: when the statistics contradict it: readers would rule the file out by a wrong one.
+    :raises ProofError: when the statistics contradict it, because readers would rule out the file by a wrong value.
     """
     import pyarrow.parquet as pq
     from pyiceberg.io.pyarrow import (
@@ -40,7 +40,7 @@ def describe_file(target: FileTarget, piece: FilePiece, copied: Copied) -> DataF
     _check_pyarrow_schema_compatible(
         schema, footer.schema.to_arrow_schema(), format_version=metadata.format_version
     )  # private: what pyiceberg's own add_files asks of a file
-    # Whole values of the partition's columns: statistics that are cut say nothing about a partition.
+    # Whole values of the partition's columns, because truncated statistics say nothing about a partition.
     needed = {f"write.metadata.metrics.column.{part.column}": "full" for part in target.partition}
     statistics = data_file_statistics_from_parquet_metadata(
         parquet_metadata=footer,
@@ -75,7 +75,7 @@ def describe_file(target: FileTarget, piece: FilePiece, copied: Copied) -> DataF
 
 
 def _agrees(data_file: DataFile, schema: Schema, field: IcebergField, value: Any) -> bool:
-    """Whether smallest and largest value of a file are in a partition, as far as the file tells them."""
+    """Whether the smallest and largest value of a file are in a partition, as far as the file has them."""
     from pyiceberg.conversions import from_bytes
 
     kind: Any = schema.find_type(field.source_id)

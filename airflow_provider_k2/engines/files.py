@@ -2,8 +2,8 @@
 
 What a thread of the worker calls, and what a task on another machine may call.
 
-ClickHouse encodes the rows of a SELECT as Parquet, the bytes go to the table's storage as they come, and what lies
-there then is read back and summed. What goes in (:class:`FileTarget`, :class:`FilePiece`) and what comes out
+ClickHouse encodes the rows of a SELECT as Parquet, the bytes go to the table's storage as they arrive, and what is
+stored is then read back and summed. What goes in (:class:`FileTarget`, :class:`FilePiece`) and what comes out
 (:class:`WrittenFile`) can be pickled and holds no secret; the connections are the caller's. Nothing of Airflow is
 imported.
 """
@@ -43,14 +43,13 @@ if TYPE_CHECKING:
 GROUP_BYTES = 64 << 20
 """Bytes of a row group's values: encoder, worker and readers hold one in memory."""
 FAT_ROW = 1024
-"""Bytes of a row from which on nothing is encoded by a dictionary.
+"""Bytes of a row above which nothing is encoded by a dictionary. A dictionary would save little on top of the
 
-It saves little beside the compression, and a file whose
-values are as long as they look can be read in bounded memory."""
+compression. Without it, values are as long in a file as they look, so the file can be read in bounded memory."""
 BLOCK_ROWS = 65_536
 """Rows that ClickHouse hands to its encoder at once."""
 HOLD_BACK = 1 << 20
-"""Bytes of a stream's end that are held back for the footer, besides those for each column."""
+"""Bytes at a stream's end that are held back for the footer, in addition to those for each column."""
 HOLD_BACK_COLUMN = 4096
 
 PARQUET_SETTINGS = {
@@ -61,8 +60,8 @@ PARQUET_SETTINGS = {
     # ClickHouse would write one for every column: a third of the file and of the time. Iceberg's writers write none
     # unless `write.parquet.bloom-filter-enabled.column.*` asks for it.
     "output_format_parquet_write_bloom_filter": 0,
-    # Bytes. A column that has more than that of different values is hardly smaller for a dictionary, and a sixth of the
-    # encoding's time was spent on finding that out at ClickHouse's own 1 MiB.
+    # Bytes. With more different values than that, a dictionary hardly makes a column smaller. With ClickHouse's own 1
+    # MiB, a sixth of the encoding time was spent on finding that out.
     "output_format_parquet_max_dictionary_size": 65536,
 }
 
@@ -76,7 +75,7 @@ class FileTarget:
     :param metadata: the cold table's.
     :param partition: its partition spec.
     :param suspects: columns whose values may not fit their cold type, with that type.
-    :param dictionaries: columns of text of which few different values are known beforehand.
+    :param dictionaries: columns of text that are known to have few different values.
     """
 
     table: str
@@ -91,7 +90,7 @@ class FileTarget:
 class FilePiece:
     """One file to write.
 
-    :param path: its location; the name holds the window's id.
+    :param path: its location; the name contains the window's id.
     :param select: the SELECT of its rows, all of one partition.
     :param values: values of that partition as text, None for null.
     :param row_bytes: bytes of its average row, decoded.
@@ -125,9 +124,9 @@ def write_file(
     :param stream: gives ClickHouse's answer.
     :param io: the cold table's storage.
     :param progress: counts what is sent and proven.
-    :returns: None when the SELECT yields no row; nothing is left then.
+    :returns: None if the SELECT yields no row; nothing is left then.
     :raises ServiceError: when ClickHouse or the storage fails.
-    :raises ProofError: for a value that its cold type does not allow, or that does not belong into the file's
+    :raises ProofError: for a value that its cold type does not allow, or that does not belong in the file's
         partition.
     """
     started = time.monotonic()
@@ -164,8 +163,8 @@ def parquet_settings(row_bytes: float, widest: int) -> dict[str, Any]:
         settings["output_format_parquet_max_dictionary_size"] = 0
         settings["output_format_parquet_row_group_size"] = max(1, int(GROUP_BYTES / row_bytes))
     if widest * BLOCK_ROWS > GROUP_BYTES:
-        # A block is never cut into several row groups: it must not be larger than one, wherever the large rows lie in
-        # it.
+        # A block is never split into several row groups, so it must not be larger than one, wherever the large rows lie
+        # in it.
         settings["max_block_size"] = max(1, GROUP_BYTES // widest)
     return settings
 
@@ -195,7 +194,7 @@ def _upload(
 
 
 def _read_back(target: FileTarget, piece: FilePiece, io: FileIO) -> Iterator[pa.RecordBatch]:
-    """Read what lies in the storage."""
+    """Read what is in the storage."""
     with io.new_input(piece.path).open() as source:
         yield from read_batches(open_parquet(source, target.dictionaries), row_bytes=piece.row_bytes)
 
@@ -219,7 +218,7 @@ def _counted(batches: Iterator[pa.RecordBatch], progress: Progress) -> Iterator[
 
 
 def _valid(target: FileTarget, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Pass batches on whose text is UTF-8 and whose decimals have no more digits than declared: readers rely on it.
+    """Pass on batches whose text is UTF-8 and whose decimals have no more digits than declared; readers rely on it.
 
     :raises ProofError: for any other.
     """

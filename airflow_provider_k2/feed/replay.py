@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 BATCH = 100_000
-"""Messages an insert: large enough to be fast, small enough to be visible long before the safety lag (30 s) is over."""
+"""Messages per insert: large enough to be fast, small enough to be visible well before the safety lag (30 s) ends."""
 
 BATCH_BYTES = 64 * 2**20
-"""Characters of an insert's messages at most, so that memory does not follow their size."""
+"""Maximum characters of an insert's messages, so that memory does not grow with their size."""
 
 PARTITIONS = 3
 """Partitions of each topic."""
@@ -84,10 +84,10 @@ class Feeder:
     def send(
         self, messages: Iterable[str], batch: int = BATCH, progress: Callable[[int], object] = lambda _: None
     ) -> Sent:
-        """Create what is missing of the warm tier, and send all messages.
+        """Create what is missing in the warm tier, and send all messages.
 
         :param messages: raw messages, one JSON each.
-        :param batch: messages an insert at most; fewer where they are large.
+        :param batch: maximum messages per insert; fewer if they are large.
         :param progress: called after every insert with the number of messages sent so far.
         :raises FeedError: when an insert fails, or a recording cannot be read on; it says how many messages were taken
             before.

@@ -1,7 +1,4 @@
-"""The last seam.
-
-What a library says of the catalog or the store becomes an error of ours, wherever a table's task met it.
-"""
+"""The last seam: what a library says about the catalog or the store becomes our error, wherever it was met."""
 
 from __future__ import annotations
 
@@ -28,12 +25,12 @@ _MOVING = "The watermark stands, and whatever was committed is found by the next
 
 @contextmanager
 def about(table: str, step: str, iceberg: IcebergTableHook) -> Iterator[None]:
-    """Let whatever goes wrong inside say which table it is about, and a library's error which service.
+    """Add the table to whatever goes wrong inside, and the service to a library's error.
 
     :param table: short name of the table.
     :param step: what is being done.
     :param iceberg: the catalog's hook.
-    :raises K2Error: for what a service's library says; anything else is passed on with a note.
+    :raises K2Error: for errors of a service's library; anything else is passed on with a note.
     """
     with exceptions.about(table, step):
         try:
@@ -48,7 +45,7 @@ def about(table: str, step: str, iceberg: IcebergTableHook) -> Iterator[None]:
 
 
 def explain(error: BaseException, step: str, iceberg: IcebergTableHook) -> K2Error | None:
-    """What a library's error means; None when it is not one of a service's.
+    """What a library's error means; None if it is not about a service.
 
     :param error: what was raised.
     :param step: what was being done.
@@ -67,7 +64,7 @@ def explain(error: BaseException, step: str, iceberg: IcebergTableHook) -> K2Err
         return TableChangedError(
             f"the cold table is gone since this began: {in_one_line(error)}",
             untouched=untouched,
-            fix="find out who dropped it; if it is to begin anew, run `k2 watermarks reset` for it",
+            fix="find out who dropped it; if it is to start over, run `k2 watermarks reset` for it",
         )
     if is_of_store(error):
         what, fix = explain_store(error)

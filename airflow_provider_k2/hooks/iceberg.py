@@ -217,7 +217,7 @@ class IcebergTableHook(IcebergHook):
                 self.catalog.create_namespace(namespace)
             except (NamespaceAlreadyExistsError, ForbiddenError) as error:
                 # Who may not make namespaces may still make tables in one that is there.
-                self.log.debug("The namespace %s is not made: %s", namespace, error)
+                self.log.debug("The namespace %s was not created: %s", namespace, error)
             try:
                 return self.catalog.create_table(table.target, schema, partition_spec=spec, properties=properties)
             except TableAlreadyExistsError:

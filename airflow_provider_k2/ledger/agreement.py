@@ -55,9 +55,9 @@ AHEAD = Correction("move back", "the cold tier does not prove the ledger's water
 class Agreement:
     """The watermark that both sides prove.
 
-    :param watermark: from here on rows are not in the cold tier yet.
-    :param stored: what the ledger says; None when it has nothing.
-    :param correction: how the ledger has to be repaired; None where it is right.
+    :param watermark: rows from here on are not in the cold tier yet.
+    :param stored: what the ledger says; None if it has nothing.
+    :param correction: how the ledger has to be repaired; None if it is right.
     """
 
     watermark: int
@@ -77,7 +77,8 @@ def decide(
     :param state: what the cold tier proves.
     :param stored: what the ledger says.
     :param identities: UUIDs of source and target as they are now.
-    :param committed_above: the ledger's committed scheduled windows above a watermark; asked where it matters only.
+    :param committed_above: returns the ledger's committed scheduled windows above a watermark; called only if it
+        matters.
     :raises IdentityError: when source or target was dropped and created again.
     """
     reset = is_reset(state, stored, identities)
@@ -100,7 +101,7 @@ def refuse_future(
 ) -> None:
     """Refuse a stored watermark above the warm tier's now, which nothing in the cold tier explains.
 
-    :param latest: no window can have ended later than here: the warm tier's now.
+    :param latest: no window can have ended later than this: the warm tier's clock.
     :raises WatermarkError: naming both.
     """
     if (
@@ -126,7 +127,7 @@ def apply_agreement(
     log: logging.Logger,
     is_time: bool,
 ) -> None:
-    """Repair the ledger where it differs from what was agreed on.
+    """Repair the ledger if it differs from what was agreed on.
 
     :param metadata: the cold table's; windows that only it knows are written to the ledger.
     """
@@ -163,7 +164,7 @@ def lost_deletions(table: TableConfig, metadata: TableMetadata, ledger: Watermar
     known = read_dropped(metadata, table.pipeline)
     if not known:
         return ()
-    # Those that were annulled are known, too: the cold table's record of one stays only where it could not be taken
+    # Those that were annulled are known, too: the cold table's record of one stays only if it could not be taken
     # back.
     held = dropped_ranges([mark for mark in ledger.marks(table, MARKS) if mark.action != ANNULLED_ACTION])
     return tuple(one for one in known if not covers(held, one))
@@ -198,7 +199,7 @@ def check_identity(
                     table=table.name,
                     untouched=(
                         "Nothing was moved: windows of the old one would be mixed with the new "
-                        f"one's. If that is meant, say so with `k2 watermarks reset {table.name}`"
+                        f"one's. If that is intended, confirm it with `k2 watermarks reset {table.name}`"
                     ),
                 )
 

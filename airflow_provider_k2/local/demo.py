@@ -64,7 +64,7 @@ def run_demo(
 
     :param home: directory of the local system.
     :param engine: ``auto``, ``direct`` or ``spark``.
-    :param files: recordings to replay instead of generated messages; ``kraken`` in a file's name tells the exchange.
+    :param files: recordings to replay instead of generated messages; ``kraken`` in a file's name says which exchange.
     :param say: prints one line of progress.
     :raises DemoError: when the DAG run fails or does not end.
     """

@@ -1,7 +1,7 @@
 """Give a cold table the partition spec that its entry names: what ``k2 repartition`` does.
 
-Iceberg evolves a spec without touching a file: those that are there keep the spec that they were written with, and new
-windows, and what a window rewrites, take the new one.
+Iceberg evolves a spec without touching a file: existing files keep the spec that they were written with; new windows,
+and files that a window rewrites, use the new one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Repartition:
     :param table: short name.
     :param before: fields of the spec, as the table list writes them.
     :param after: fields of the new one.
-    :param made: False for a dry run, and where there is nothing to change.
+    :param made: False for a dry run, and if there is nothing to change.
     """
 
     table: str
@@ -58,7 +58,7 @@ def repartition(
 
     :param who: who asks, for the ledger.
     :param dry_run: change nothing.
-    :raises TableListError: when the cold table does not exist, or cannot be partitioned so.
+    :raises TableListError: when the cold table does not exist, or cannot be partitioned like that.
     :raises LeaseHeldError: while a run holds the table's lease.
     :raises CommitConflictError: when another writer changed the table at the same moment.
     """

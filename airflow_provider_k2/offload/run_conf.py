@@ -99,7 +99,7 @@ def read_request(
     keep = asked_flag(conf, "keep") or False
     if keep and force:
         raise RunConfError(
-            "The run conf has both `keep` and `force`, which say the opposite of each other",
+            "The run conf has both `keep` and `force`, which contradict each other",
             untouched="Nothing was moved",
             fix="give one of them",
         )
@@ -167,7 +167,7 @@ def read_retention(
     refuse_unknown(conf, RETENTION_KEYS, declared)
     if run_type == "backfill" and None not in interval:
         raise RunConfError(
-            "The deletion gate goes by the age of rows alone, so it cannot be run for a data interval",
+            "The deletion gate works by the age of rows alone, so it cannot be run for a data interval",
             untouched="Nothing was dropped",
             fix="trigger it without one",
         )
@@ -181,7 +181,7 @@ def refuse_empty(since: int | None, until: int | None) -> None:
     """
     if since is not None and until is not None and since >= until:
         raise RunConfError(
-            f"The asked range is empty: it begins at {describe_cursor(since)} and ends at "
+            f"The requested range is empty: it begins at {describe_cursor(since)} and ends at "
             f"{describe_cursor(until)}, exclusive",
             untouched="Nothing was compared",
             fix=str("swap the bounds" if since > until else "let `until` be later than `since`"),
@@ -201,7 +201,7 @@ def refuse_future(verdict: TableVerdict, since: int | None, now: Callable[[], in
     at = now()
     if since >= at:
         raise RunConfError(
-            f"the asked range begins at {describe_cursor(since, True)}, which lies in the future: "
+            f"the requested range begins at {describe_cursor(since, True)}, which lies in the future: "
             f"the warm tier is at {describe_cursor(at, True)}",
             table=verdict.table,
             untouched="Nothing was compared",
@@ -247,7 +247,7 @@ def _window(lower: int, upper: int, if_reversed: str, if_empty: str) -> Window:
     if lower < upper:
         return Window(lower, upper)
     raise RunConfError(
-        f"The asked range is empty: it begins at {describe_cursor(lower)} and ends at "
+        f"The requested range is empty: it begins at {describe_cursor(lower)} and ends at "
         f"{describe_cursor(upper)}, exclusive",
         untouched="Nothing was moved",
         fix=str(if_reversed if lower > upper else if_empty),
@@ -267,7 +267,7 @@ def read_bound(value: Any) -> int:
     if bound is not None:
         if bound not in _BOUNDS:
             raise RunConfError(
-                f"The bound {value!r} is beyond what a cursor can be",
+                f"The bound {value!r} is outside the range of a cursor",
                 untouched="Nothing was moved",
                 fix="write an integer of at most 64 bits",
             )

@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
 
 class RetentionOperator(TableTask, BaseOperator):
-    """Drop the warm partitions of one table that are past their age, each only when it is proven to be cold.
+    """Drop the warm partitions of one table that are past their age, but only those that are proven to be cold.
 
-    It also looks at what the warm table's own TTL is about to delete: what is not proven is saved (``ttl: hold``) or
-    told (``ttl: backstop``). Partitions that had to stay, and alerts, fail the task at its end, with both counts; a
-    retry would find the same, so there is none.
+    It also checks what the warm table's own TTL is about to delete: rows that are not proven are saved (``ttl: hold``)
+    or reported (``ttl: backstop``). Partitions that had to stay, and alerts, fail the task at its end, with both
+    counts. A retry would find the same, so there is none.
 
-    :param table: name of a table of the table list, one entry of such a list as a mapping, or a ``TableConfig``; it has
-        a ``retention``.
-    :param table_list: path of the table list (YAML); the nine standard tables when not given.
-    :param others: further entries that may read the same warm table, as mappings: what is not in ``table_list``. Every
+    :param table: name of a table in the table list, one entry of such a list as a mapping, or a ``TableConfig``; it
+        must have a ``retention``.
+    :param table_list: path of the table list (YAML); the nine standard tables if not given.
+    :param others: further entries that may read the same warm table and are not in ``table_list``, as mappings. Every
         entry that was ever offloaded is known from the ledger.
-    :param dry_run: change nothing, only say what would be done; ``dry_run`` of the run conf overrules it.
+    :param dry_run: change nothing, only say what would be done; ``dry_run`` in the run conf overrides it.
     :param clickhouse_conn_id: connection of the warm tier.
     :param iceberg_conn_id: connection of the cold tier's catalog.
     :param watermark_conn_id: connection of the ledger's PostgreSQL.
     :param lease_seconds: how long a dead holder's lease outlives it.
-    :param threads: cold files that are read side by side.
+    :param threads: cold files that are read in parallel.
     :returns: the table, what was dropped, kept and alerted, as XCom; also when the task fails.
     """
 
@@ -109,7 +109,7 @@ class RetentionOperator(TableTask, BaseOperator):
         )
         document = report.document()
         if report.failed:
-            # A task that fails returns nothing; what it did has to be found all the same.
+            # A task that fails returns nothing, but what it did must still be found.
             context["ti"].xcom_push(key="return_value", value=document)
         report.raise_if_failed()
         return document

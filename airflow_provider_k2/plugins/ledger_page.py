@@ -1,7 +1,7 @@
 """The ledger as an HTML page: watermarks and the last windows of every table, for whoever may see DAGs.
 
 It reads the ledger that the deployment names (``[k2] watermark_conn_id`` of Airflow's configuration), takes no
-parameter, and changes nothing: a ledger that is not there yet is said so.
+parameter, and changes nothing. If there is no ledger yet, it says so.
 """
 
 # No `from __future__ import annotations`: FastAPI reads the annotations of a local function.
@@ -37,7 +37,7 @@ def build_app() -> Any:
     def may_see_dags(user: GetUserDep) -> None:
         # Not `requires_access_dag`, which would be content with the DAG of a `?dag_id=`.
         if not get_auth_manager().is_authorized_dag(method="GET", user=user):
-            raise HTTPException(403, "You may not see DAGs, and so not the ledger of what they do.")
+            raise HTTPException(403, "You may not see DAGs, so you may not see the ledger either.")
 
     app = FastAPI(title="K2 ledger", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -70,7 +70,7 @@ def ledger_page() -> tuple[int, str]:
         with WatermarkHook(conn_id).reading() as cursor:
             cursor.execute("SELECT to_regclass('k2.watermarks'), to_regclass('k2.windows')")
             if None in cursor.fetchone():
-                return 200, render_page([], [], "There is no ledger yet: the first run of an offload makes it.")
+                return 200, render_page([], [], "There is no ledger yet: the first run of an offload creates it.")
             cursor.execute(_WATERMARKS)
             marks = cursor.fetchall()
             cursor.execute(_WINDOWS)

@@ -26,8 +26,8 @@ INTEGER_BUCKET = 1_000_000
 SPARK_ROWS = 100_000_000
 """Cold rows above which Spark reads them, where it may.
 
-Arrow sums 0.5 to 1.2 million rows a second in one worker, Spark about
-0.1 million a core: below this, Arrow is done in minutes, and only a cluster of many cores would be quicker."""
+Arrow sums 0.5 to 1.2 million rows per second in one worker, Spark about 0.1 million per core.
+Below this, Arrow is done in minutes, and only a cluster with many cores would be quicker."""
 
 EARLIEST = -(2**63)
 """Open lower end, below every time and every integer: no reader makes a bound of it."""

@@ -1,7 +1,7 @@
-"""Row by row: how many warm rows the cold tier lacks, for ranges of which the warm tier has deleted a part already.
+"""Row by row: how many warm rows the cold tier lacks, for ranges of which the warm tier has already deleted a part.
 
-Sums cannot tell there: the cold tier holds more. So the hashes of the rows that are left are looked for among the cold
-rows', equal rows as often as they occur. Memory is two words a row of the ranges looked at.
+Sums cannot tell there, because the cold tier holds more. So the hashes of the rows that are left are looked up among
+the cold rows', equal rows as often as they occur. Memory is two words per row of the ranges looked at.
 """
 
 from __future__ import annotations

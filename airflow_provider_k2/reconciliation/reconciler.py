@@ -186,7 +186,7 @@ class Reconciler:
                 f"{rows:,} rows of partly expired buckets, without a {scope.column} or with one that a later row may "
                 "change"
             )
-            verdict = replace(verdict, notes=(*verdict.notes, f"{note}, were not looked for in the cold tier"))
+            verdict = replace(verdict, notes=(*verdict.notes, f"{note}, were not looked up in the cold tier"))
         if len(unseen) == len(left):
             return verdict
         until = scope.expiring_to if scope.until is None else min(scope.until, scope.expiring_to)

@@ -1,4 +1,4 @@
-"""What reconciliation found, kept in the ledger: the proof that a deletion gate and an auditor ask for."""
+"""What reconciliation found, kept in the ledger, as proof for the deletion gate and for auditors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def store(ledger: WatermarkHook, table: TableConfig, verdict: TableVerdict, run_id: str) -> None:
     """Write every bucket of a verdict to ``k2.reconciliations``, in one transaction.
 
-    :param run_id: the dag run, or what else asked.
+    :param run_id: the dag run, or whatever else asked for it.
     """
     rows = [
         (

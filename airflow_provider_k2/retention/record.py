@@ -1,7 +1,7 @@
-"""Writing down what is about to be dropped, in the cold tables and in the ledger, and taking it back.
+"""Recording what is about to be dropped, in the cold tables and in the ledger, and cancelling the record.
 
-A deletion that nobody knows of would look like a loss: to the table whose gate drops the rows, and to every other entry
-that stands on the same warm table.
+A deletion that nobody knows about would look like a loss, to the table whose gate drops the rows and to every other
+entry that reads the same warm table.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class DeletionRecord:
         self._undo: list[Callable[[str], None]] = []
 
     def write(self, proven: ProofRange, claims: Sequence[Claim], reason: str) -> None:
-        """Write a deletion down, before it happens.
+        """Record a deletion before it happens.
 
         :param proven: the table's own range.
         :param claims: what was proven of others.
@@ -74,9 +74,9 @@ class DeletionRecord:
             )
 
     def take_back(self, why: str) -> None:
-        """Take the records back: nothing was dropped.
+        """Cancel the records, because nothing was dropped.
 
-        One that cannot be taken back stays, which only makes others careful.
+        One that cannot be cancelled stays, which only makes others careful.
         """
         undo, self._undo = self._undo, []
         # The cold table's first: as long as that stands, the ledger's must not be annulled.

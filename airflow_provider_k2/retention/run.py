@@ -86,7 +86,7 @@ class GateRun:
     # Proof ------------------------------------------------------------------------------------------------------------
 
     def prove(self, wanted: ProofRange, counted: int) -> Proof:
-        """Compare a range afresh; the figures are kept in the ledger.
+        """Compare a range again; the figures are stored in the ledger.
 
         :param counted: rows (keys, in upsert mode) of the warm object in it.
         """

@@ -1,10 +1,10 @@
 """The Spark engine.
 
-Tasks on executors write and prove a window's files as the direct engine does it, the worker commits them.
+Tasks on executors write and prove a window's files as the direct engine does, and the worker commits them.
 
-ClickHouse encodes the Parquet files, one query a file, so its work and the executors' spread over as many machines as
-there are. A driver, executor or worker that dies leaves files that no snapshot refers to; their names hold the window's
-id.
+ClickHouse encodes the Parquet files, one query per file, so its work and that of the executors spread over as many
+machines as there are. A driver, executor or worker that dies leaves files that no snapshot refers to; their names hold
+the window's id.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _refuse_elsewhere(job: WindowJob, written: list[WrittenFile]) -> None:
                 table=job.table.name,
                 untouched="Nothing was committed and the watermark stands",
                 fix=(
-                    "put the cold table into an object store, or on a disk that all of them "
+                    "put the cold table in an object store, or on a disk that they all "
                     "share, or use `engine: direct` for this table"
                 ),
             )

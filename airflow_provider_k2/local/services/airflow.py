@@ -62,7 +62,7 @@ class Airflow(Service):
             return importlib.metadata.version("apache-airflow")
         except importlib.metadata.PackageNotFoundError:
             raise LocalSystemError(
-                "Airflow is not installed beside k2: install it, or run 'k2 local up --no-airflow'"
+                "Airflow is not installed next to k2: install it, or run 'k2 local up --no-airflow'"
             ) from None
 
     @property

@@ -355,7 +355,7 @@ def test_a_window_is_not_replaced_by_less_unless_forced(tiers, caplog):
     assert table.cold_numbers() == list(range(8))
 
     table.offload(kind="backfill", window=Window(0, 6), force=True)
-    assert "THEY ARE TAKEN OUT because the run is forced" in caplog.text
+    assert "THEY ARE REMOVED because the run is forced" in caplog.text
     table.assert_same()
     table.sql("DELETE FROM {t} WHERE n = 3")
     table.offload(kind="backfill", window=Window(3, 4), force=True)

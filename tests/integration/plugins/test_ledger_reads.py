@@ -72,7 +72,7 @@ def test_the_page_works_before_the_first_run(page, database, monkeypatch):
     configure(monkeypatch, conn_id)
     found = page()
     assert found.status_code == 200
-    assert "There is no ledger yet: the first run of an offload makes it." in found.text
+    assert "There is no ledger yet: the first run of an offload creates it." in found.text
     assert "<h2>Watermarks</h2>" in found.text
     assert "k2" not in schemas(conn_id)
 

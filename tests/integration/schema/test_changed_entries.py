@@ -230,7 +230,7 @@ def test_an_evolved_table_is_written_replaced_and_compared_over_both_specs(made,
     assert done.exit_code == 0, done.output
     assert f"was partitioned by [day(at)] and is by [{', '.join(then)}] now" in done.stdout
     assert {event[2] for event in table.ledger.events(table.config, 10)} == {"repartition"}
-    assert "already; nothing was changed" in k2(table).stdout
+    assert "is already partitioned by" in k2(table).stdout
     again(table, **table.entry)
     # Over both specs: half of the old file, and the new one.
     assert table.offload(kind="backfill", window=Window(2, 6)).rows == 4

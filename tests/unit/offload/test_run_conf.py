@@ -159,7 +159,9 @@ def test_an_empty_range_is_no_comparison():
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, "9" * 19, 10**30])
 def test_a_bound_that_no_cursor_can_be_is_refused(value):
-    with pytest.raises(RunConfError, match=r"beyond what a cursor can be. Nothing was moved; write an integer of at"):
+    with pytest.raises(
+        RunConfError, match=r"is outside the range of a cursor. Nothing was moved; write an integer of at"
+    ):
         read_bound(value)
 
 
@@ -252,7 +254,7 @@ def future(**changes):
 
 def test_a_comparison_that_begins_in_the_future_and_finds_nothing_is_refused():
     with pytest.raises(
-        RunConfError, match=r"a: the asked range begins at 2026-11-02 00:00:00 UTC, which lies in the f"
+        RunConfError, match=r"a: the requested range begins at 2026-11-02 00:00:00 UTC, which lies in the f"
     ):
         refuse_future(future(), DAY.upper, lambda: DAY.lower)
     for verdict, since in (

@@ -42,10 +42,10 @@ def listed(*entries: dict[str, Any]) -> Any:
     [
         (
             "tables:\n  - source: k2.a\n    target: cold.a\n    source: k2.b\n",
-            "line 4: the key `source` is there twice",
+            "line 4: the key `source` appears twice",
         ),
-        ("tables: []\ntables: []\n", "line 2: the key `tables` is there twice"),
-        ("tables:\n  - {source: a.b, types: {a: long, a: string}}\n", "the key `a` is there twice"),
+        ("tables: []\ntables: []\n", "line 2: the key `tables` appears twice"),
+        ("tables:\n  - {source: a.b, types: {a: long, a: string}}\n", "the key `a` appears twice"),
     ],
 )
 def test_a_key_that_is_there_twice_is_refused(tmp_path, text, words):

@@ -93,7 +93,11 @@ def test_a_role_with_a_ledger_that_is_not_its_own_is_told_the_grants(
 @pytest.mark.parametrize(
     ("order", "what", "fix"),
     [
-        ("ALTER ROLE {user} SET default_transaction_read_only = on", "read-only", "point to the primary"),
+        (
+            "ALTER ROLE {user} SET default_transaction_read_only = on",
+            "read-only",
+            "point the connection to the primary",
+        ),
         ("ALTER ROLE {user} CONNECTION LIMIT 0", "too many connections", "CONNECTION LIMIT"),
         ("ALTER ROLE {user} NOLOGIN", "not permitted to log in", "LOGIN"),
         ("REVOKE CONNECT ON DATABASE {database} FROM PUBLIC", "permission denied", "GRANT CONNECT ON DATABASE"),
