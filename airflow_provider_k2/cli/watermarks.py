@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from airflow_provider_k2.hooks.watermark import WindowRecord
+    from airflow_provider_k2.hooks.ledger_rows import WindowRecord
     from airflow_provider_k2.ledger.tools import Change, Line, WatermarkTools
     from airflow_provider_k2.tables.model import TableConfig
 

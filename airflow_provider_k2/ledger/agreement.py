@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_k2.commit.cold_state import ColdState, records
 from airflow_provider_k2.commit.dropped import covers, read_dropped
 from airflow_provider_k2.exceptions import IdentityError, WatermarkError
-from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
+from airflow_provider_k2.hooks.ledger_rows import StoredWatermark, WindowRecord
 from airflow_provider_k2.ledger.marks import ANNULLED_ACTION, MARKS, dropped_ranges
 from airflow_provider_k2.windows import describe_cursor
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_k2.commit.dropped import Dropped
     from airflow_provider_k2.commit.record import CommitRecord
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.tables.model import TableConfig
 
 WHO = "the offload itself"

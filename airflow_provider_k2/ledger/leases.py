@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
 
-    from airflow_provider_k2.hooks.watermark import Lease, WatermarkHook
+    from airflow_provider_k2.hooks.ledger_rows import Lease
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.tables.model import TableConfig
 
 

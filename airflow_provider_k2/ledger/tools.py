@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from airflow_provider_k2.commit.dropped import Dropped
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
+    from airflow_provider_k2.hooks.ledger_rows import StoredWatermark, WindowRecord
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
 
 LEASE_SECONDS = 60
 

@@ -21,7 +21,7 @@ from airflow_provider_k2.tables.reader import load_tables
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from airflow_provider_k2.hooks.watermark import WindowRecord
+    from airflow_provider_k2.hooks.ledger_rows import WindowRecord
     from airflow_provider_k2.reconciliation.reconciler import TableVerdict
     from airflow_provider_k2.tables.model import TableConfig, TableList
 

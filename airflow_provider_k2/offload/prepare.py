@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook
+    from airflow_provider_k2.hooks.ledger_rows import StoredWatermark
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.tables.model import PartitionField, TableConfig
 
 

@@ -14,7 +14,7 @@ from airflow_provider_k2.exceptions import (
     TypePlanError,
     WatermarkError,
 )
-from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
+from airflow_provider_k2.hooks.ledger_leases import LEASE_SECONDS
 from airflow_provider_k2.offload.run_conf import read_retention
 from airflow_provider_k2.operators.table_task import TableTask
 from airflow_provider_k2.tables.reader import load_tables, read_entry

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_k2.hooks.watermark import WindowRecord
+    from airflow_provider_k2.hooks.ledger_rows import WindowRecord
 
 
 class RunReportOperator(BaseOperator, SkipMixin):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.exceptions import TableListError
 from airflow_provider_k2.hooks.failures import about
-from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
+from airflow_provider_k2.hooks.ledger_leases import LEASE_SECONDS
 from airflow_provider_k2.ledger.leases import hold_lease
 from airflow_provider_k2.reconciliation.reconciler import Reconciler
 from airflow_provider_k2.retention.drop import Dropper

@@ -92,18 +92,19 @@ def no_gate_lease() -> None:
 
 
 def _without_lease(method: str) -> None:
-    from airflow_provider_k2.hooks import watermark
+    from airflow_provider_k2.hooks.ledger_leases import LedgerLeases
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
 
-    real, asks = getattr(watermark.WatermarkHook, method), watermark._check_lease
+    real, asks = getattr(WatermarkHook, method), LedgerLeases._check_lease
 
     def unasked(self: Any, *arguments: Any, **options: Any) -> Any:
-        watermark._check_lease = lambda cursor, lease: None
+        LedgerLeases._check_lease = staticmethod(lambda cursor, lease: None)
         try:
             return real(self, *arguments, **options)
         finally:
-            watermark._check_lease = asks
+            LedgerLeases._check_lease = staticmethod(asks)
 
-    patch(watermark.WatermarkHook, method, unasked)
+    patch(WatermarkHook, method, unasked)
 
 
 def append_always() -> None:

@@ -34,7 +34,7 @@ from airflow_provider_k2.commit import replace as commit_module
 from airflow_provider_k2.commit.cold_state import find_commit, has_commit_of_ours, records
 from airflow_provider_k2.engines import base, direct
 from airflow_provider_k2.exceptions import K2Error, LeaseHeldError, LeaseLostError, ReplacedByLessError, ServiceError
-from airflow_provider_k2.hooks.watermark import Lease, StoredWatermark, WindowRecord
+from airflow_provider_k2.hooks.ledger_rows import Lease, StoredWatermark, WindowRecord
 from airflow_provider_k2.offload import prepare as preparation
 from airflow_provider_k2.offload import run as offload
 from airflow_provider_k2.offload.request import Request

@@ -16,7 +16,8 @@ from airflow_provider_k2.tables.reader import parse_tables
 if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
+    from airflow_provider_k2.hooks.ledger_rows import StoredWatermark, WindowRecord
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
 
 TRADES = "(n Int64, at DateTime64(6, 'UTC'), symbol String) ENGINE = MergeTree ORDER BY n"
 

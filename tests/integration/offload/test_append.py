@@ -734,9 +734,9 @@ def test_an_expired_lease_is_taken_over_and_its_holder_may_not_commit(tiers):
 
 def test_a_process_that_is_stopped_in_a_ledger_transaction_holds_nobody_up(ledger, tiers, monkeypatch):
     """SIGSTOP between two statements: PostgreSQL would keep the lease's row locked until the process wakes."""
-    from airflow_provider_k2.hooks import watermark
+    from airflow_provider_k2.hooks import ledger_connection
 
-    monkeypatch.setattr(watermark, "IDLE_SECONDS", 1)
+    monkeypatch.setattr(ledger_connection, "IDLE_SECONDS", 1)
     table = tiers()
     lease = ledger.acquire(table.config, "stopped", 60)
     tokens = []

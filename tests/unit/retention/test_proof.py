@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_k2.exceptions import RetentionError
-from airflow_provider_k2.hooks.watermark import Mark
+from airflow_provider_k2.hooks.ledger_rows import Mark
 from airflow_provider_k2.ledger.marks import (
     HOLD_ACTION,
     PUT_BACK_ACTION,
