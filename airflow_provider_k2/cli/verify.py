@@ -29,8 +29,8 @@ from airflow_provider_k2.cli.common import console as make_console
 
 if TYPE_CHECKING:
     from airflow_provider_k2.cli.common import Hooks
-    from airflow_provider_k2.reconciliation.buckets import BadFile
     from airflow_provider_k2.reconciliation.reconciler import Bucket, Reconciler, TableVerdict
+    from airflow_provider_k2.reconciliation.verdict import BadFile
     from airflow_provider_k2.tables.model import TableConfig
 
 JSON_VERSION = 1

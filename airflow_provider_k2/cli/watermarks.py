@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_k2.hooks.ledger_rows import WindowRecord
-    from airflow_provider_k2.ledger.tools import Change, Line, WatermarkTools
+    from airflow_provider_k2.ledger.overview import Line
+    from airflow_provider_k2.ledger.tools import Change, WatermarkTools
     from airflow_provider_k2.tables.model import TableConfig
 
 app = typer.Typer(help="Show and fix the ledger's watermarks; without a command: show.")
@@ -258,7 +259,7 @@ def _show(
     names: list[str] | None, tables_file: Path | None, as_json: bool, iceberg_conn_id: str, watermark_conn_id: str
 ) -> None:
     with command() as out:
-        from airflow_provider_k2.ledger.tools import overview
+        from airflow_provider_k2.ledger.overview import overview
 
         hooks = connect("clickhouse_default", iceberg_conn_id, watermark_conn_id)
         lines = overview(read_tables(tables_file).select(names), hooks.iceberg, hooks.ledger)

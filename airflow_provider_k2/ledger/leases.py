@@ -7,11 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.exceptions import (
-    K2Error,
-    LeaseHeldError,
-    LeaseLostError,
-)
+from airflow_provider_k2.exceptions import K2Error, LeaseHeldError, LeaseLostError
 
 if TYPE_CHECKING:
     import logging

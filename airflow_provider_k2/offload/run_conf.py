@@ -20,7 +20,7 @@ from airflow_provider_k2.windows import Window, describe_cursor, to_micros
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from airflow_provider_k2.reconciliation.buckets import TableVerdict
+    from airflow_provider_k2.reconciliation.verdict import TableVerdict
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 

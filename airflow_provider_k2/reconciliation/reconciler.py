@@ -27,16 +27,15 @@ from airflow_provider_k2.reconciliation.buckets import (
     INTEGER_BUCKET,
     Bucket,
     BucketKey,
-    Ends,
     Facts,
     Scope,
     Status,
-    TableVerdict,
     pair,
 )
 from airflow_provider_k2.reconciliation.cold_side import ColdSide
 from airflow_provider_k2.reconciliation.missing import common, find_missing
 from airflow_provider_k2.reconciliation.sentences import describe_file, offload_command
+from airflow_provider_k2.reconciliation.verdict import Ends, TableVerdict
 from airflow_provider_k2.reconciliation.warm_side import cursor_range, measure_warm
 from airflow_provider_k2.schema.cold_table import held_types
 from airflow_provider_k2.warm.source import WarmTable

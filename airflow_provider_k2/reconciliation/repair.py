@@ -20,7 +20,8 @@ from airflow_provider_k2.windows import Window, describe_cursor
 if TYPE_CHECKING:
     from airflow_provider_k2.commit.content import Unreplaced
     from airflow_provider_k2.offload.run import Offload
-    from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
+    from airflow_provider_k2.reconciliation.buckets import Bucket
+    from airflow_provider_k2.reconciliation.verdict import TableVerdict
 
 
 _EXPIRING = (

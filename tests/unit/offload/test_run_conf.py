@@ -19,7 +19,7 @@ from airflow_provider_k2.offload.run_conf import (
     refuse_empty,
     refuse_future,
 )
-from airflow_provider_k2.reconciliation.buckets import TableVerdict
+from airflow_provider_k2.reconciliation.verdict import TableVerdict
 from airflow_provider_k2.windows import Window, to_micros
 
 START, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
