@@ -5,7 +5,6 @@ Airflow's official IcebergHook (REST, SQL, Glue by configuration) with what the 
 
 from __future__ import annotations
 
-import functools
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -62,6 +61,8 @@ class IcebergTableHook(IcebergHook):
 
         :raises ServiceError: when it cannot be reached.
         """
+        from airflow_provider_k2.commit._pyiceberg import limit_requests
+
         try:
             mask(self._secrets)
             catalog: Catalog = IcebergHook.catalog.func(self)
@@ -69,9 +70,7 @@ class IcebergTableHook(IcebergHook):
             if _is_missing_connection(error):
                 raise
             raise self._failure(error) from self._cause(error)
-        session = getattr(catalog, "_session", None)
-        if session is not None:
-            session.request = functools.partial(session.request, timeout=CATALOG_TIMEOUT)
+        limit_requests(catalog, CATALOG_TIMEOUT)
         return catalog
 
     @cached_property

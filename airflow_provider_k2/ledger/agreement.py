@@ -91,7 +91,11 @@ def decide(
     if proven is not None and stored.watermark < proven:
         return Agreement(proven, stored.watermark, BEHIND)
     floor = table.start if proven is None else proven
-    if not reset and stored.watermark > floor and not _only_empty(committed_above(floor), floor, stored.watermark):
+    if (
+        not reset
+        and stored.watermark > floor
+        and not only_empty_between(committed_above(floor), floor, stored.watermark)
+    ):
         return Agreement(floor, stored.watermark, AHEAD)
     return Agreement(stored.watermark, stored.watermark)
 
@@ -204,7 +208,7 @@ def check_identity(
                 )
 
 
-def _only_empty(windows: Sequence[WindowRecord], floor: int, watermark: int) -> bool:
+def only_empty_between(windows: Sequence[WindowRecord], floor: int, watermark: int) -> bool:
     """Whether empty windows cover ``[floor, watermark)`` without a gap; only they leave no trace in the cold tier."""
     reached = floor
     for window in windows:

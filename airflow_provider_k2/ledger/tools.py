@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.commit.entry import refuse_changed
 from airflow_provider_k2.exceptions import WatermarkError
+from airflow_provider_k2.hooks.ledger_leases import LEASE_SECONDS
 from airflow_provider_k2.ledger.agreement import ADOPTED, check_identity, lost_deletions, windows_of
 from airflow_provider_k2.ledger.entries import StoredEntry, delete_entry, stored_entries
 from airflow_provider_k2.tables.model import TableConfig
@@ -26,12 +27,9 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
     from airflow_provider_k2.commit.dropped import Dropped
-    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.ledger_rows import StoredWatermark, WindowRecord
+    from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.hooks.watermark import WatermarkHook
-
-LEASE_SECONDS = 60
 
 _NO_TARGET = "the cold table does not exist; the next run creates it and begins at the table's start"
 
@@ -80,6 +78,7 @@ NOTHING_FOUND = Found()
 class WatermarkTools:
     """Changes watermarks by hand.
 
+    :param services: warm tier, cold tier and ledger.
     :param who: who asks, for the ledger.
     :param reason: why.
     :param dry_run: change nothing.
@@ -87,15 +86,13 @@ class WatermarkTools:
 
     def __init__(
         self,
-        clickhouse: ClickHouseHook,
-        iceberg: IcebergTableHook,
-        ledger: WatermarkHook,
+        services: Services,
         *,
         who: str,
         reason: str,
         dry_run: bool = False,
     ) -> None:
-        self.clickhouse, self.iceberg, self.ledger = clickhouse, iceberg, ledger
+        self.clickhouse, self.iceberg, self.ledger = services.clickhouse, services.iceberg, services.ledger
         self.who, self.reason, self.dry_run = who, reason, dry_run
 
     def set(self, table: TableConfig, value: int, *, force: bool = False) -> Change:

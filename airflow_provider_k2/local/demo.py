@@ -137,18 +137,16 @@ def _messages(files: Sequence[str], client: Any) -> Iterator[tuple[str, Iterator
 
 
 def _results(tables: TableList, since: float) -> list[TableResult]:
-    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.hooks.watermark import WatermarkHook
+    from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.reconciliation.reconciler import Reconciler
 
-    ledger = WatermarkHook()
-    reconciler = Reconciler(ClickHouseHook(), IcebergTableHook(), ledger)
+    services = Services.connect()
+    reconciler = Reconciler(services)
     results = []
     for table in tables.tables:
         windows = [
             window
-            for window in ledger.history(table, 1_000)
+            for window in services.ledger.history(table, 1_000)
             if window.state == "committed" and window.started_at.timestamp() >= since
         ]
         results.append(

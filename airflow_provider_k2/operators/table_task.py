@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.offload.data_interval import Interval
 
     RunQuestion = tuple[dict[str, Any], str, tuple[datetime | None, datetime | None], set[str]]
@@ -37,6 +38,9 @@ class TableTask:
 
     table: str | Mapping[str, Any] | TableConfig
     table_list: str | Path | None
+    clickhouse_conn_id: str
+    iceberg_conn_id: str
+    watermark_conn_id: str
     task_id: str
     log: logging.Logger
 
@@ -61,6 +65,12 @@ class TableTask:
         :raises TableListError: when it has a mistake or does not exist.
         """
         return read_entry(self.table, self.table_list, f"task {self.task_id}")
+
+    def _connect(self) -> Services:
+        """The three services, by the task's connections; nothing is reached yet."""
+        from airflow_provider_k2.hooks.services import Services
+
+        return Services.connect(self.clickhouse_conn_id, self.iceberg_conn_id, self.watermark_conn_id)
 
     @contextmanager
     def _failing_at_once(self, context: Context) -> Iterator[None]:

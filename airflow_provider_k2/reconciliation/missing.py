@@ -70,10 +70,10 @@ def find_missing(
     """
     spans = list(join(verdict.partly_expired, since, until))
     # Where files cannot be read, nothing is known of their rows, and the verdict says so.
-    cold = reconciler.iceberg.load(table.target) if spans and not verdict.dead else None
+    cold = reconciler.services.iceberg.load(table.target) if spans and not verdict.dead else None
     if cold is None or verdict.watermark is None:
         return Missing()
-    warm = WarmTable(table, reconciler.clickhouse, held_types(cold))
+    warm = WarmTable(table, reconciler.services.clickhouse, held_types(cold))
     plan, uncompared = common(warm, cold)
     if uncompared != verdict.uncompared:
         # The verdict speaks of other columns than these rows would be compared by.

@@ -117,12 +117,12 @@ def append_always() -> None:
 def trust_the_ledger() -> None:
     """Take the ledger's watermark as it is, without asking the cold tier."""
     from airflow_provider_k2.ledger.agreement import Agreement
-    from airflow_provider_k2.offload import run as offload
+    from airflow_provider_k2.offload import agreed
 
     def decide(table: Any, state: Any, stored: Any, *_: Any) -> Agreement:
         return Agreement(table.start if stored is None else stored.watermark, None)
 
-    patch(offload, "decide", decide)
+    patch(agreed, "decide", decide)
 
 
 def jump_over_rollbacks() -> None:
@@ -203,9 +203,9 @@ def no_second_look() -> None:
 def replace_by_less() -> None:
     """Replace whatever the cold tier holds by whatever the warm tier has left."""
     from airflow_provider_k2.commit import files
-    from airflow_provider_k2.offload import run as offload
+    from airflow_provider_k2.offload import move
 
-    for module in (offload, files):
+    for module in (move, files):
         patch(module, "keep_unreplaced", lambda job, unreplaced: False)
 
 
