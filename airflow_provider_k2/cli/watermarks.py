@@ -159,7 +159,10 @@ def rebuild(
     iceberg_conn_id: IcebergConn = "iceberg_default",
     watermark_conn_id: WatermarkConn = "postgres_default",
 ) -> None:
-    """Set watermarks to what the cold tier proves, and write its windows to the ledger."""
+    """Set watermarks to what the cold tier proves.
+
+    The windows that it knows are written to the ledger.
+    """
     conn_ids = (clickhouse_conn_id, iceberg_conn_id, watermark_conn_id)
     _change(
         tables,

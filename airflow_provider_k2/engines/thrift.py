@@ -32,12 +32,10 @@ class ThriftReader:
     def varint(self) -> int:
         """Read an integer of as many bytes as it needs."""
         value = shift = 0
-        while True:
-            byte = self.byte()
+        while (byte := self.byte()) > 0x7F:
             value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
             shift += 7
+        return value | byte << shift
 
     def binary(self) -> bytes:
         """Read bytes that come after their count."""

@@ -81,12 +81,8 @@ class ReconcileOperator(TableOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.days = days
-        self.bucket = bucket
-        self.repair = repair
-        self.cold_reader = cold_reader
-        self.spark_rows = spark_rows
-        self.threads = threads
+        self.days, self.bucket, self.repair = days, bucket, repair
+        self.cold_reader, self.spark_rows, self.threads = cold_reader, spark_rows, threads
 
     def _execute(self, context: Context) -> dict[str, Any]:
         from airflow_provider_k2.offload.run import Offload
@@ -95,7 +91,7 @@ class ReconcileOperator(TableOperator):
         started = time.monotonic()
         table = self.table_config
         self._check_parameters()
-        asked = read_comparison(*self._asked_by(context))
+        asked = read_comparison(self._asked_by(context))
         self._skip_unless_asked(asked.tables)
         services = self._connect()
         reconciler = Reconciler(services, threads=self.threads, spark=self._reading(context))

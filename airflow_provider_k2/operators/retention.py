@@ -86,7 +86,7 @@ class RetentionOperator(TableTask, BaseOperator):
     def _execute(self, context: Context) -> dict[str, Any]:
         from airflow_provider_k2.retention.gate import DeletionGate
 
-        asked = read_retention(*self._asked_by(context))
+        asked = read_retention(self._asked_by(context))
         self._skip_unless_asked(asked.tables)
         gate = DeletionGate(self._connect(), self.log, self.threads, self._known())
         report = gate.run(

@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNot
 
 from airflow_provider_k2.exceptions import K2Error, RunConfError
 from airflow_provider_k2.offload.data_interval import RunFacts, asked_interval, describe_past, is_past
+from airflow_provider_k2.offload.run_conf import RunQuestion
 from airflow_provider_k2.operators.outcomes import NotAskedError, PermanentError, tell
 from airflow_provider_k2.tables.model import TableConfig
 from airflow_provider_k2.tables.reader import read_entry
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.offload.data_interval import Interval
-
-    RunQuestion = tuple[dict[str, Any], str, tuple[datetime | None, datetime | None], set[str]]
-    """Conf over the params, run type, the data interval that counts, and the keys that the DAG declares as params."""
 
 
 class TableTask:
@@ -120,7 +118,7 @@ class TableTask:
         explicit = any(merged.get(name) is not None for name in self.bounds)
         interval = None if explicit else asked_interval(facts, _guess_of(self), self.bounds)
         kind = facts.run_type if interval is None else "backfill"
-        return merged, kind, interval or (None, None), _declared(self) | (params.keys() - conf.keys())
+        return RunQuestion(merged, kind, interval or (None, None), _declared(self) | (params.keys() - conf.keys()))
 
     def _skip_unless_asked(self, tables: tuple[str, ...]) -> None:
         """Skip when the run conf names tables, and this one is not among them."""

@@ -54,7 +54,7 @@ class ClickHouseToIcebergOperator(TableOperator):
         from airflow_provider_k2.offload.run import Offload
 
         table = self.table_config
-        asked = read_request(*self._asked_by(context))
+        asked = read_request(self._asked_by(context))
         self._skip_unless_asked(asked.tables)
         self._require_parents(context, asked.tables)
         request = self._request(context, table, asked)
