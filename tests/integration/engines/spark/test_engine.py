@@ -138,7 +138,9 @@ def some_rows(world, name: str, rows: int, more: str = "") -> None:
     )
 
 
-def test_every_type_is_exact_and_both_engines_leave_the_same(world):
+@pytest.fixture(scope="module")
+def kinds(world):
+    """Reports of both engines that moved a table of all types, by the engine's name."""
     warm_table(world, "kinds", 60)
     reports = {}
     for engine in (SparkEngine(Spark(world.submit)), DirectEngine()):
@@ -151,6 +153,12 @@ def test_every_type_is_exact_and_both_engines_leave_the_same(world):
             types={"bytes": "binary"},
         )
         reports[engine.name] = world.run(entry, engine)
+    return reports
+
+
+@pytest.mark.xdist_group("spark-kinds")
+def test_every_type_is_exact_and_both_engines_leave_the_same(world, kinds):
+    reports = kinds
     assert reports["spark"].rows == reports["direct"].rows == 60
     assert reports["spark"].checksum == reports["direct"].checksum
     tables = [cold(world, f"kinds_{name}") for name in reports]
@@ -514,8 +522,10 @@ def through_driver(twist):
     return submit
 
 
-def test_nothing_of_a_job_is_left_on_the_worker(world):
-    """Runs last in this module: looks at everything that the other tests' jobs were given and printed."""
+@pytest.mark.xdist_group("spark-kinds")
+def test_nothing_of_a_job_is_left_on_the_worker(world, kinds):
+    """Looks at everything that the jobs up to now, the one of ``kinds`` at least, were given and printed."""
+    assert kinds["spark"].rows
     assert world.submit.descriptions
     secrets = {world.clickhouse.endpoints.password, world.iceberg.catalog.properties["s3.secret-access-key"]}
     for submission, output, description in zip(
