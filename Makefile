@@ -16,7 +16,8 @@ export K2_DEMO_DATA := $(value DATA)
 export K2_DEMO_ENGINE := $(value ENGINE)
 unexport DATA ENGINE
 PYTEST_ARGS ?=
-WORKERS ?= 2
+# One more than the two cores: some tests wait for a scheduler or a timeout.
+WORKERS ?= 3
 
 .PHONY: help setup demo down test lint format docs lock faults slow bench wheel clean
 

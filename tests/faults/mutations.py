@@ -216,6 +216,22 @@ def replace_by_smaller() -> None:
     patch(files, "refuse_shrunk", lambda job, shrunk: None)
 
 
+def forget_deletions() -> None:
+    """Do not read what the cold table says of rows that the gate has dropped."""
+    from airflow_provider_k2.ledger import agreement, warm_retention
+    from airflow_provider_k2.retention import drop, others
+
+    for module in (agreement, warm_retention, drop, others):
+        patch(module, "read_dropped", lambda metadata, pipeline: ())
+
+
+def no_lost_files() -> None:
+    """Take files out that cannot be read, whatever the warm tier has in their place."""
+    from airflow_provider_k2.commit import files
+
+    patch(files, "refuse_lost_files", lambda job, held: None)
+
+
 def no_identity() -> None:
     """Do not notice that source or target is another one."""
     from airflow_provider_k2.ledger import agreement
@@ -340,6 +356,10 @@ MUTATIONS: dict[str, Mutation] = {
     "no-second-look": Mutation(no_second_look, "commit answered twice", "commit"),
     "replace-by-less": Mutation(replace_by_less, "warm rows deleted, then a backfill", "between runs"),
     "replace-by-smaller": Mutation(replace_by_smaller, "a key with less of what grows", "between runs", "upsert"),
+    "forget-deletions": Mutation(
+        forget_deletions, "gate: rows dropped, others with their cursors, ledger lost", "between runs"
+    ),
+    "no-lost-files": Mutation(no_lost_files, "a cold file lost, warm rows gone, repaired, restored", "between runs"),
     "no-foreign-refusal": Mutation(no_foreign_refusal, "first run into a table with rows of others", "between runs"),
     "jump-over-rollbacks": Mutation(jump_over_rollbacks, "Iceberg rolled back during a run", "before_commit"),
     "no-layout-check": Mutation(no_layout_check, "layout changed before the commit: month for day", "after_proof"),
