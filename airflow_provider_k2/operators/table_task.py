@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNot
 
 from airflow_provider_k2.exceptions import K2Error, RunConfError, ServiceError, SourceMissingError
 from airflow_provider_k2.offload.data_interval import RunFacts, asked_interval, describe_past, is_past
+from airflow_provider_k2.offload.run_conf import RunQuestion
 from airflow_provider_k2.operators.outcomes import NotAskedError, PermanentError, tell
 from airflow_provider_k2.tables.model import TableConfig
 from airflow_provider_k2.tables.reader import read_entry
@@ -26,10 +27,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.offload.data_interval import Interval
-
-    RunQuestion = tuple[dict[str, Any], str, tuple[datetime | None, datetime | None], set[str]]
-    """Conf over the params, run type, the data interval that counts, and the keys that the DAG declares as params."""
 
 
 class TableTask:
@@ -37,6 +36,9 @@ class TableTask:
 
     table: str | Mapping[str, Any] | TableConfig
     table_list: str | Path | None
+    clickhouse_conn_id: str
+    iceberg_conn_id: str
+    watermark_conn_id: str
     task_id: str
     log: logging.Logger
 
@@ -61,6 +63,12 @@ class TableTask:
         :raises TableListError: when it has a mistake or does not exist.
         """
         return read_entry(self.table, self.table_list, f"task {self.task_id}")
+
+    def _connect(self) -> Services:
+        """The three services, by the task's connections; nothing is reached yet."""
+        from airflow_provider_k2.hooks.services import Services
+
+        return Services.connect(self.clickhouse_conn_id, self.iceberg_conn_id, self.watermark_conn_id)
 
     @contextmanager
     def _failing_at_once(self, context: Context) -> Iterator[None]:
@@ -113,7 +121,7 @@ class TableTask:
         explicit = any(merged.get(name) is not None for name in self.bounds)
         interval = None if explicit else asked_interval(facts, _guess_of(self), self.bounds)
         kind = facts.run_type if interval is None else "backfill"
-        return merged, kind, interval or (None, None), _declared(self) | (params.keys() - conf.keys())
+        return RunQuestion(merged, kind, interval or (None, None), _declared(self) | (params.keys() - conf.keys()))
 
     def _skip_unless_asked(self, tables: tuple[str, ...]) -> None:
         """Skip when the run conf names tables, and this one is not among them."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_k2.engines.progress import Progress
+from airflow_provider_k2.engines.spark._pyspark import hadoop_configuration, jvm, launch_jvm
 from airflow_provider_k2.engines.spark.access import fill_in, redact
 from airflow_provider_k2.engines.spark.tasks import MARK, run_task
 
@@ -87,8 +88,7 @@ def start_spark() -> SparkContext:
     """Start Spark, or take the one that is there."""
     from pyspark import SparkConf, SparkContext
 
-    # Before it the configuration is an empty one of Python's own, and would hide the user's.
-    SparkContext._ensure_initialized()
+    launch_jvm()
     conf = SparkConf()
     for name, value in DEFAULTS.items():
         conf.setIfMissing(name, value)
@@ -101,11 +101,11 @@ def with_secrets(spark: SparkContext, description: dict[str, Any]) -> dict[str, 
     :raises ValueError: when the file lacks some.
     """
     place = description["secrets_file"]
-    assert spark._jvm is not None
-    path = spark._jvm.org.apache.hadoop.fs.Path(place if "://" in place else f"file://{place}")
-    stream = path.getFileSystem(spark._jsc.hadoopConfiguration()).open(path)
+    classes = jvm(spark)
+    path = classes.org.apache.hadoop.fs.Path(place if "://" in place else f"file://{place}")
+    stream = path.getFileSystem(hadoop_configuration(spark)).open(path)
     try:
-        secrets = json.loads(spark._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+        secrets = json.loads(classes.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
     finally:
         stream.close()
     wanted = description["secrets"]
