@@ -96,8 +96,16 @@ def clickhouse(system: LocalSystem) -> ClickHouseHook:
     return hook
 
 
+@pytest.fixture(scope="session")
+def cold_namespace(system: LocalSystem) -> None:
+    """Make the namespace, as the first offload does: whichever test is the first, the catalog knows it."""
+    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+
+    IcebergTableHook().catalog.create_namespace_if_not_exists("cold")
+
+
 @pytest.fixture
-def iceberg(system: LocalSystem) -> IcebergTableHook:
+def iceberg(cold_namespace: None) -> IcebergTableHook:
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
 
     return IcebergTableHook()

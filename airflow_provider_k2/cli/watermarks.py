@@ -307,7 +307,7 @@ def _change(
             try:
                 changes.append(change(tools, config))
             except K2Error as error:
-                errors.append(str(error))
+                errors.append(str(error.at(table=config.name)))
         if as_json:
             print_json({"version": 1, "changes": [_changed(one) for one in changes], "errors": errors}, out)
         for one in [] if as_json else changes:

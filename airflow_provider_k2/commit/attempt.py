@@ -143,14 +143,14 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
             unknown = None
             job.log.warning("%s The window is planned again on the new snapshot.", error)
         except (CommitRefusedError, CommitUnknownError) as error:
-            job.log.warning("%s. It is looked up.", error)
+            job.log.warning("%s. It is looked up.", error.what)
             found = job.iceberg.look_up_commit(job.cold, job.record.commit_id)
             if found is not None:
                 job.log.info("The commit of window %s is there: snapshot %s.", job.record.commit_id, found)
                 return found
             if isinstance(error, CommitRefusedError):
                 raise ServiceError(
-                    str(error),
+                    error.what,
                     service=CATALOG,
                     untouched="Nothing was committed and the watermark stands",
                     fix=job.iceberg.fix_of(error.__cause__),
@@ -158,13 +158,13 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
             unknown = error
     if unknown is not None:
         raise ServiceError(
-            str(unknown),
+            unknown.what,
             service=CATALOG,
             untouched=(
-                f"It was looked up {COMMIT_TRIES} times and is not there: nothing was committed "
-                "and the watermark stands. Check the catalog's log"
+                f"It was looked up {COMMIT_TRIES} times and is not there: nothing was committed and the watermark "
+                "stands"
             ),
-            fix="the next try commits again",
+            fix=job.iceberg.fix_of(unknown.__cause__),
         ) from unknown
     raise CommitConflictError(
         f"other writers changed the cold table {COMMIT_TRIES} times while window "

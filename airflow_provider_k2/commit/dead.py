@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit._pyiceberg import arrow_filters, read_batches
 from airflow_provider_k2.commit.bounds import column_bounds, range_filter
+from airflow_provider_k2.commit.catalog import is_of_catalog
 from airflow_provider_k2.commit.record import PREFIX
+from airflow_provider_k2.commit.store import LACKS, UNKNOWN, explain_store
 from airflow_provider_k2.exceptions import STORE, ReplacedByLessError, ServiceError
 from airflow_provider_k2.windows import Window
 
@@ -43,7 +45,19 @@ def cold_files_of(job: WindowJob) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, pa.ArrowException) as error:
+        if is_of_catalog(error):
+            raise
+        does, fix = explain_store(error)
         what = str(error).partition("\n")[0].rstrip(".")
+        if does not in (UNKNOWN, LACKS):
+            raise ServiceError(
+                f"the cold table's storage {does} while a cold file is read that window "
+                f"{job.window.describe(job.warm.is_time)} touches: {what}",
+                service=STORE,
+                table=job.table.name,
+                untouched="Nothing was committed and the watermark stands",
+                fix=fix,
+            ) from error
         raise ServiceError(
             f"a cold file that window {job.window.describe(job.warm.is_time)} touches cannot be read: {what}",
             service=STORE,

@@ -12,7 +12,8 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.exceptions import CommitConflictError, RetentionError
+from airflow_provider_k2.commit.catalog import describe_catalog, explain_catalog, is_refusal
+from airflow_provider_k2.exceptions import CATALOG, CommitConflictError, RetentionError, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,7 +80,7 @@ def record_dropped(table: Table, pipeline: str, lower: int | None, upper: int) -
     :param lower: smallest value of the bucket column; None for everything below ``upper``.
     :param upper: one past the largest.
     :returns: the ranges that were recorded before.
-    :raises RetentionError: when it cannot be recorded; nothing may be dropped then.
+    :raises ServiceError: when it cannot be recorded; nothing may be dropped then.
     """
     return _write(table, pipeline, add=(lower, upper))
 
@@ -90,7 +91,7 @@ def take_back(table: Table, pipeline: str, lower: int | None, upper: int, before
     If somebody else has written since, the record stays, which only makes commits more careful.
 
     :param before: what :func:`record_dropped` returned.
-    :raises RetentionError: when it cannot be written; the record stays.
+    :raises ServiceError: when it cannot be written; the record stays.
     """
     _write(table, pipeline, expected=join((*before, (lower, upper))), instead=before)
 
@@ -128,13 +129,15 @@ def _write(
             problem = error
             continue
         return first
+    assert problem is not None
     name = ".".join(table.name())
-    raise RetentionError(
-        f"the cold table cannot record which warm rows are dropped ({type(problem).__name__}: "
-        f"{str(problem).rstrip('.')})",
-        table=name,
+    fix = explain_catalog(problem)[1].format("its Airflow connection")
+    raise ServiceError(
+        f"the cold table {name} cannot record which warm rows are dropped, because the Iceberg catalog "
+        f"{describe_catalog(problem)}",
+        service=CATALOG,
         untouched="Nothing was dropped",
-        fix=(f"give the catalog's user the right to set properties of {name}, or check the catalog's log"),
+        fix=f"give the catalog's user the right to set properties of {name}" if is_refusal(problem) else fix,
     ) from problem
 
 

@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyiceberg.exceptions import BadRequestError, CommitFailedException, ForbiddenError, UnauthorizedError
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Transaction
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.update import (
@@ -25,7 +25,9 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
+from airflow_provider_k2.commit.catalog import describe_catalog, is_refusal
 from airflow_provider_k2.commit.cold_state import tag_name
+from airflow_provider_k2.commit.store import in_one_line
 from airflow_provider_k2.exceptions import CommitConflictError, CommitRefusedError, CommitUnknownError
 from airflow_provider_k2.failpoints import failpoint
 
@@ -100,17 +102,15 @@ def _commit(
     except CommitFailedException as error:
         raise CommitConflictError(
             f"{record.target}: another writer changed the table while window {record.window.describe()} was written "
-            f"({error})."
-        ) from error
-    except (BadRequestError, ForbiddenError, UnauthorizedError) as error:
-        raise CommitRefusedError(
-            f"{record.target}: the catalog refuses to commit window {record.window.describe()}: "
-            f"{type(error).__name__}: {error}"
+            f"({in_one_line(error)})."
         ) from error
     except Exception as error:
+        what = (
+            f"the Iceberg catalog {describe_catalog(error)}, when window {record.window.describe()} was committed to "
+            f"{record.target}"
+        )
+        if is_refusal(error):
+            raise CommitRefusedError(what) from error
         # A timeout, a 5xx, a broken connection or an answer that cannot be read: it may have happened or not.
-        raise CommitUnknownError(
-            f"{record.target}: the catalog's answer to the commit of window {record.window.describe()} is unknown: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        raise CommitUnknownError(what) from error
     failpoint("after_commit")

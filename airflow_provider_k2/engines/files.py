@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.checksum.cold import checksum
 from airflow_provider_k2.commit.batches import open_parquet, read_batches
-from airflow_provider_k2.commit.store import explain_store, in_one_line
+from airflow_provider_k2.engines.blame import Summed, blame
 from airflow_provider_k2.engines.data_file import describe_file
 from airflow_provider_k2.engines.parquet_footer import TailTooShortError, copy_with_field_ids
-from airflow_provider_k2.exceptions import STORE, K2Error, ProofError, ServiceError
+from airflow_provider_k2.exceptions import K2Error, ProofError
 from airflow_provider_k2.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -131,8 +131,9 @@ def write_file(
     """
     started = time.monotonic()
     failpoint("before_write")
+    sent: bytes | None = None
     try:
-        copied = _upload(target, piece, stream, io, progress)
+        copied, sent = _upload(target, piece, stream, io, progress)
         uploaded = time.monotonic()
         failpoint("after_write")
         batches = _read_back(target, piece, io)
@@ -147,16 +148,7 @@ def write_file(
     except K2Error:
         raise
     except Exception as error:
-        what, fix = explain_store(error)
-        raise ServiceError(
-            f"the cold table's storage {what} while window {target.window} is written: {type(error).__name__}: "
-            f"{in_one_line(error)}",
-            service=STORE,
-            table=target.table,
-            window=target.window,
-            untouched="Nothing was committed and the watermark stands",
-            fix=fix,
-        ) from error
+        raise blame(target, piece.path, io, sent, error) from error
     return WrittenFile(piece.path, data_file, rows, total, uploaded - started, time.monotonic() - uploaded)
 
 
@@ -179,8 +171,11 @@ def parquet_settings(row_bytes: float, widest: int) -> dict[str, Any]:
 
 def _upload(
     target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO, progress: Progress | None
-) -> Copied | None:
-    """Stream a file to the table's storage; its columns get their field ids on the way."""
+) -> tuple[Copied | None, bytes]:
+    """Stream a file to the table's storage; its columns get their field ids on the way.
+
+    :returns: what was written, and the sum of its bytes.
+    """
     schema = target.metadata.schema()
     hold = HOLD_BACK + HOLD_BACK_COLUMN * len(schema.field_ids)
     while True:
@@ -189,9 +184,10 @@ def _upload(
                 stream(piece.select, "Parquet", parquet_settings(piece.row_bytes, piece.widest)) as source,
                 io.new_output(piece.path).create(overwrite=True) as sink,
             ):
-                copied = copy_with_field_ids(_Counted(source, progress) if progress else source, sink, schema, hold)
+                summed = Summed(sink)
+                copied = copy_with_field_ids(_Counted(source, progress) if progress else source, summed, schema, hold)
                 failpoint("in_write")
-                return copied
+                return copied, summed.digest()
         except TailTooShortError as error:
             # Statistics of long values: the file is written again, with as much held back as it turned out to need.
             hold = error.needed + error.needed // 8

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_k2.clickhouse.answers import explain
+from airflow_provider_k2.clickhouse.answers import refusal
 from airflow_provider_k2.clickhouse.arrow import read_arrow
 from airflow_provider_k2.clickhouse.http import TIMEOUT, Endpoints, HttpClient
 from airflow_provider_k2.clickhouse.pinned import FIXED_CODES, GUARDS, QUESTION, Pins, decide
@@ -36,9 +36,6 @@ _LOG = logging.getLogger(__name__)
 
 HTTP_PORTS = (8123, 8443)
 SECURE_PORTS = (8443, 9440)
-
-_UNKNOWN_TABLE_CODES = (60, 81)
-"""UNKNOWN_TABLE and UNKNOWN_DATABASE in ClickHouse's ErrorCodes.cpp."""
 
 
 def read_endpoints(connection: Any) -> Endpoints:
@@ -195,34 +192,30 @@ class ClickHouseHook(BaseHook):
             client.disconnect()
 
     def _run(self, ask: Callable[..., Any], *arguments: Any, **options: Any) -> list[tuple[Any, ...]]:
-        from clickhouse_driver.errors import Error, ServerException
+        from clickhouse_driver.errors import Error, ServerException, SocketTimeoutError
 
         try:
             result: list[tuple[Any, ...]] = ask(*arguments, **options)
         except ServerException as error:
-            raise self._server_error(error) from error
+            where = f"ClickHouse (connection {self.clickhouse_conn_id!r}) refuses a query"
+            raise refusal(
+                where, str(error.message), self.endpoints.user, self.clickhouse_conn_id, error.code
+            ) from error
         except (Error, OSError, EOFError) as error:
+            what, fix = "cannot be reached", "check the connection with {}, and that the server runs"
+            if isinstance(error, SocketTimeoutError):
+                what, fix = "does not answer in time", "check the server's log, check the port with {}"
+            elif isinstance(error, (EOFError, ConnectionError)):
+                what, fix = "breaks off", "check the server's log, check port and TLS with {}, and run it again"
+            said = " ".join(str(error).split()).rstrip(".")
             raise ServiceError(
                 f"ClickHouse at {self.endpoints.host}:{self.endpoints.native_port} (connection "
-                f"{self.clickhouse_conn_id!r}, native protocol) cannot be reached: {error}",
+                f"{self.clickhouse_conn_id!r}, native protocol) {what}: {said}",
                 service=CLICKHOUSE,
                 untouched="Nothing was moved",
-                fix=(f"check the connection with `airflow connections get {self.clickhouse_conn_id}`"),
+                fix=fix.format(f"`airflow connections get {self.clickhouse_conn_id}`"),
             ) from error
         return result
-
-    def _server_error(self, error: Any) -> Exception:
-        what, fix = explain(str(error.message), self.endpoints.user, error.code)
-        if error.code in _UNKNOWN_TABLE_CODES:
-            return SourceMissingError(
-                what, untouched="Nothing was moved", fix="create the table, or correct `source` in the table list"
-            )
-        return ServiceError(
-            f"ClickHouse (connection {self.clickhouse_conn_id!r}) refuses a query: {what}",
-            service=CLICKHOUSE,
-            untouched="Nothing was moved",
-            fix=fix,
-        )
 
     @property
     def http_client(self) -> HttpClient:
@@ -256,7 +249,10 @@ class ClickHouseHook(BaseHook):
             raise SourceMissingError(
                 f"The warm source {source} does not exist (or user {self.endpoints.user!r} may not see it)",
                 untouched="Nothing was moved and the watermark stands",
-                fix="create it, or correct `source` in the table list",
+                fix=(
+                    "create it, or correct `source` in the table list, or give the user "
+                    f"`GRANT SELECT ON {source} TO {self.endpoints.user}`"
+                ),
             )
         return [(str(name), str(kind)) for name, kind in rows]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from contextlib import closing, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
     from airflow_provider_k2.tables.model import TableConfig
     from airflow_provider_k2.windows import Window
+
+CONNECT_SECONDS = 10
+"""Seconds in which a server that is there has let us in; the connection's extra `connect_timeout` stands above it.
+
+Drivers wait for two minutes, or for ever."""
 
 LEASE_SECONDS = 120
 """How long a lease outlives its holder's last sign of life."""
@@ -129,6 +135,13 @@ class WatermarkHook(PostgresHook):
         super().__init__(**kwargs)
         self.watermark_conn_id = kwargs[self.conn_name_attr]
         self._migrated = False
+
+    @property
+    def connection(self) -> Any:
+        """The Airflow connection, with our timeout where it has none."""
+        made = deepcopy(super().connection)
+        made.extra = json.dumps({"connect_timeout": CONNECT_SECONDS, **made.extra_dejson})
+        return made
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:

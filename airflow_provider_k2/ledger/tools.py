@@ -161,6 +161,7 @@ class WatermarkTools:
         """
         cold = self._cold(table)
         if cold is None:
+            self.iceberg.refuse_unknown_namespace(table.target)
             return self._change(table, "rebuild", self.ledger.watermark(table), None, None, ("", ""), _NO_TARGET)
         state, stored, identities = self._known(table, cold)
         check_identity(table, state.last, None, identities)
@@ -178,6 +179,7 @@ class WatermarkTools:
         self, table: TableConfig, cold: Table | None
     ) -> tuple[ColdState, StoredWatermark | None, tuple[str, str]]:
         if cold is None:
+            self.iceberg.refuse_unknown_namespace(table.target)
             raise WatermarkError(
                 f"the cold table {table.target} does not exist",
                 table=table.name,

@@ -123,6 +123,7 @@ def prepare(
     source_uuid = warm.uuid()
     if cold is None:
         if stored is not None:
+            iceberg.refuse_unknown_namespace(table.target)
             raise WatermarkError(
                 f"the ledger has a watermark, but the cold table {table.target} does not exist any more",
                 table=table.name,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
 
-from airflow_provider_k2.exceptions import K2Error, RunConfError
+from airflow_provider_k2.exceptions import K2Error, RunConfError, ServiceError, SourceMissingError
 from airflow_provider_k2.offload.data_interval import RunFacts, asked_interval, describe_past, is_past
 from airflow_provider_k2.operators.outcomes import NotAskedError, PermanentError, tell
 from airflow_provider_k2.tables.model import TableConfig
@@ -71,6 +71,9 @@ class TableTask:
         try:
             yield
         except BaseException as error:
+            if isinstance(error, (ServiceError, SourceMissingError)):
+                # What was asked before, or after, the table's own steps.
+                error.at(table=self.table_name)
             final = self._final(error)
             tell(context, self.table_name, final or error)
             if final is None and not isinstance(error, K2Error):

@@ -74,7 +74,7 @@ def ledger_page() -> tuple[int, str]:
             cursor.execute(_WATERMARKS)
             marks = cursor.fetchall()
             cursor.execute(_WINDOWS)
-            return 200, render_page(marks, cursor.fetchall())
+            windows = cursor.fetchall()
     except Exception:
         log.exception("The ledger's page cannot read the ledger (connection %r).", conn_id)
         what = (
@@ -82,6 +82,7 @@ def ledger_page() -> tuple[int, str]:
             "configuration) cannot be read. The log of the api-server says why; nothing was changed."
         )
         return 503, render_problem("The ledger cannot be read", what)
+    return 200, render_page(marks, windows)
 
 
 @cache

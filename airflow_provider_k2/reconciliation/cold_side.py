@@ -17,6 +17,7 @@ from airflow_provider_k2.checksum.cold import row_hashes, words
 from airflow_provider_k2.commit._pyiceberg import read_batches as read_task
 from airflow_provider_k2.commit.batches import open_parquet, read_batches
 from airflow_provider_k2.commit.bounds import bound_literal
+from airflow_provider_k2.commit.catalog import is_of_catalog
 from airflow_provider_k2.exceptions import STORE, ServiceError
 from airflow_provider_k2.reconciliation.buckets import EARLIEST, LATEST, BadFile, BucketKey, Facts, Scope
 from airflow_provider_k2.reconciliation.cold_files import (
@@ -148,6 +149,8 @@ def readable(table: TableConfig, cold: Table, file: str | None = None) -> Iterat
     try:
         yield
     except unreadable() as error:
+        if is_of_catalog(error):
+            raise
         if file is None and (explained := explain_planning(table, cold, error)) is not None:
             raise explained from error
         what = str(error).strip().rstrip(".") or type(error).__name__

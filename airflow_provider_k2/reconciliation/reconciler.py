@@ -91,10 +91,11 @@ class Reconciler:
         :param days: whole days besides the present one; None for everything.
         :returns: None for everything, and where the bucket column holds no time.
         """
-        column = WarmTable(table, self.clickhouse).columns.get(bucket_column(table), "")
-        if days is None or not is_time_type(column):
-            return None
-        now = self.clickhouse.now()
+        with about(table.name, "compare", self.iceberg):
+            column = WarmTable(table, self.clickhouse).columns.get(bucket_column(table), "")
+            if days is None or not is_time_type(column):
+                return None
+            now = self.clickhouse.now()
         return now - now % DAY - days * DAY
 
     def verify(
@@ -117,6 +118,7 @@ class Reconciler:
         stored = self.ledger.watermark(table)
         warm = WarmTable(table, self.clickhouse, held_types(cold) if cold else None)
         if cold is None:
+            self.iceberg.refuse_unknown_namespace(table.target)
             return _without_target(table, warm, stored)
         state = read_cold_state(cold.metadata, table.pipeline)
         refuse_changed(table, state.last, cold.metadata)

@@ -6,11 +6,10 @@ entry that reads the same warm table.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.dropped import record_dropped, take_back
-from airflow_provider_k2.exceptions import K2Error, RetentionError
+from airflow_provider_k2.exceptions import CATALOG, K2Error, RetentionError
 from airflow_provider_k2.ledger.marks import ANNULLED_ACTION, RETENTION_ACTION
 
 if TYPE_CHECKING:
@@ -39,8 +38,7 @@ class DeletionRecord:
 
         :param proven: the table's own range.
         :param claims: what was proven of others.
-        :raises RetentionError: when a cold table cannot record it; what was written before is cancelled.
-        :raises K2Error: likewise, when the ledger cannot.
+        :raises K2Error: when a cold table, or the ledger, cannot record it; what was written before is cancelled.
         """
         run = self.run
         try:
@@ -87,9 +85,9 @@ class DeletionRecord:
             try:
                 if not blocked:
                     one(why)
-            except RetentionError as error:
-                blocked = True
-                self.run.log.warning("%s", error)
-            except K2Error:
-                with suppress(K2Error):
-                    self.run.log.warning("%s: the record of a deletion could not be cancelled.", self.run.table.name)
+            except K2Error as error:
+                if isinstance(error, RetentionError) or getattr(error, "service", None) == CATALOG:
+                    blocked = True
+                    self.run.log.warning("%s", error)
+                    continue
+                self.run.log.warning("%s: the record of a deletion could not be cancelled.", self.run.table.name)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_k2.commit.store import DENIES, LACKS, explain_store
 from airflow_provider_k2.engines import progress
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ class AnswerPlace:
     io: FileIO | None = None
 
     def take(self) -> Answer | None:
-        """Read the answer, and delete the object; None when there is none."""
+        """Read the answer, and delete the object; None when there is none.
+
+        :raises OSError: when the store fails.
+        """
         if self.io is None:
             found = Path(self.path)
             return json.loads(found.read_text(encoding="utf-8")) if found.exists() else None
@@ -63,10 +67,12 @@ class AnswerPlace:
         def follow() -> None:
             said = None
             while not ended.wait(progress.EVERY or 0.1):
-                found = (self._read() or {}).get(PROGRESS)
-                if found and found != said:
-                    said = found
-                    say(found)
+                with suppress(OSError):
+                    # The answer itself will tell whether the store fails.
+                    found = (self._read() or {}).get(PROGRESS)
+                    if found and found != said:
+                        said = found
+                        say(found)
 
         follower = threading.Thread(target=follow, name="k2-spark-progress", daemon=True)
         follower.start()
@@ -83,9 +89,11 @@ class AnswerPlace:
         try:
             with self.io.new_input(self.path).open() as stream:
                 (text,) = pq.read_table(stream)["answer"].to_pylist()
-        except OSError:
+        except OSError as error:
             # A store in which nobody may list says "denied" of an object that is not there.
-            return None
+            if explain_store(error)[0] in (LACKS, DENIES):
+                return None
+            raise
         answer: Answer = json.loads(text)
         return answer
 

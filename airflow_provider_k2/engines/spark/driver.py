@@ -68,7 +68,19 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
         answer = run_tasks(spark, description)
         return {**answer, "timings": {**timings, "tasks": round(time.monotonic() - started - timings["start"], 3)}}
     except Exception as error:  # noqa: BLE001 - see above
-        return {"error": redact(one_line(error), description["access"])}
+        return failed(error, description["access"])
+
+
+def failed(error: BaseException, access: dict[str, Any]) -> dict[str, Any]:
+    """The answer of a job that has failed.
+
+    :param error: what Spark raised.
+    :param access: holds the secrets that the answer must not have.
+    :returns: ``error``, one line; and ``failed``, what a task said of a service, with the machine's name.
+    """
+    told = task_failure(error) or {}
+    fields = {"failed": told["error"], "host": told["host"]} if told.get("error") else {}
+    return {"error": redact(one_line(error), access), **fields}
 
 
 def start_spark() -> SparkContext:
@@ -215,11 +227,19 @@ def say(line: str) -> None:
     print(f"k2: {line}", flush=True)
 
 
-def one_line(error: BaseException) -> str:
-    """The cause of a failure in one line: the task's own words, or Java's innermost exception."""
+def task_failure(error: BaseException) -> dict[str, Any] | None:
+    """What a task of ours said when it failed; None where it was something else that failed."""
     if found := re.search(rf"{MARK}(.*)", str(error)):
         with suppress(ValueError):
-            return str(json.loads(found[1])["message"])
+            told: dict[str, Any] = json.loads(found[1])
+            return told
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """The cause of a failure in one line: the task's own words, or Java's innermost exception."""
+    if told := task_failure(error):
+        return str(told["message"])
     cause = getattr(error, "java_exception", None)
     if cause is None:
         lines = str(error).splitlines()

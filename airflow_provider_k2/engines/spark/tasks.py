@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow_provider_k2.exceptions import K2Error
+
 PYTHON = (3, 11)
 
 PACKAGES = {"numpy": "1.26", "pyarrow": "17.0", "pyiceberg": "0.12", "requests": "2.31", "xxhash": "3.4"}
@@ -58,7 +60,14 @@ def run_task(work: str, shared: str, item: str, attempt: int) -> str:
         }
         return json.dumps({"refused": refused})
     except Exception as error:  # noqa: BLE001 - an error of any library may hold what it was given
-        failure = _failure(redact(_words(error), given["access"]))
+        known = _known(error)
+        if known is None:
+            failure = _failure(redact(f"{type(error).__name__}: {error}", given["access"]))
+        else:
+            failure = _failure(
+                redact(str(known), given["access"]),
+                {name: redact(str(value), given["access"]) for name, value in known.as_dict().items() if value},
+            )
     # Outside, so that no traceback holds the original error.
     raise failure
 
@@ -104,14 +113,28 @@ def _named(work: str) -> Callable[[str, Mapping[str, Any], int], Any]:
     return found
 
 
-def _failure(message: str) -> TaskError:
-    return TaskError(MARK + json.dumps({"host": platform.node(), "message": message}))
+def _failure(message: str, error: dict[str, str] | None = None) -> TaskError:
+    """The error of a task.
+
+    :param message: it in one line.
+    :param error: the fields of an error of ours.
+    """
+    return TaskError(MARK + json.dumps({"host": platform.node(), "message": message, "error": error}))
 
 
-def _words(error: BaseException) -> str:
-    from airflow_provider_k2.exceptions import K2Error
+def _known(error: Exception) -> K2Error | None:
+    """An error of ours, or what the storage's library says as one; None for any other."""
+    from airflow_provider_k2.commit.store import explain_store, in_one_line, is_of_store
+    from airflow_provider_k2.exceptions import STORE, K2Error, ServiceError
 
-    return str(error) if isinstance(error, K2Error) else f"{type(error).__name__}: {error}"
+    if isinstance(error, K2Error):
+        return error
+    if not is_of_store(error):
+        return None
+    what, fix = explain_store(error)
+    return ServiceError(
+        f"the cold table's storage {what}: {type(error).__name__}: {in_one_line(error)}", service=STORE, fix=fix
+    )
 
 
 # The work -------------------------------------------------------------------------------------------------------------

@@ -129,6 +129,18 @@ def test_a_problem_is_a_page_without_what_the_service_said(page, database, monke
         assert secret not in found.text
 
 
+def test_a_mistake_of_the_page_is_not_called_the_ledgers(page, monkeypatch):
+    from airflow_provider_k2.plugins import ledger_page
+
+    def broken(*_: Any) -> str:
+        raise ValueError("a mistake in the template")
+
+    monkeypatch.setattr(ledger_page, "render_page", broken)
+    found = page()
+    assert found.status_code == 500
+    assert "PostgreSQL" not in found.text
+
+
 def test_a_page_that_is_not_there_is_a_page(page):
     found = page("/elsewhere")
     assert (found.status_code, "Error 404" in found.text) == (404, True)
