@@ -47,7 +47,7 @@ def other_type(body: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        pytest.param(flip_a_byte, "no whole Parquet file", id="a page that cannot be decoded"),
+        pytest.param(flip_a_byte, "not a complete Parquet file", id="a page that cannot be decoded"),
         pytest.param(lambda body: written(read(body).rename_columns(list("abcdef"))), "'a'", id="other columns"),
         pytest.param(other_type, "symbol", id="another type"),
         pytest.param(lambda body: body[:-40], "it ends before the file does", id="cut"),
