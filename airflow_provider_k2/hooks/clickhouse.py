@@ -161,9 +161,9 @@ class ClickHouseHook(BaseHook):
         except (Error, OSError, EOFError) as error:
             what, fix = "cannot be reached", "check the connection with {}, and that the server runs"
             if isinstance(error, SocketTimeoutError):
-                what, fix = "does not answer in time", "look into the server's log, check the port with {}"
+                what, fix = "does not answer in time", "check the server's log, check the port with {}"
             elif isinstance(error, (EOFError, ConnectionError)):
-                what, fix = "breaks off", "look into the server's log, check port and TLS with {}, and run it again"
+                what, fix = "breaks off", "check the server's log, check port and TLS with {}, and run it again"
             said = " ".join(str(error).split()).rstrip(".")
             raise ServiceError(
                 f"ClickHouse at {self.endpoints.host}:{self.endpoints.native_port} (connection "

@@ -45,7 +45,7 @@ class TableTask:
     bounds = ("lower", "upper")
     """Names of the bounds in the run conf."""
     untouched = "Nothing was changed"
-    """What a message says of the state that an error leaves."""
+    """What a message says about the state that an error leaves."""
     permanent: tuple[type[K2Error], ...] = ()
     """What no retry fixes: a person has to decide. The task fails at once."""
 
@@ -72,7 +72,7 @@ class TableTask:
 
     @contextmanager
     def _failing_at_once(self, context: Context) -> Iterator[None]:
-        """Fail the task without a retry where none would help; leave the reason for the run's report either way.
+        """Fail the task without a retry if none would help; leave the reason for the run's report in either case.
 
         :raises AirflowFailException: for an error of ``permanent``, and for a missing connection.
         """
@@ -86,12 +86,12 @@ class TableTask:
             tell(context, self.table_name, final or error)
             if final is None and not isinstance(error, K2Error):
                 raise
-            # One traceback is enough for what was expected: what a library said is in the sentence.
+            # One traceback is enough for an expected error: what a library said is in the sentence.
             self.log.debug("%s: what led to it:", self.table_name, exc_info=error)
             raise final or error from None
 
     def _final(self, error: BaseException) -> AirflowFailException | None:
-        """The error that ends the task for good, or None where a retry may help."""
+        """The error that ends the task for good, or None if a retry may help."""
         if isinstance(error, self.permanent):
             return PermanentError(error)
         if isinstance(error, AirflowNotFoundException):
@@ -104,7 +104,7 @@ class TableTask:
     def _asked_by(self, context: Context) -> RunQuestion:
         """What the dag run asks, for the readers of :mod:`airflow_provider_k2.offload.run_conf`.
 
-        :raises RunConfError: when the run conf is no mapping, or the run's date could mean either.
+        :raises RunConfError: when the run conf is not a mapping, or the run's date could mean either.
         """
         dag_run = context["dag_run"]
         conf = dag_run.conf or {}
@@ -137,7 +137,7 @@ class TableTask:
 
 
 def _run_facts(dag_run: Any) -> RunFacts:
-    """What Airflow says of the run.
+    """What Airflow says about the run.
 
     3.x knows when it was triggered, 2.11 when it was queued, until somebody clears it.
     """
