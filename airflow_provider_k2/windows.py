@@ -17,7 +17,7 @@ SECOND = 1_000_000
 """Microseconds in a second."""
 
 BEGINNING = -(2**63)
-"""Lower bound below every cursor, time or integer: where a table begins that has no `start`."""
+"""Lower bound below every cursor, time or integer: where a table without `start` begins."""
 
 LAST_CURSOR = 2**63 - 2
 """Largest cursor: a window's upper bound, one more, is a signed integer of 64 bits."""
@@ -81,7 +81,7 @@ def from_micros(micros: int) -> datetime:
 
 
 def seems_time(cursor: int) -> bool:
-    """Whether a cursor is a time, where its type is not at hand: a time before 1966 or after 1973 in microseconds."""
+    """Whether a cursor is a time, if its type is not known: a time before 1966 or after 1973 in microseconds."""
     return cursor in (0, BEGINNING) or (abs(cursor) >= _INTEGERS_BELOW and cursor in DATETIMES)
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+
+from airflow_provider_k2.render import Column, terminal_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,11 +146,17 @@ def logs(
 
 def _show(system: LocalSystem) -> bool:
     """Print the table; whether everything runs."""
-    table = Table("service", "state", "pid", "url", "log")
     colours = {"running": "green", "stopped": "red"}
     found = system.status()
-    for line in found:
-        state = f"[{colours.get(line.state, 'yellow')}]{line.state}[/]"
-        table.add_row(line.service, state, str(line.pid or ""), line.url, str(line.log))
-    _console.print(table)
+    rows = [
+        (
+            line.service,
+            f"[{colours.get(line.state, 'yellow')}]{line.state}[/]",
+            str(line.pid or ""),
+            line.url,
+            str(line.log),
+        )
+        for line in found
+    ]
+    _console.print(terminal_table(map(Column, ("service", "state", "pid", "url", "log")), rows))
     return all(line.state == "running" for line in found)

@@ -1,4 +1,4 @@
-"""What a refusal of ClickHouse's means, and what to do about it. Pure.
+"""What a refusal by ClickHouse means, and what to do about it. Pure.
 
 The numbers are those of ClickHouse's ErrorCodes.cpp.
 """
@@ -43,7 +43,7 @@ def explain(message: str, user: str, connection: str, code: int | None = None) -
     :param message: the server's text, with or without its stack trace.
     :param user: the connection's user.
     :param connection: the Airflow connection.
-    :param code: the error's number, where the protocol has it beside the text.
+    :param code: the error's number, if the protocol has it in addition to the text.
     """
     said = _shorten(" ".join(message.partition("Stack trace:")[0].split()).rstrip("."))
     code = code_of(said) if code is None else code
@@ -87,7 +87,7 @@ def explain(message: str, user: str, connection: str, code: int | None = None) -
         )
     if code == 243:
         return said, "free disk space on the ClickHouse server: `SELECT name, path, free_space FROM system.disks`"
-    return said, "look into the server's log (`system.query_log`), and run it again"
+    return said, "check the server's log (`system.query_log`), and run it again"
 
 
 def refusal(where: str, message: str, user: str, connection: str, code: int | None = None) -> K2Error:
@@ -102,7 +102,7 @@ def refusal(where: str, message: str, user: str, connection: str, code: int | No
 
 
 def _name(name: str) -> str:
-    """A name as a statement has it."""
+    """A name as it is written in a statement."""
     return name if re.fullmatch(r"[A-Za-z_]\w*", name) else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

@@ -68,7 +68,7 @@ def _short(query: str, what: str) -> ServiceError:
         service=CLICKHOUSE,
         untouched="Nothing was changed and no row was dropped",
         fix=(
-            "check ClickHouse's log, and at what lies between (a proxy, a load balancer), then run it again. The "
+            "check ClickHouse's log and what lies between (a proxy, a load balancer), then run it again. The "
             f"query was: {query[:200]}"
         ),
     )

@@ -130,10 +130,10 @@ class HttpClient:
         return refusal(self._where(), message, self.endpoints.user, self.connection)
 
     def _broken(self, error: Exception) -> ServiceError:
-        """What became of the connection, as an error."""
+        """What happened to the connection, as an error."""
         said = " ".join(str(error).split()).rstrip(".")
         if "Read timed out" in said:
-            return self._failure(f"it does not answer in time: {said}", "look into the server's log, and run it again")
+            return self._failure(f"it does not answer in time: {said}", "check the server's log, and run it again")
         return self._failure(said, "check `http_port` in the connection's extras and the server")
 
     def _where(self) -> str:

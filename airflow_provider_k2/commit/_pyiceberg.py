@@ -1,4 +1,4 @@
-"""What the commit needs from pyiceberg beyond its public API, each with the reason. Seen in pyiceberg 0.12.0."""
+"""What the package needs from pyiceberg beyond its public API, each with the reason. Seen in pyiceberg 0.12.0."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
     from pyiceberg.partitioning import PartitionKey
     from pyiceberg.schema import Schema
-    from pyiceberg.table import FileScanTask, Table
+    from pyiceberg.table import FileScanTask, Table, Transaction
+    from pyiceberg.table.update import TableRequirement, TableUpdate
+    from pyiceberg.typedef import TableVersion
 
 
 def read_batches(table: Table, task: FileScanTask, schema: Schema | None = None) -> Iterator[pa.RecordBatch]:
@@ -110,6 +112,26 @@ class ShortFolders(LocationProvider):
         """Return the location of a data file."""
         folder = short_folder(partition_key.to_path()) if partition_key else ""
         return self.own.new_data_location(f"{folder}/{data_file_name}" if folder else data_file_name)
+
+
+def changes_of(transaction: Transaction) -> tuple[tuple[TableUpdate, ...], tuple[TableRequirement, ...]]:
+    """Return what a transaction would send to the catalog: its updates, and what it requires.
+
+    Private, because ``commit_transaction`` sends them itself, with retries that rebase blindly.
+    """
+    return transaction._updates, transaction._requirements
+
+
+def check_arrow_schema(schema: Schema, held: pa.Schema, format_version: TableVersion) -> None:
+    """Make sure that a file with an Arrow schema may be a file of a table.
+
+    Private, because the public ``add_files``, which asks the same, also commits.
+
+    :raises ValueError: when it may not.
+    """
+    from pyiceberg.io.pyarrow import _check_pyarrow_schema_compatible
+
+    _check_pyarrow_schema_compatible(schema, held, format_version=format_version)
 
 
 def arrow_filters(schema: Schema, row_filter: BooleanExpression) -> tuple[pc.Expression, pc.Expression]:

@@ -1,6 +1,6 @@
-"""What a failure of the Iceberg catalog means, and what fixes it: told by its HTTP status, or by the library's error.
+"""What a failure of the Iceberg catalog means and what fixes it, judging by its HTTP status or the library's error.
 
-Pure. A proxy or a load balancer may answer in the catalog's place, with a web page and any status.
+Pure. A proxy or a load balancer may answer instead of the catalog, with a web page and any status.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from airflow_provider_k2.exceptions import CATALOG, STORE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-AGAIN = "look into the catalog's log, and run it again"
+AGAIN = "check the catalog's log, and run it again"
 _CREDENTIALS = (
     "does not accept the credentials",
     "correct `credential`, `token` or the keys in the connection, see {}",
 )
 _RIGHT = ("does not allow it", "give the connection's user the right that it names, see {}")
 _PLACE = (
-    "does not know what it is asked for",
+    "does not know what it was asked for",
     "correct `host` and `warehouse` of the connection, or the namespace of `target` in the table list, see {}",
 )
 _BUSY = (
-    "takes no more requests for now",
-    "run fewer tasks at once (an Airflow pool), or raise the limit of the catalog or of the proxy before it",
+    "accepts no more requests for now",
+    "run fewer tasks at once (an Airflow pool), or raise the limit of the catalog or of the proxy in front of it",
 )
 _REQUEST = ("refuses the request", "correct what it names in the entry of the table list, or in the connection, see {}")
 _BY_STATUS: dict[int, tuple[str, str]] = {
@@ -37,22 +37,25 @@ _BY_STATUS: dict[int, tuple[str, str]] = {
     401: _CREDENTIALS,
     403: _RIGHT,
     404: _PLACE,
-    413: ("takes no request of that size", "expire the table's old snapshots, or raise the limit on a request's size"),
+    413: (
+        "accepts no request of that size",
+        "expire the table's old snapshots, or raise the limit on a request's size",
+    ),
     419: _CREDENTIALS,
     422: _REQUEST,
     429: _BUSY,
-    501: ("cannot do what it is asked for", "use a catalog that can, or a newer version of it, see {}"),
+    501: ("cannot do what it was asked for", "use a catalog that can, or a newer version of it, see {}"),
 }
 
 _PAGE = (
-    "correct `host` of the connection: something else, such as a login page, answers there in the catalog's place, "
+    "correct `host` of the connection: something else, such as a login page, answers there instead of the catalog, "
     "see {}"
 )
-_PROXY = "look at the proxy or load balancer before the catalog, and that the catalog runs"
-_PAGE_BY_STATUS = {403: f"let the proxy before the catalog let this host in, or {_PAGE}", 429: _BUSY[1]}
+_PROXY = "check the proxy or load balancer in front of the catalog, and that the catalog runs"
+_PAGE_BY_STATUS = {403: f"configure the proxy in front of the catalog to let this host in, or {_PAGE}", 429: _BUSY[1]}
 
 _STATUS_OF = {"BadRequestError": 400, "UnauthorizedError": 401, "ForbiddenError": 403, "TooManyRequestsError": 429}
-"""What catalogs that speak no HTTP raise likewise."""
+"""Errors with the same meaning from catalogs that do not use HTTP."""
 
 _AWS = {
     "AccessDenied|NotAuthorized": 403,
@@ -66,7 +69,7 @@ _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.S | re.I)
 _MARKUP = re.compile(r"^\s*<(!doctype|html|head|body|\?xml)\b", re.I)
 
 LATER = frozenset({408, 425, 429})
-"""Statuses below 500 after which the same request may be taken."""
+"""Statuses below 500 after which the same request may be accepted."""
 
 
 def status_of(error: BaseException) -> int | None:
@@ -85,7 +88,7 @@ def status_of(error: BaseException) -> int | None:
 
 
 def foreign_answer(error: BaseException) -> str | None:
-    """What was answered in place of what a catalog says, in a few words; None for a catalog's own words.
+    """What was answered instead of a catalog's answer, in a few words; None for a catalog's own words.
 
     :param error: what pyiceberg made of it.
     """
@@ -95,7 +98,7 @@ def foreign_answer(error: BaseException) -> str | None:
     if _MARKUP.match(text):
         title = _TITLE.search(text)
         return f"a web page{f' ({_short(title[1])!r})' if title else ''}"
-    return f"no words of a catalog ({_short(text)!r})" if text.strip() else "nothing"
+    return f"not a catalog's answer ({_short(text)!r})" if text.strip() else "nothing"
 
 
 def explain_catalog(error: BaseException) -> tuple[str, str]:
@@ -134,7 +137,7 @@ def explain_catalog(error: BaseException) -> tuple[str, str]:
 
 
 def describe_catalog(error: BaseException) -> str:
-    """What the catalog did, with the library's words where they add to it, in one line and without a full stop."""
+    """What the catalog did, with the library's words if they add to it, in one line and without a full stop."""
     what = explain_catalog(error)[0]
     return what if foreign_answer(error) is not None else f"{what}: {type(error).__name__}: {in_one_line(error)}"
 
@@ -153,7 +156,7 @@ def name_service(error: BaseException) -> tuple[str, str]:
 
 
 def is_of_catalog(error: BaseException) -> bool:
-    """Whether an error is about the catalog, or about what was answered in its place."""
+    """Whether an error is about the catalog, or about what answered instead of it."""
     from pyiceberg.exceptions import OAuthError, RESTError
 
     if isinstance(error, (RESTError, OAuthError)) or foreign_answer(error) is not None:
@@ -173,7 +176,7 @@ def is_gone(error: BaseException) -> bool:
 
 
 def may_answer_later(error: BaseException) -> bool:
-    """Whether asking again may help: a catalog that is away, in trouble or busy, not one that has said no."""
+    """Whether asking again may help: if the catalog is away, in trouble or busy, not if it has said no."""
     status = status_of(error)
     if status is not None:
         return status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in LATER

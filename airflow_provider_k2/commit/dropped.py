@@ -80,8 +80,8 @@ def record_dropped(table: Table, pipeline: str, lower: int | None, upper: int) -
 
     :param lower: smallest value of the bucket column; None for everything below ``upper``.
     :param upper: one past the largest.
-    :returns: the ranges that were written down before.
-    :raises ServiceError: when it cannot be written down; nothing may be dropped then.
+    :returns: the ranges that were recorded before.
+    :raises ServiceError: when it cannot be recorded; nothing may be dropped then.
     :raises RetentionError: likewise, when others keep changing the table.
     """
     return _write(table, pipeline, add=(lower, upper))
@@ -136,14 +136,14 @@ def _write(
     name = ".".join(table.name())
     if not is_of_catalog(problem):
         raise RetentionError(
-            f"the cold table {name} cannot be told which warm rows are dropped, because others change it at the same "
+            f"the cold table {name} cannot record which warm rows are dropped, because others change it at the same "
             f"time: {type(problem).__name__}: {in_one_line(problem)}",
             untouched="Nothing was dropped",
             fix="run it again; schedule other writers apart from the gate",
         ) from problem
     fix = explain_catalog(problem)[1].format("its Airflow connection")
     raise ServiceError(
-        f"the cold table {name} cannot be told which warm rows are dropped, because the Iceberg catalog "
+        f"the cold table {name} cannot record which warm rows are dropped, because the Iceberg catalog "
         f"{describe_catalog(problem)}",
         service=CATALOG,
         untouched="Nothing was dropped",

@@ -25,6 +25,7 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
+from airflow_provider_k2.commit._pyiceberg import changes_of
 from airflow_provider_k2.commit.catalog import is_refusal, name_service
 from airflow_provider_k2.commit.cold_state import tag_name
 from airflow_provider_k2.commit.store import in_one_line
@@ -68,7 +69,8 @@ def commit_replacement(table: Table, replacement: Replacement, record: CommitRec
         for data_file in replacement.removed:
             producer.delete_data_file(data_file)
     snapshot_id = int(producer.snapshot_id)
-    _commit(table, (*transaction._updates, _tag(record, snapshot_id)), transaction._requirements, record)
+    updates, requirements = changes_of(transaction)
+    _commit(table, (*updates, _tag(record, snapshot_id)), requirements, record)
     return snapshot_id
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.tables.model import TableList
@@ -10,11 +9,12 @@ from airflow_provider_k2.tables.reader import STANDARD_TABLES, load_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from airflow.providers.common.compat.sdk import DAG
 
-from airflow_provider_k2.dag_factory.common import shared_args, tables_param
+from airflow_provider_k2.dag_factory.common import FIRST_DAY, shared_args, tables_param
 from airflow_provider_k2.tables.model import to_entry
 
 RECONCILE_DOCS = """
@@ -34,7 +34,7 @@ def build_reconcile_dag(
     *,
     dag_id: str = "k2_reconcile",
     schedule: str | None = "10 2 * * *",
-    start_date: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc),  # noqa: UP017 - as above
+    start_date: datetime = FIRST_DAY,
     pool: str | None = None,
     operator_args: Mapping[str, Any] | None = None,
     **dag_args: Any,
@@ -46,7 +46,7 @@ def build_reconcile_dag(
     :param tables: path of the table list, or the list itself.
     :param dag_id: the DAG's id.
     :param schedule: cron expression in UTC, or None for manual runs only (which cannot be backfilled).
-    :param start_date: first data interval; runs before it are not caught up.
+    :param start_date: first data interval, 1 January 2026 if not given; runs before it are not caught up.
     :param pool: an existing Airflow pool for the mapped tasks, which limits how many tables are compared at once.
     :param operator_args: arguments of :class:`ReconcileOperator` for every table: ``days``, ``repair``, connections,
         Spark.

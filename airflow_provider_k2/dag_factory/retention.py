@@ -6,15 +6,15 @@ failure; its task is red, and so is the run.
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_k2.dag_factory.common import shared_args, tables_param
+from airflow_provider_k2.dag_factory.common import FIRST_DAY, shared_args, tables_param
 from airflow_provider_k2.tables.model import TableList, to_entry
 from airflow_provider_k2.tables.reader import STANDARD_TABLES, load_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from airflow.providers.common.compat.sdk import DAG
@@ -33,8 +33,8 @@ def build_retention_dag(
     *,
     dag_id: str = "k2_retention",
     schedule: str | None = "10 3 * * *",
-    start_date: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc),  # noqa: UP017 - Airflow 2.11 serialises this one
     pool: str | None = None,
+    start_date: datetime = FIRST_DAY,
     operator_args: Mapping[str, Any] | None = None,
     **dag_args: Any,
 ) -> DAG:
@@ -44,7 +44,7 @@ def build_retention_dag(
     :param dag_id: the DAG's id.
     :param schedule: cron expression in UTC, or None for manual runs only; the time between two runs has to be shorter
         than ``alert`` of every table.
-    :param start_date: nothing runs before this date.
+    :param start_date: nothing runs before this date; 1 January 2026 if not given.
     :param pool: an existing Airflow pool for the mapped tasks, which limits how many tables are read at once.
     :param operator_args: arguments of :class:`~airflow_provider_k2.operators.retention.RetentionOperator` for every
         table.

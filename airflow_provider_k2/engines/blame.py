@@ -1,7 +1,7 @@
-"""Whose fault it is that a file which was to be written cannot be: ClickHouse's, which sent it, or the storage's.
+"""Whose fault it is that a file cannot be written: ClickHouse's, which sent it, or the storage's.
 
-A file that cannot be read back tells nothing of that, as both may have changed it. So what is sent is summed on its
-way, and what lies in the storage is compared with it: the same bytes are ClickHouse's.
+A file that cannot be read back does not say, because both may have changed it. So what is sent is summed on its way,
+and compared with what is in the storage: if the bytes are the same, ClickHouse sent them.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def blame(target: FileTarget, path: str, io: FileIO, sent: bytes | None, error: 
     what, fix = explain_store(error)
     if isinstance(error, MalformedFileError) or (what == UNKNOWN and sent is not None and _lies_there(io, path, sent)):
         return ServiceError(
-            f"ClickHouse's answer for window {target.window} is no whole Parquet file with the cold table's columns: "
-            f"{in_one_line(error)}",
+            f"ClickHouse's answer for window {target.window} is not a complete Parquet file with the cold table's "
+            f"columns: {in_one_line(error)}",
             service=CLICKHOUSE,
             table=target.table,
             window=target.window,
             untouched=untouched,
-            fix="look into ClickHouse's log, and at what lies between (a proxy, a load balancer), and run it again",
+            fix="check ClickHouse's log and what lies between (a proxy, a load balancer), and run it again",
         )
     return ServiceError(
         f"the cold table's storage {what} while window {target.window} is written: {type(error).__name__}: "

@@ -6,6 +6,7 @@ import io
 import math
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_k2.commit._pyiceberg import check_arrow_schema
 from airflow_provider_k2.exceptions import ProofError
 from airflow_provider_k2.schema.partition_values import partition_value
 
@@ -27,7 +28,6 @@ def describe_file(target: FileTarget, piece: FilePiece, copied: Copied) -> DataF
     """
     import pyarrow.parquet as pq
     from pyiceberg.io.pyarrow import (
-        _check_pyarrow_schema_compatible,
         compute_statistics_plan,
         data_file_statistics_from_parquet_metadata,
         parquet_path_to_id_mapping,
@@ -37,9 +37,7 @@ def describe_file(target: FileTarget, piece: FilePiece, copied: Copied) -> DataF
 
     metadata, schema = target.metadata, target.metadata.schema()
     footer = pq.read_metadata(io.BytesIO(copied.tail))
-    _check_pyarrow_schema_compatible(
-        schema, footer.schema.to_arrow_schema(), format_version=metadata.format_version
-    )  # private: what pyiceberg's own add_files asks of a file
+    check_arrow_schema(schema, footer.schema.to_arrow_schema(), metadata.format_version)
     # Whole values of the partition's columns, because truncated statistics say nothing about a partition.
     needed = {f"write.metadata.metrics.column.{part.column}": "full" for part in target.partition}
     statistics = data_file_statistics_from_parquet_metadata(

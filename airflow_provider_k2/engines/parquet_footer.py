@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pyiceberg.types import BinaryType, IcebergType, ListType, MapType, PrimitiveType
 
-from airflow_provider_k2.engines.thrift import I32, STRUCT, Reader, varint, zigzag
+from airflow_provider_k2.engines.thrift import I32, ThriftReader, list_of_structs, varint, zigzag
 
 if TYPE_CHECKING:
     from pyiceberg.schema import Schema
@@ -23,6 +23,7 @@ MAGIC = b"PAR1"
 _TAIL = 8
 """Bytes behind the footer: its length, and the magic number."""
 _CHUNK = 1 << 20
+
 
 # Fields of parquet.thrift's FileMetaData and SchemaElement.
 _SCHEMA = 2
@@ -125,17 +126,17 @@ def with_field_ids(footer: bytes, schema: Schema) -> bytes:
     :param footer: the Thrift structure FileMetaData.
     :raises ValueError: when the columns are not the schema's.
     """
-    reader = Reader(footer)
+    reader = ThriftReader(footer)
     for number, kind in reader.fields():
         if number != _SCHEMA:
             reader.skip(kind)
             continue
         begin = reader.at
-        elements = _elements(reader)
+        elements = [_Element(fields) for fields in reader.structs()]
         walk = _Walk(elements)
         walk.root(schema)
         return b"".join(
-            [footer[:begin], _list_of_structs([element.encode() for element in elements]), footer[reader.at :]]
+            [footer[:begin], list_of_structs([element.encode() for element in elements]), footer[reader.at :]]
         )
     raise ValueError("a Parquet footer without a schema")
 
@@ -149,11 +150,11 @@ class _Element:
     @property
     def name(self) -> str:
         value = self.fields[_NAME][1]
-        return Reader(value).binary().decode()
+        return ThriftReader(value).binary().decode()
 
     @property
     def children(self) -> int:
-        return zigzag(Reader(self.fields[_CHILDREN][1]).varint()) if _CHILDREN in self.fields else 0
+        return zigzag(ThriftReader(self.fields[_CHILDREN][1]).varint()) if _CHILDREN in self.fields else 0
 
     def identify(self, field_id: int) -> None:
         self.fields[_FIELD_ID] = (I32, varint(field_id << 1))
@@ -218,24 +219,3 @@ class _Walk:
     def group(self, element: _Element, children: int) -> None:
         if element.children != children:
             raise ValueError(f"a Parquet column {element.name!r} of another shape than its cold type")
-
-
-def _elements(reader: Reader) -> list[_Element]:
-    size, kind = reader.list_header()
-    if kind != STRUCT:
-        raise ValueError("a Parquet footer whose schema is no list of structures")
-    elements = []
-    for _ in range(size):
-        fields = {}
-        for number, field_kind in reader.fields():
-            begin = reader.at
-            reader.skip(field_kind)
-            fields[number] = (field_kind, reader.data[begin : reader.at])
-        elements.append(_Element(fields))
-    return elements
-
-
-def _list_of_structs(structs: list[bytes]) -> bytes:
-    size = len(structs)
-    header = bytes([size << 4 | STRUCT]) if size < 15 else bytes([0xF0 | STRUCT]) + varint(size)
-    return b"".join([header, *structs])

@@ -229,8 +229,8 @@ class IcebergTableHook(IcebergHook):
         """Find out whether a commit of unknown outcome has happened; refreshes ``table``.
 
         :returns: its snapshot id, or None when it is not among the ancestors of the current snapshot.
-        :raises CommitUnknownError: when the catalog does not answer in time, or says no; the next run looks again.
-        :raises TableChangedError: when the table is not there any more.
+        :raises CommitUnknownError: when the catalog does not answer in time, or refuses; the next run looks again.
+        :raises TableChangedError: when the table no longer exists.
         """
         waiting = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, Exception) and may_answer_later(error)),

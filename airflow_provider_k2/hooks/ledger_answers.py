@@ -89,7 +89,7 @@ _STATES = {
     ),
 }
 
-BROKE_OFF = "check PostgreSQL's log and at what lies between (a proxy, a pooler), and run it again; see {show}"
+BROKE_OFF = "check PostgreSQL's log and what lies between (a proxy, a pooler), and run it again; see {show}"
 
 
 def explain_connecting(error: BaseException, **names: str) -> tuple[str, str]:

@@ -1,6 +1,6 @@
-"""A REST catalog whose every request ends after a time, also the first ones: for its configuration, and for a token.
+"""A REST catalog with a timeout for every request, also for the first ones: for its configuration, and for a token.
 
-pyiceberg asks both while the catalog is made, and knows no timeout. Seen in pyiceberg 0.12.0.
+pyiceberg sends both while the catalog is created, and has no timeout. Seen in pyiceberg 0.12.0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONNECT_SECONDS = 10
-"""Seconds in which a catalog that is there has taken a connection."""
+"""Seconds within which a running catalog accepts a connection."""
 
 Timeout = tuple[float, float]
 """Seconds for a connection, and for an answer."""
@@ -29,7 +29,7 @@ _SECONDS: ContextVar[float | None] = ContextVar("k2_catalog_seconds", default=No
 
 
 class BoundedRestCatalog(RestCatalog):
-    """The library's catalog, over sessions whose requests end.
+    """The library's catalog, over sessions with a timeout.
 
     :param name: name of the catalog.
     :param seconds: how long one answer may take.
@@ -89,7 +89,7 @@ class _BoundedTokens(OAuth2TokenProvider):
 
 @contextmanager
 def answers_within(seconds: float) -> Iterator[None]:
-    """Bound the requests of every REST catalog that is opened inside, and only of those.
+    """Limit the time of requests of every REST catalog that is opened inside, and only of those.
 
     :param seconds: how long one answer may take.
     """

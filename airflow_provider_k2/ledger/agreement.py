@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_k2.commit.cold_state import ColdState, records
 from airflow_provider_k2.commit.dropped import covers, read_dropped
 from airflow_provider_k2.exceptions import IdentityError, WatermarkError
-from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
+from airflow_provider_k2.hooks.ledger_rows import StoredWatermark, WindowRecord
 from airflow_provider_k2.ledger.marks import ANNULLED_ACTION, MARKS, dropped_ranges
 from airflow_provider_k2.windows import describe_cursor
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_k2.commit.dropped import Dropped
     from airflow_provider_k2.commit.record import CommitRecord
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.tables.model import TableConfig
 
 WHO = "the offload itself"
@@ -91,7 +92,11 @@ def decide(
     if proven is not None and stored.watermark < proven:
         return Agreement(proven, stored.watermark, BEHIND)
     floor = table.start if proven is None else proven
-    if not reset and stored.watermark > floor and not _only_empty(committed_above(floor), floor, stored.watermark):
+    if (
+        not reset
+        and stored.watermark > floor
+        and not only_empty_between(committed_above(floor), floor, stored.watermark)
+    ):
         return Agreement(floor, stored.watermark, AHEAD)
     return Agreement(stored.watermark, stored.watermark)
 
@@ -204,7 +209,7 @@ def check_identity(
                 )
 
 
-def _only_empty(windows: Sequence[WindowRecord], floor: int, watermark: int) -> bool:
+def only_empty_between(windows: Sequence[WindowRecord], floor: int, watermark: int) -> bool:
     """Whether empty windows cover ``[floor, watermark)`` without a gap; only they leave no trace in the cold tier."""
     reached = floor
     for window in windows:

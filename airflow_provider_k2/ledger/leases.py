@@ -7,17 +7,14 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.exceptions import (
-    K2Error,
-    LeaseHeldError,
-    LeaseLostError,
-)
+from airflow_provider_k2.exceptions import K2Error, LeaseHeldError, LeaseLostError
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
 
-    from airflow_provider_k2.hooks.watermark import Lease, WatermarkHook
+    from airflow_provider_k2.hooks.ledger_rows import Lease
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.tables.model import TableConfig
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_k2.commit.dropped import Dropped
-    from airflow_provider_k2.hooks.watermark import Mark
+    from airflow_provider_k2.hooks.ledger_rows import Mark
 
 
 RETENTION_ACTION = "retention"

@@ -14,6 +14,7 @@ from airflow_provider_k2.commit.cold_state import read_cold_state
 from airflow_provider_k2.commit.entry import entry_property, refuse_changed, spec_fields
 from airflow_provider_k2.exceptions import CommitConflictError, TableListError
 from airflow_provider_k2.hooks.failures import about
+from airflow_provider_k2.hooks.ledger_leases import LEASE_SECONDS
 from airflow_provider_k2.ledger.leases import hold_lease
 from airflow_provider_k2.schema.cold_table import check_format
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.tables.model import TableConfig
-
-LEASE_SECONDS = 60
 
 
 @dataclass(frozen=True)

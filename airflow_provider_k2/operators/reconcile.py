@@ -82,32 +82,21 @@ class ReconcileOperator(TableOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.days = days
-        self.bucket = bucket
-        self.repair = repair
-        self.cold_reader = cold_reader
-        self.spark_rows = spark_rows
-        self.threads = threads
+        self.days, self.bucket, self.repair = days, bucket, repair
+        self.cold_reader, self.spark_rows, self.threads = cold_reader, spark_rows, threads
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-        from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-        from airflow_provider_k2.hooks.watermark import WatermarkHook
         from airflow_provider_k2.offload.run import Offload
         from airflow_provider_k2.reconciliation.reconciler import Reconciler
 
         started = time.monotonic()
         table = self.table_config
         self._check_parameters()
-        asked = read_comparison(*self._asked_by(context))
+        asked = read_comparison(self._asked_by(context))
         self._skip_unless_asked(asked.tables)
-        hooks = (
-            ClickHouseHook(self.clickhouse_conn_id),
-            IcebergTableHook(self.iceberg_conn_id),
-            WatermarkHook(self.watermark_conn_id),
-        )
-        reconciler = Reconciler(*hooks, threads=self.threads, spark=self._reading(context))
-        offload = Offload(table, *hooks, lambda rows: self._choose_engine(table, rows, context), self.log)
+        services = self._connect()
+        reconciler = Reconciler(services, threads=self.threads, spark=self._reading(context))
+        offload = Offload(table, services, lambda rows: self._choose_engine(table, rows, context), self.log)
         wanted = self.repair if asked.repair is None else asked.repair
         outcome = self._compare_and_repair(context, reconciler, offload, asked, wanted)
         answer = _xcom(outcome, time.monotonic() - started)
@@ -132,7 +121,7 @@ class ReconcileOperator(TableOperator):
         run_id = context["dag_run"].run_id
         since = self._since(reconciler, offload.table, asked)
         verdict = self._compare(reconciler, offload.table, since, asked.until, run_id)
-        refuse_future(verdict, asked.since, reconciler.clickhouse.now)
+        refuse_future(verdict, asked.since, reconciler.services.clickhouse.now)
         self._warn_of_pending(verdict, asked.until)
         outcome = _Outcome(verdict, len(verdict.divergent))
         if not (wanted and (verdict.divergent or verdict.dead)):
@@ -167,7 +156,7 @@ class ReconcileOperator(TableOperator):
         from airflow_provider_k2.reconciliation.results import store
 
         verdict = reconciler.verify(table, since=since, until=until, bucket=self.bucket)
-        store(reconciler.ledger, table, verdict, run_id)
+        store(reconciler.services.ledger, table, verdict, run_id)
         for note in verdict.notes:
             self.log.info("%s: %s.", table.name, note)
         for bucket in verdict.divergent:

@@ -14,7 +14,7 @@ from airflow_provider_k2.exceptions import (
     TypePlanError,
     WatermarkError,
 )
-from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
+from airflow_provider_k2.hooks.ledger_leases import LEASE_SECONDS
 from airflow_provider_k2.offload.run_conf import read_retention
 from airflow_provider_k2.operators.table_task import TableTask
 from airflow_provider_k2.tables.reader import load_tables, read_entry
@@ -84,21 +84,11 @@ class RetentionOperator(TableTask, BaseOperator):
             return self._execute(context)
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-        from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-        from airflow_provider_k2.hooks.watermark import WatermarkHook
         from airflow_provider_k2.retention.gate import DeletionGate
 
-        asked = read_retention(*self._asked_by(context))
+        asked = read_retention(self._asked_by(context))
         self._skip_unless_asked(asked.tables)
-        gate = DeletionGate(
-            ClickHouseHook(self.clickhouse_conn_id),
-            IcebergTableHook(self.iceberg_conn_id),
-            WatermarkHook(self.watermark_conn_id),
-            self.log,
-            self.threads,
-            self._known(),
-        )
+        gate = DeletionGate(self._connect(), self.log, self.threads, self._known())
         report = gate.run(
             self.table_config,
             run_id=context["dag_run"].run_id,

@@ -16,7 +16,7 @@ from airflow_provider_k2.exceptions import (
     TypePlanError,
     WatermarkError,
 )
-from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
+from airflow_provider_k2.hooks.ledger_leases import LEASE_SECONDS
 from airflow_provider_k2.operators._spark_submit import described, find_driver, kill, run, spark_offer
 from airflow_provider_k2.operators.table_task import TableTask
 from airflow_provider_k2.tables.model import ENGINES

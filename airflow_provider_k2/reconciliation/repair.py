@@ -20,7 +20,8 @@ from airflow_provider_k2.windows import Window, describe_cursor
 if TYPE_CHECKING:
     from airflow_provider_k2.commit.content import Unreplaced
     from airflow_provider_k2.offload.run import Offload
-    from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
+    from airflow_provider_k2.reconciliation.buckets import Bucket
+    from airflow_provider_k2.reconciliation.verdict import TableVerdict
 
 
 _EXPIRING = (
@@ -131,7 +132,9 @@ def dead_ranges(offload: Offload, verdict: TableVerdict, watermark: int, refused
             )
     if offload.table.mode == "append":
         return ranges
-    return [_of_keys(WarmTable(offload.table, offload.clickhouse), verdict, ranges, watermark)] if ranges else []
+    return (
+        [_of_keys(WarmTable(offload.table, offload.services.clickhouse), verdict, ranges, watermark)] if ranges else []
+    )
 
 
 def _of_keys(warm: WarmTable, verdict: TableVerdict, ranges: list[DeadRange], watermark: int) -> DeadRange:
@@ -163,7 +166,7 @@ def preview_repair(offload: Offload, verdict: TableVerdict) -> tuple[list[Planne
     :returns: each range that it would replace, and why the other buckets would be left alone.
     """
     refused: list[str] = []
-    cold = offload.iceberg.load(offload.table.target)
+    cold = offload.services.iceberg.load(offload.table.target)
     if verdict.watermark is None or verdict.problem is not None or cold is None:
         return [], refused
     dead = dead_ranges(offload, verdict, verdict.watermark, refused)
@@ -173,7 +176,7 @@ def preview_repair(offload: Offload, verdict: TableVerdict) -> tuple[list[Planne
     if offload.table.mode == "upsert":
         # Only rows of the same key are removed.
         return [*planned, *(Planned(window, None) for window in windows)], refused
-    warm = WarmTable(offload.table, offload.clickhouse, held_types(cold))
+    warm = WarmTable(offload.table, offload.services.clickhouse, held_types(cold))
     return [*planned, *(Planned(window, preview(warm, cold, window)) for window in windows)], refused
 
 
@@ -185,7 +188,7 @@ def _windows(
     if table.mode == "append":
         planned = [plan_append(bucket, verdict, table.start, watermark) for bucket in buckets]
     else:
-        warm = WarmTable(table, offload.clickhouse)
+        warm = WarmTable(table, offload.services.clickhouse)
         planned = [_plan_upsert(bucket, verdict, warm, watermark) for bucket in buckets]
     refused += [f"{table.name}: {plan}" for plan in planned if isinstance(plan, str)]
     windows = [plan for plan in planned if isinstance(plan, Window)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_provider_k2.hooks.watermark import WatermarkHook
-    from airflow_provider_k2.reconciliation.buckets import TableVerdict
+    from airflow_provider_k2.reconciliation.verdict import TableVerdict
     from airflow_provider_k2.tables.model import TableConfig
 
 

@@ -10,8 +10,9 @@ from airflow_provider_k2.windows import describe_cursor, from_micros
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_provider_k2.reconciliation.buckets import BadFile, Bucket, TableVerdict
+    from airflow_provider_k2.reconciliation.buckets import Bucket
     from airflow_provider_k2.reconciliation.repair import Planned
+    from airflow_provider_k2.reconciliation.verdict import BadFile, TableVerdict
 
 SHOWN = 5
 """Buckets that an error names; all of them are in the log and in ``k2.reconciliations``."""

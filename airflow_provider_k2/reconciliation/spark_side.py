@@ -27,9 +27,10 @@ from airflow_provider_k2.engines.spark.wire import (
     unpack_metadata,
 )
 from airflow_provider_k2.ledger.warm_retention import Retention
-from airflow_provider_k2.reconciliation.buckets import SPARK_ROWS, BadFile, BucketKey, Facts, Scope
+from airflow_provider_k2.reconciliation.buckets import SPARK_ROWS, BucketKey, Facts, Scope
 from airflow_provider_k2.reconciliation.cold_files import refuse_outdated
 from airflow_provider_k2.reconciliation.cold_side import ColdSide
+from airflow_provider_k2.reconciliation.verdict import BadFile
 from airflow_provider_k2.tables.model import TableConfig
 
 if TYPE_CHECKING:

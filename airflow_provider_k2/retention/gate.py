@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.exceptions import TableListError
 from airflow_provider_k2.hooks.failures import about
-from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
+from airflow_provider_k2.hooks.ledger_leases import LEASE_SECONDS
 from airflow_provider_k2.ledger.leases import hold_lease
 from airflow_provider_k2.reconciliation.reconciler import Reconciler
 from airflow_provider_k2.retention.drop import Dropper
@@ -29,9 +29,7 @@ from airflow_provider_k2.retention.run import GateRun
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.hooks.watermark import WatermarkHook
+    from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.tables.model import TableConfig
 
 __all__ = ["Deletion", "DeletionGate", "GateReport", "Kept"]
@@ -40,23 +38,19 @@ __all__ = ["Deletion", "DeletionGate", "GateReport", "Kept"]
 class DeletionGate:
     """Drops warm partitions past their age once they are proven to be cold.
 
-    :param clickhouse: the warm tier.
-    :param iceberg: the cold tier.
-    :param ledger: the ledger.
+    :param services: warm tier, cold tier and ledger.
     :param threads: cold files that are read in parallel.
     :param known: entries that may read the same tables, in addition to those in the ledger: the table list.
     """
 
     def __init__(
         self,
-        clickhouse: ClickHouseHook,
-        iceberg: IcebergTableHook,
-        ledger: WatermarkHook,
+        services: Services,
         log: logging.Logger | None = None,
         threads: int = 2,
         known: Iterable[TableConfig] = (),
     ) -> None:
-        self.reconciler = Reconciler(clickhouse, iceberg, ledger, threads)
+        self.reconciler = Reconciler(services, threads)
         self.log = log or logging.getLogger(__name__)
         self.known = tuple(known)
 
@@ -87,10 +81,10 @@ class DeletionGate:
                 untouched="Nothing was dropped",
                 fix="add `retention: 7d`, say",
             )
-        with about(table.name, "drop", self.reconciler.iceberg):
+        with about(table.name, "drop", self.reconciler.services.iceberg):
             if dry_run:
                 return self._go(GateRun(self.reconciler, table, policy, run_id, holder, None, self.log, self.known))
-            ledger = self.reconciler.ledger
+            ledger = self.reconciler.services.ledger
             with hold_lease(ledger, table, holder, wait=wait, seconds=lease_seconds, log=self.log) as lease:
                 return self._go(GateRun(self.reconciler, table, policy, run_id, holder, lease, self.log, self.known))
 

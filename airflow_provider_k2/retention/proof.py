@@ -16,8 +16,9 @@ from airflow_provider_k2.windows import SECOND
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
+    from airflow_provider_k2.reconciliation.buckets import Bucket
     from airflow_provider_k2.reconciliation.missing import Missing
+    from airflow_provider_k2.reconciliation.verdict import TableVerdict
 
 
 @dataclass(frozen=True)

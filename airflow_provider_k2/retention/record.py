@@ -38,7 +38,7 @@ class DeletionRecord:
 
         :param proven: the table's own range.
         :param claims: what was proven of others.
-        :raises K2Error: when a cold table, or the ledger, cannot be told; what was written before is taken back.
+        :raises K2Error: when a cold table, or the ledger, cannot record it; what was written before is cancelled.
         """
         run = self.run
         try:
@@ -90,4 +90,4 @@ class DeletionRecord:
                     blocked = True
                     self.run.log.warning("%s", error)
                     continue
-                self.run.log.warning("%s: the record of a deletion could not be taken back.", self.run.table.name)
+                self.run.log.warning("%s: the record of a deletion could not be cancelled.", self.run.table.name)

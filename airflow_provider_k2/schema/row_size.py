@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pyiceberg.types import BinaryType, FixedType, ListType, MapType, StringType
 
 from airflow_provider_k2.clickhouse.sql import balanced_sum, quote_identifier
-from airflow_provider_k2.schema.type_plan import unwrap
+from airflow_provider_k2.clickhouse.types import unwrap
 
 if TYPE_CHECKING:
     from airflow_provider_k2.clickhouse.types import ClickHouseType

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pyiceberg.types import DecimalType, ListType, LongType, MapType, StringType
 
 from airflow_provider_k2.clickhouse.sql import quote_identifier
-from airflow_provider_k2.schema.type_plan import unwrap
+from airflow_provider_k2.clickhouse.types import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -51,24 +51,14 @@ class ClickHouseToIcebergOperator(TableOperator):
 
     def _execute(self, context: Context) -> dict[str, Any]:
         from airflow_provider_k2.exceptions import LeaseHeldError
-        from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-        from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-        from airflow_provider_k2.hooks.watermark import WatermarkHook
         from airflow_provider_k2.offload.run import Offload
 
         table = self.table_config
-        asked = read_request(*self._asked_by(context))
+        asked = read_request(self._asked_by(context))
         self._skip_unless_asked(asked.tables)
         self._require_parents(context, asked.tables)
         request = self._request(context, table, asked)
-        offload = Offload(
-            table,
-            ClickHouseHook(self.clickhouse_conn_id),
-            IcebergTableHook(self.iceberg_conn_id),
-            WatermarkHook(self.watermark_conn_id),
-            lambda rows: self._choose_engine(table, rows, context),
-            self.log,
-        )
+        offload = Offload(table, self._connect(), lambda rows: self._choose_engine(table, rows, context), self.log)
         try:
             report = offload.run(request)
         except LeaseHeldError as error:

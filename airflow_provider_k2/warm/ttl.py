@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-    from airflow_provider_k2.hooks.watermark import Mark
+    from airflow_provider_k2.hooks.ledger_rows import Mark
     from airflow_provider_k2.tables.model import TableConfig
 
 

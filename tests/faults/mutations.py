@@ -92,18 +92,19 @@ def no_gate_lease() -> None:
 
 
 def _without_lease(method: str) -> None:
-    from airflow_provider_k2.hooks import watermark
+    from airflow_provider_k2.hooks.ledger_leases import LedgerLeases
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
 
-    real, asks = getattr(watermark.WatermarkHook, method), watermark._check_lease
+    real, asks = getattr(WatermarkHook, method), LedgerLeases._check_lease
 
     def unasked(self: Any, *arguments: Any, **options: Any) -> Any:
-        watermark._check_lease = lambda cursor, lease: None
+        LedgerLeases._check_lease = staticmethod(lambda cursor, lease: None)
         try:
             return real(self, *arguments, **options)
         finally:
-            watermark._check_lease = asks
+            LedgerLeases._check_lease = staticmethod(asks)
 
-    patch(watermark.WatermarkHook, method, unasked)
+    patch(WatermarkHook, method, unasked)
 
 
 def append_always() -> None:
@@ -116,12 +117,12 @@ def append_always() -> None:
 def trust_the_ledger() -> None:
     """Take the ledger's watermark as it is, without asking the cold tier."""
     from airflow_provider_k2.ledger.agreement import Agreement
-    from airflow_provider_k2.offload import run as offload
+    from airflow_provider_k2.offload import agreed
 
     def decide(table: Any, state: Any, stored: Any, *_: Any) -> Agreement:
         return Agreement(table.start if stored is None else stored.watermark, None)
 
-    patch(offload, "decide", decide)
+    patch(agreed, "decide", decide)
 
 
 def jump_over_rollbacks() -> None:
@@ -202,9 +203,9 @@ def no_second_look() -> None:
 def replace_by_less() -> None:
     """Replace whatever the cold tier holds by whatever the warm tier has left."""
     from airflow_provider_k2.commit import files
-    from airflow_provider_k2.offload import run as offload
+    from airflow_provider_k2.offload import move
 
-    for module in (offload, files):
+    for module in (move, files):
         patch(module, "keep_unreplaced", lambda job, unreplaced: False)
 
 

@@ -48,6 +48,7 @@ def test_the_demos_dag(
     from airflow_provider_k2.feed.generate import FORMS, FeedPlan, default_symbols, generate
     from airflow_provider_k2.feed.replay import Feeder
     from airflow_provider_k2.feed.times import parse_time
+    from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.reconciliation.reconciler import Reconciler
     from airflow_provider_k2.tables.reader import STANDARD_TABLES, load_tables
 
@@ -72,7 +73,7 @@ def test_the_demos_dag(
     assert states == [("skipped",)], "no table failed: the report skips that task"
     out = airflow(env, "dags", "test", "k2_retention")
     assert "0 rows in 0 partition(s) past 7.0 days were dropped" in out
-    reconciler = Reconciler(clickhouse, iceberg, ledger)
+    reconciler = Reconciler(Services(clickhouse, iceberg, ledger))
     verdicts = {table.name: reconciler.verify(table) for table in load_tables(tables).tables}
     assert all(verdict.equal for verdict in verdicts.values()), verdicts
     assert verdicts["silver_trades"].cold_rows == 2000
@@ -92,6 +93,7 @@ tables:
 
 DAG = """
 from pathlib import Path
+from airflow_provider_k2.hooks.services import Services
 from airflow_provider_k2.dag_factory.offload import build_dag
 
 dag = build_dag(Path(__file__).with_name("list.yaml"), dag_id="mixed", schedule=None, default_args={"retries": 0})

@@ -1,8 +1,7 @@
-"""How a driver's answer comes to the worker.
+"""How a driver's answer gets to the worker: as a file, or as an object next to the table's files.
 
-As a file where both are on one machine, else as an object beside the table's files.
-
-The object says how far the job is until it is the answer. Both are read, never executed.
+It is a file if both are on one machine. The object says how far the job is until it is the answer. Both are read, never
+executed.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 Answer = dict[str, Any]
 
 PROGRESS = "progress"
-"""Key of what is no answer yet."""
+"""Key of a progress report, which is not the answer yet."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class AnswerPlace:
             with self.io.new_input(self.path).open() as stream:
                 (text,) = pq.read_table(stream)["answer"].to_pylist()
         except OSError as error:
-            # A store in which nobody may list says "denied" of an object that is not there.
+            # A store in which nobody may list says "denied" about an object that does not exist.
             if explain_store(error)[0] in (LACKS, DENIES):
                 return None
             raise
@@ -101,7 +100,7 @@ class AnswerPlace:
 def write_object(io: FileIO, location: str, answer: Answer) -> None:
     """Write an answer as an object.
 
-    It is a Parquet file with one value: a table bucket takes no other kind of file beside a table's own.
+    It is a Parquet file with one value: a table bucket accepts no other kind of file next to a table's own.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -3,8 +3,8 @@
 Tasks on executors write and prove a window's files as the direct engine does, and the worker commits them.
 
 ClickHouse encodes the Parquet files, one query per file, so its work and that of the executors spread over as many
-machines as there are. A driver, executor or worker that dies leaves files that no snapshot refers to; their names hold
-the window's id.
+machines as there are. A driver, executor or worker that dies leaves files that no snapshot refers to; their names
+contain the window's id.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _description(job: WindowJob, pieces: list[FilePiece]) -> JobDescription:
 
 
 def _refuse_elsewhere(job: WindowJob, written: list[WrittenFile]) -> None:
-    """Refuse files on the disks of other machines: a table there is none that executors and worker share.
+    """Refuse files on the disks of other machines: executors and worker cannot share such a table.
 
     :raises ServiceError: when a file is not where the worker would commit it.
     """

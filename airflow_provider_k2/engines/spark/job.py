@@ -35,7 +35,7 @@ _NOT_SHIPPED = ("cli", "dag_factory", "feed", "hooks", "include", "local", "oper
 
 
 _JAVA = "SPARK_SUBMIT_OPTS"
-"""Variable with options for spark-submit's JVM, besides those of the configuration."""
+"""Variable with options for spark-submit's JVM, in addition to those of the configuration."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def run_job(spark: Spark, job: JobDescription, io: FileIO, answer_name: Callable
     :raises ProofError: when a value does not fit its cold type.
     :raises TypePlanError: when a file cannot be put into its partition.
     """
-    # A name that nobody can guess: only the driver that was told it answers this submission.
+    # A name that nobody can guess: only the driver that knows it answers this submission.
     token = secrets.token_hex(16)
     with _folder(job) as folder:
         place = (

@@ -1,4 +1,4 @@
-"""What a task of Spark does on an executor: writes and proves one file of a window, or sums one file of the cold table.
+"""What a Spark task does on an executor: it writes and proves one file of a window, or sums one file of the cold table.
 
 Nothing but the standard library is imported before :func:`check_machine` has looked for what is needed.
 """
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 PYTHON = (3, 11)
 
 PACKAGES = {"numpy": "1.26", "pyarrow": "17.0", "pyiceberg": "0.12", "requests": "2.31", "xxhash": "3.4"}
-"""What executors need besides Spark, and the oldest release of each."""
+"""What executors need in addition to Spark, and the oldest release of each."""
 
 SETTINGS = {"max_threads": 1}
 """ClickHouse settings of a task's query.
 
-A job takes as many cores of ClickHouse as it has of Spark, not all of them each time.
+A job uses as many cores of ClickHouse as it has of Spark, instead of all of them each time.
 """
 
 MARK = "k2-failure: "
@@ -153,7 +153,8 @@ def write(shared: str, given: Mapping[str, Any], attempt: int) -> dict[str, Any]
     from airflow_provider_k2.engines.spark.wire import pack_written, unpack_piece
 
     target, piece = _target(shared), unpack_piece(given["piece"])
-    # A try that Spark has given up may still write: no two have one name, and only what the driver is told counts.
+    # A try that Spark has given up may still write: no two share a name, and only what is reported to the driver
+    # counts.
     piece = replace(piece, path=f"{piece.path.removesuffix('.parquet')}-{attempt}.parquet")
     source = open_source(given["access"])
 

@@ -16,14 +16,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.local.home import (
-    HOST,
-    PRIVATE_DIRECTORY,
-    PRIVATE_UMASK,
-    Home,
-    LocalSystemError,
-    write_private,
-)
+from airflow_provider_k2.local.home import HOST, PRIVATE_DIRECTORY, PRIVATE_UMASK, Home, LocalSystemError, write_private
 from airflow_provider_k2.local.process import Process
 from airflow_provider_k2.local.services.base import Service, Status, status_of
 

@@ -436,7 +436,7 @@ def test_cursors_below_zero_move(tiers, kind, values, mode):
     table = tiers(f"(n {kind}, v Int32) ENGINE = MergeTree ORDER BY n", window_rows=2, **entry)
     listed = ", ".join(f"({value}, {number})" for number, value in enumerate(values))
     table.sql(f"INSERT INTO {{t}} VALUES {listed}")
-    reconciler = Reconciler(table.clickhouse, table.iceberg, table.ledger)
+    reconciler = Reconciler(table.services)
     assert reconciler.verify(table.config).pending == len(values), "nothing pending is invisible"
     assert table.offload().rows == len(values)
     table.assert_same()

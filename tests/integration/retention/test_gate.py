@@ -653,7 +653,7 @@ def test_a_file_that_is_damaged_after_it_was_summed_is_told_by_name(make):
     assert verdict.partly_expired
     pair.cut_cold_file()
     with pytest.raises(ServiceError, match=rf"^{pair.name}: .*cannot be read"):
-        find_missing(Reconciler(pair.clickhouse, pair.iceberg, pair.ledger), pair.config, verdict, None, None)
+        find_missing(Reconciler(pair.services), pair.config, verdict, None, None)
 
 
 def test_whatever_breaks_the_proof_holds_the_ttl(make, monkeypatch, caplog):

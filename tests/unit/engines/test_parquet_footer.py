@@ -17,11 +17,10 @@ from airflow_provider_k2.engines.parquet_footer import (
     MalformedFileError,
     TailTooShortError,
     _Element,
-    _elements,
     copy_with_field_ids,
     with_field_ids,
 )
-from airflow_provider_k2.engines.thrift import Reader
+from airflow_provider_k2.engines.thrift import ThriftReader
 from airflow_provider_k2.schema.type_plan import plan_types
 
 KINDS = [
@@ -162,15 +161,16 @@ def test_what_is_not_known_passes_through():
     st.dictionaries(st.integers(1, 200).filter(lambda number: number not in (4, 9)), st.integers(0, 2**31), max_size=6)
 )
 def test_an_element_keeps_fields_that_are_not_known(extra):
-    from airflow_provider_k2.engines.thrift import I64, varint
+    from airflow_provider_k2.engines.thrift import _I64, varint
 
-    element = _Element({4: (8, b"\x01c"), **{number: (I64, varint(value)) for number, value in extra.items()}})
+    element = _Element({4: (8, b"\x01c"), **{number: (_I64, varint(value)) for number, value in extra.items()}})
     element.identify(70000)
-    reader = Reader(b"\x1c" + element.encode())
-    (found,) = _elements(reader)
+    reader = ThriftReader(b"\x1c" + element.encode())
+    (fields,) = reader.structs()
+    found = _Element(fields)
     assert found.name == "c"
     assert {number: value for number, value in found.fields.items() if number not in (4, 9)} == {
-        number: (I64, varint(value)) for number, value in extra.items()
+        number: (_I64, varint(value)) for number, value in extra.items()
     }
     assert found.encode() == element.encode()
     assert reader.at == len(reader.data)

@@ -59,7 +59,7 @@ def words(status: int, kind: str) -> Answer:
 
 ANSWERS = [
     pytest.param(
-        words(429, "TooManyRequests"), "takes no more requests for now", "an Airflow pool", id="429 of the catalog"
+        words(429, "TooManyRequests"), "accepts no more requests for now", "an Airflow pool", id="429 of the catalog"
     ),
     pytest.param(
         page(429, "429 Too Many Requests"), "a web page ('429 Too Many Requests')", "an Airflow pool", id="429 page"
@@ -380,7 +380,7 @@ def test_a_gate_that_cannot_write_a_deletion_down_says_why(moved: Gated, behind:
     assert proxy.strikes
     assert report.dropped == []
     assert "status 502 by a web page ('502 Bad Gateway')" in report.kept[0].why
-    assert "load balancer before the catalog" in report.kept[0].why
+    assert "load balancer in front of the catalog" in report.kept[0].why
     assert moved.warm_rows() == 40
 
 
@@ -429,7 +429,7 @@ def test_a_result_that_the_ledger_does_not_take_names_the_table(
     [
         ("AccessDeniedException", "does not allow it", "give the connection's user the right"),
         ("UnrecognizedClientException", "does not accept the credentials", "the keys in the connection"),
-        ("ThrottlingException", "takes no more requests for now", "an Airflow pool"),
+        ("ThrottlingException", "accepts no more requests for now", "an Airflow pool"),
         ("InvalidInputException", "refuses the request", "correct what it names"),
         (None, "cannot be reached", "check host and port"),
     ],

@@ -47,7 +47,7 @@ def other_type(body: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        pytest.param(flip_a_byte, "no whole Parquet file", id="a page that cannot be decoded"),
+        pytest.param(flip_a_byte, "not a complete Parquet file", id="a page that cannot be decoded"),
         pytest.param(lambda body: written(read(body).rename_columns(list("abcdef"))), "'a'", id="other columns"),
         pytest.param(other_type, "symbol", id="another type"),
         pytest.param(lambda body: body[:-40], "it ends before the file does", id="cut"),
@@ -70,7 +70,7 @@ def test_it_sends_what_is_no_file(
     pair.clickhouse = ClickHouseHook(altered("clickhouse_default", extra={"http_port": proxy.port}))
     error = fails(pair, "offload", CLICKHOUSE, window=True)
     assert proxy.strikes
-    said(error, what, "look into ClickHouse's log")
+    said(error, what, "check ClickHouse's log")
     assert pair.cold.metadata.current_snapshot_id is None
 
 
@@ -294,7 +294,7 @@ def test_it_takes_the_connection_and_says_nothing(
     monkeypatch.setattr(clickhouse_module, "TIMEOUT", 1)
     moved.clickhouse = ClickHouseHook(altered("clickhouse_default", port=silent_port))
     started = time.monotonic()
-    said(fails(moved, act, CLICKHOUSE), "does not answer in time", "look into the server's log")
+    said(fails(moved, act, CLICKHOUSE), "does not answer in time", "check the server's log")
     assert time.monotonic() - started < 20
 
 
@@ -303,7 +303,7 @@ def test_its_http_port_says_nothing(
 ) -> None:
     monkeypatch.setattr(clickhouse_module, "TIMEOUT", 1)
     pair.clickhouse = ClickHouseHook(altered("clickhouse_default", extra={"http_port": silent_port}))
-    said(fails(pair, "offload", CLICKHOUSE, window=True), "does not answer in time", "look into the server's log")
+    said(fails(pair, "offload", CLICKHOUSE, window=True), "does not answer in time", "check the server's log")
 
 
 @pytest.mark.parametrize("act", ACTS)

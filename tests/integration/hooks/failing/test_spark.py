@@ -66,7 +66,7 @@ def test_clickhouse_refuses_an_executor(sparked: Sparked, altered: Any, proxies:
 def test_clickhouse_sends_an_executor_what_is_no_file(sparked: Sparked, altered: Any, proxies: Any) -> None:
     proxy = proxies(ChangedAnswers(sparked.clickhouse.endpoints.http_port, b"FORMAT Parquet", flip_a_byte))
     sparked.clickhouse = ClickHouseHook(altered("clickhouse_default", extra={"http_port": proxy.port}))
-    said(fails(sparked, "offload", CLICKHOUSE, window=True), "no whole Parquet file", "look into ClickHouse's log")
+    said(fails(sparked, "offload", CLICKHOUSE, window=True), "not a complete Parquet file", "check ClickHouse's log")
 
 
 @pytest.mark.parametrize(
