@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.bounds import cursor_ceiling
+from airflow_provider_k2.commit.catalog import name_service
 from airflow_provider_k2.commit.cold_state import ColdState, find_commit, read_cold_state, tagged_records
 from airflow_provider_k2.commit.job import TableLayout
 from airflow_provider_k2.exceptions import (
@@ -116,6 +117,10 @@ def _refuse_other_source(job: WindowJob) -> None:
             )
 
 
+def _service(error: CommitRefusedError | CommitUnknownError) -> str:
+    return CATALOG if error.__cause__ is None else name_service(error.__cause__)[0]
+
+
 def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
     """Commit onto the newest snapshot; look unknown outcomes up; decide again when the table has changed.
 
@@ -151,7 +156,7 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
             if isinstance(error, CommitRefusedError):
                 raise ServiceError(
                     error.what,
-                    service=CATALOG,
+                    service=_service(error),
                     untouched="Nothing was committed and the watermark stands",
                     fix=job.iceberg.fix_of(error.__cause__),
                 ) from error
@@ -159,7 +164,7 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
     if unknown is not None:
         raise ServiceError(
             unknown.what,
-            service=CATALOG,
+            service=_service(unknown),
             untouched=(
                 f"It was looked up {COMMIT_TRIES} times and is not there: nothing was committed and the watermark "
                 "stands"

@@ -11,7 +11,8 @@ import traceback
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.commit.store import in_one_line
+from airflow_provider_k2.commit.store import explain_store, in_one_line, is_of_store
+from airflow_provider_k2.exceptions import CATALOG, STORE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,11 +142,24 @@ def describe_catalog(error: BaseException) -> str:
     return what if foreign_answer(error) is not None else f"{what}: {type(error).__name__}: {in_one_line(error)}"
 
 
+def name_service(error: BaseException) -> tuple[str, str]:
+    """Which service a commit, or a look at the table, has failed by, and how, in one line.
+
+    A catalog in a database reads and writes the table's metadata files by itself.
+    """
+    if is_of_store(error):
+        return (
+            STORE,
+            f"the cold table's storage {explain_store(error)[0]}: {type(error).__name__}: {in_one_line(error)}",
+        )
+    return CATALOG, f"the Iceberg catalog {describe_catalog(error)}"
+
+
 def is_of_catalog(error: BaseException) -> bool:
     """Whether an error is about the catalog, or about what answered instead of it."""
     from pyiceberg.exceptions import OAuthError, RESTError
 
-    if isinstance(error, (RESTError, OAuthError)):
+    if isinstance(error, (RESTError, OAuthError)) or foreign_answer(error) is not None:
         return True
     if any(kind.__module__.startswith(("requests.", "urllib3.", "sqlalchemy.exc")) for kind in type(error).__mro__):
         return True
@@ -174,7 +188,7 @@ def is_refusal(error: BaseException) -> bool:
     status = status_of(error)
     if status is None:
         return False
-    clear = status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in LATER
+    clear = status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in (HTTPStatus.CONFLICT, *LATER)
     return clear or status == HTTPStatus.NOT_IMPLEMENTED
 
 

@@ -12,7 +12,8 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.commit.catalog import describe_catalog, explain_catalog, is_refusal
+from airflow_provider_k2.commit.catalog import describe_catalog, explain_catalog, is_of_catalog, is_refusal
+from airflow_provider_k2.commit.store import in_one_line
 from airflow_provider_k2.exceptions import CATALOG, CommitConflictError, RetentionError, ServiceError
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def record_dropped(table: Table, pipeline: str, lower: int | None, upper: int) -
     :param upper: one past the largest.
     :returns: the ranges that were recorded before.
     :raises ServiceError: when it cannot be recorded; nothing may be dropped then.
+    :raises RetentionError: likewise, when others keep changing the table.
     """
     return _write(table, pipeline, add=(lower, upper))
 
@@ -92,6 +94,7 @@ def take_back(table: Table, pipeline: str, lower: int | None, upper: int, before
 
     :param before: what :func:`record_dropped` returned.
     :raises ServiceError: when it cannot be written; the record stays.
+    :raises RetentionError: likewise, when others keep changing the table.
     """
     _write(table, pipeline, expected=join((*before, (lower, upper))), instead=before)
 
@@ -131,6 +134,13 @@ def _write(
         return first
     assert problem is not None
     name = ".".join(table.name())
+    if not is_of_catalog(problem):
+        raise RetentionError(
+            f"the cold table {name} cannot record which warm rows are dropped, because others change it at the same "
+            f"time: {type(problem).__name__}: {in_one_line(problem)}",
+            untouched="Nothing was dropped",
+            fix="run it again; schedule other writers apart from the gate",
+        ) from problem
     fix = explain_catalog(problem)[1].format("its Airflow connection")
     raise ServiceError(
         f"the cold table {name} cannot record which warm rows are dropped, because the Iceberg catalog "

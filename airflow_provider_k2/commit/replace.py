@@ -26,7 +26,7 @@ from pyiceberg.table.update import (
 )
 
 from airflow_provider_k2.commit._pyiceberg import changes_of
-from airflow_provider_k2.commit.catalog import describe_catalog, is_refusal
+from airflow_provider_k2.commit.catalog import is_refusal, name_service
 from airflow_provider_k2.commit.cold_state import tag_name
 from airflow_provider_k2.commit.store import in_one_line
 from airflow_provider_k2.exceptions import CommitConflictError, CommitRefusedError, CommitUnknownError
@@ -107,10 +107,7 @@ def _commit(
             f"({in_one_line(error)})."
         ) from error
     except Exception as error:
-        what = (
-            f"the Iceberg catalog {describe_catalog(error)}, when window {record.window.describe()} was committed to "
-            f"{record.target}"
-        )
+        what = f"{name_service(error)[1]}, when window {record.window.describe()} was committed to {record.target}"
         if is_refusal(error):
             raise CommitRefusedError(what) from error
         # A timeout, a 5xx, a broken connection or an answer that cannot be read: it may have happened or not.

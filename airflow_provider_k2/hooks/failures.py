@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2 import exceptions
+from airflow_provider_k2.commit.catalog import is_gone
 from airflow_provider_k2.commit.store import explain_store, in_one_line, is_of_store
 from airflow_provider_k2.exceptions import STORE, CommitConflictError, K2Error, ServiceError, TableChangedError
 
@@ -50,7 +51,7 @@ def explain(error: BaseException, step: str, iceberg: IcebergTableHook) -> K2Err
     :param step: what was being done.
     :param iceberg: the catalog's hook.
     """
-    from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
+    from pyiceberg.exceptions import CommitFailedException
 
     untouched = _UNTOUCHED.get(step, _MOVING)
     if isinstance(error, CommitFailedException):
@@ -59,7 +60,7 @@ def explain(error: BaseException, step: str, iceberg: IcebergTableHook) -> K2Err
             untouched=untouched,
             fix="run it again",
         )
-    if isinstance(error, NoSuchTableError):
+    if is_gone(error):
         return TableChangedError(
             f"the cold table is gone since this began: {in_one_line(error)}",
             untouched=untouched,

@@ -17,10 +17,11 @@ from airflow_provider_k2.commit.catalog import (
     is_gone,
     is_of_catalog,
     may_answer_later,
+    name_service,
 )
 from airflow_provider_k2.commit.cold_state import find_commit
 from airflow_provider_k2.commit.entry import entry_property
-from airflow_provider_k2.commit.store import in_one_line
+from airflow_provider_k2.commit.store import explain_store, in_one_line, is_of_store
 from airflow_provider_k2.exceptions import CATALOG, CommitUnknownError, ServiceError, TableChangedError
 from airflow_provider_k2.hooks.redaction import hide, mask, secrets_of
 
@@ -103,10 +104,12 @@ class IcebergTableHook(IcebergHook):
         return self._failure(error) if is_of_catalog(error) else None
 
     def fix_of(self, error: BaseException | None) -> str:
-        """What fixes a refusal of the catalog's.
+        """What fixes a failure of the catalog, or of the store that it keeps metadata in.
 
         :param error: what pyiceberg raised.
         """
+        if error is not None and is_of_store(error):
+            return explain_store(error)[1]
         return explain_catalog(error or ValueError())[1].format(f"`airflow connections get {self.conn_id}`")
 
     def _failure(self, error: BaseException) -> ServiceError:
@@ -247,8 +250,8 @@ class IcebergTableHook(IcebergHook):
                 ) from error
             how_long = f" (asked for {RECOVERY_SECONDS} seconds)" if may_answer_later(error) else ""
             raise CommitUnknownError(
-                f"it is unknown whether window {commit_id} was committed to {name}, because the Iceberg catalog of "
-                f"connection {self.conn_id!r}{how_long} {hide(describe_catalog(error), self._secrets)}",
+                f"it is unknown whether window {commit_id} was committed to {name}{how_long}, because "
+                f"{hide(name_service(error)[1], self._secrets)}",
                 untouched="Nothing was written again, and the next run looks it up",
                 fix=self.fix_of(error),
             ) from self._cause(error)

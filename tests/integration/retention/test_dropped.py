@@ -172,6 +172,6 @@ def test_a_table_made_anew_under_the_name_is_not_written_to(gated, monkeypatch):
     gated.iceberg.catalog.create_table(gated.config.target, old.schema())
     monkeypatch.setattr(type(old), "refresh", lambda self: self)
     monkeypatch.setattr(dropped, "TRIES", 1)
-    with pytest.raises(RetentionError, match="cannot be told"):
+    with pytest.raises(RetentionError, match="cannot record"):
         record_dropped(old, "k2", None, DAY)
     assert known(gated) == ()

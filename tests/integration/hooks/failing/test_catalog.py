@@ -14,6 +14,7 @@ from airflow_provider_k2.cli.main import app
 from airflow_provider_k2.exceptions import (
     CATALOG,
     LEDGER,
+    STORE,
     CommitUnknownError,
     ServiceError,
     TableChangedError,
@@ -23,12 +24,15 @@ from airflow_provider_k2.hooks import iceberg as iceberg_module
 from airflow_provider_k2.hooks.iceberg import IcebergTableHook
 from airflow_provider_k2.hooks.watermark import WatermarkHook
 from airflow_provider_k2.ledger.tools import WatermarkTools
+from airflow_provider_k2.local.services.seaweedfs import PROBE_BUCKET
 from airflow_provider_k2.offload.repartition import repartition
 from airflow_provider_k2.operators.reconcile import ReconcileOperator
 from airflow_provider_k2.reconciliation import results
 from airflow_provider_k2.tables.model import to_entry
 from tests.faults.http_proxy import COMMIT, Answer, Ask, HttpProxy
 from tests.integration.hooks.failing.support import ACTS, Interfering, fails, said
+from tests.integration.hooks.failing.test_store import DENIED, FULL, READS, WRITES, asks
+from tests.integration.pair import day
 from tests.support.tasks import TaskRun
 
 if TYPE_CHECKING:
@@ -276,6 +280,25 @@ def test_the_table_is_dropped_before_its_commit(moved: Gated, behind: Any, caplo
     assert re.search(r"the cold table \S+ was dropped while window \S+ was committed", caplog.text)
 
 
+@pytest.mark.parametrize("given", [page(404, "404 Not Found"), page(200, "Log in"), words(429, "TooManyRequests")])
+def test_what_answers_in_the_middle_of_a_run(moved: Gated, behind: Any, given: Answer) -> None:
+    """A page of status 404 is no table that is gone."""
+    loads: list[str] = []
+
+    def later(ask: Ask) -> bool:
+        if ask.method == "GET" and of_table(moved)(ask):
+            loads.append(ask.path)
+        return len(loads) > 1 and of_table(moved)(ask)
+
+    moved.iceberg, proxy = behind(later, given)
+    error = fails(moved, "offload", CATALOG, window=True)
+    assert proxy.strikes
+    assert "gone" not in error.what
+    assert "a web page" in error.what or "no more requests" in error.what
+    moved.iceberg = IcebergTableHook()
+    assert moved.cold.scan().count() == 20
+
+
 # The place
 
 
@@ -429,3 +452,56 @@ def test_glue_is_a_catalog_and_no_store(
     monkeypatch.setenv("AIRFLOW_CONN_GLUE", json.dumps({"conn_type": "iceberg", "extra": extra}))
     pair.iceberg = IcebergTableHook("glue")
     said(fails(pair, "verify", CATALOG), what, fix)
+
+
+@pytest.fixture
+def in_database(pair: Gated, altered: Any, proxies: Any, system: LocalSystem, tmp_path: Any) -> Callable[..., Any]:
+    """Let the pair's catalog be a database, which keeps metadata in a store behind a proxy."""
+
+    def make(meant: Callable[[Ask], bool], given: Answer | None) -> Interfering:
+        proxy = proxies(Interfering(system.seaweedfs.s3_port, meant, given))
+        extra = {
+            "type": "sql",
+            "warehouse": f"s3://{PROBE_BUCKET}/{pair.name}",
+            "s3.endpoint": f"http://127.0.0.1:{proxy.port}",
+        }
+        pair.iceberg = IcebergTableHook(
+            altered("iceberg_default", host=f"sqlite:///{tmp_path}/catalog.db", port=None, extra=extra)
+        )
+        pair.offload()
+        pair.insert(20, day(3), arrived=pair.clickhouse.now())
+        return proxy
+
+    return make
+
+
+METADATA = r"\.metadata\.json"
+
+
+def test_a_store_that_is_full_for_a_catalogs_metadata_is_no_failure_of_the_catalog(
+    pair: Gated, in_database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_k2.commit.attempt.COMMIT_TRIES", 2)
+    full = [False]
+    proxy = in_database(lambda ask: full[0] and asks(WRITES, METADATA)(ask), FULL)
+    full[0] = True
+    error = fails(pair, "offload", STORE, window=True)
+    assert proxy.strikes
+    said(error, "the cold table's storage is full", "free space in the store")
+    full[0] = False
+    assert pair.cold.scan().count() == 20
+    pair.offload()
+    assert pair.cold.scan().count() == 40
+
+
+def test_a_store_that_refuses_a_look_up_is_named(
+    pair: Gated, in_database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iceberg_module, "RECOVERY_SECONDS", 1)
+    denied = [False]
+    in_database(lambda ask: denied[0] and asks(READS, METADATA)(ask), DENIED)
+    cold = pair.cold
+    denied[0] = True
+    with pytest.raises(CommitUnknownError, match="storage does not allow it") as caught:
+        pair.iceberg.look_up_commit(cold, "w1")
+    assert "the right to read" in str(caught.value.fix)
