@@ -102,9 +102,12 @@ def change_document(change: Change) -> dict[str, Any]:
     }
 
 
-def _lag(value: int | None) -> float | None:
+def _lag(line: Line) -> float | None:
     """Seconds between a watermark and now; None for an integer cursor."""
-    return None if not value or not seems_time(value) else round(time.time() - value / 1e6, 1)
+    value = line.stored.watermark if line.stored else None
+    if not value or not (seems_time(value) if line.is_time is None else line.is_time):
+        return None
+    return round(time.time() - value / 1e6, 1)
 
 
 def _state(line: Line) -> str:
@@ -115,13 +118,13 @@ def _state(line: Line) -> str:
 
 def _row(line: Line) -> list[str]:
     value = line.stored.watermark if line.stored else None
-    lag = _lag(value)
+    lag = _lag(line)
     last = line.last
     return [
         line.table.name,
         line.table.layer,
-        show_cursor(value),
-        "?" if line.error else show_cursor(line.cold),
+        show_cursor(value, line.is_time),
+        "?" if line.error else show_cursor(line.cold, line.is_time),
         "-" if lag is None else str(timedelta(seconds=round(lag))),
         number(last.rows if last else None),
         _state(line),
@@ -136,9 +139,9 @@ def line_document(line: Line) -> dict[str, Any]:
     return {
         "table": line.table.name,
         "layer": line.table.layer,
-        "watermark": json_cursor(value),
-        "cold_watermark": json_cursor(line.cold),
-        "lag_seconds": _lag(value),
+        "watermark": json_cursor(value, line.is_time),
+        "cold_watermark": json_cursor(line.cold, line.is_time),
+        "lag_seconds": _lag(line),
         "updated_at": line.stored.updated_at.isoformat() if line.stored else None,
         "state": _state(line),
         "lease_holder": line.holder,
@@ -152,8 +155,7 @@ def _window(window: WindowRecord) -> dict[str, Any]:
     return {
         "window_id": window.window_id,
         "kind": window.kind,
-        "lower": json_cursor(window.lower, _time(window)),
-        "upper": json_cursor(window.upper, _time(window)),
+        **window.window.iso(),
         "state": window.state,
         "engine": window.engine,
         "run_id": window.run_id,
@@ -168,10 +170,6 @@ def _window(window: WindowRecord) -> dict[str, Any]:
     }
 
 
-def _time(window: WindowRecord) -> bool:
-    return seems_time(window.upper)
-
-
 def _seconds(window: WindowRecord) -> str:
     return f"{(window.finished_at - window.started_at).total_seconds():.2f}" if window.finished_at else "-"
 
@@ -180,8 +178,8 @@ def _window_row(window: WindowRecord) -> list[str]:
     return [
         f"{window.started_at:%Y-%m-%d %H:%M:%S}",
         window.kind,
-        show_cursor(window.lower, _time(window)),
-        show_cursor(window.upper, _time(window)),
+        show_cursor(window.lower, window.window.holds_time),
+        show_cursor(window.upper, window.window.holds_time),
         number(window.rows),
         _seconds(window),
         window.engine,

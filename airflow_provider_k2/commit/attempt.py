@@ -74,10 +74,10 @@ def _refuse_changed(job: WindowJob, state: ColdState) -> None:
 
     A window above a gap would hide the gap for good.
     """
-    window = job.window.describe(job.warm.is_time)
+    window = job.window.describe()
     if state.watermark != job.expected.watermark:
         now, then = (
-            "nothing" if mark is None else describe_cursor(mark, job.warm.is_time)
+            "nothing" if mark is None else describe_cursor(mark, job.window.is_time)
             for mark in (state.watermark, job.expected.watermark)
         )
         raise TableChangedError(
@@ -172,8 +172,7 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
             fix=job.iceberg.fix_of(unknown.__cause__),
         ) from unknown
     raise CommitConflictError(
-        f"other writers changed the cold table {COMMIT_TRIES} times while window "
-        f"{job.window.describe(job.warm.is_time)} was committed",
+        f"other writers changed the cold table {COMMIT_TRIES} times while window {job.window.describe()} was committed",
         table=job.table.name,
         untouched="Nothing was committed and the watermark stands",
         fix="the next run tries again",

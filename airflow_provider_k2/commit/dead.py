@@ -52,14 +52,14 @@ def cold_files_of(job: WindowJob) -> Iterator[None]:
         if does not in (UNKNOWN, LACKS):
             raise ServiceError(
                 f"the cold table's storage {does} while a cold file is read that window "
-                f"{job.window.describe(job.warm.is_time)} touches: {what}",
+                f"{job.window.describe()} touches: {what}",
                 service=STORE,
                 table=job.table.name,
                 untouched="Nothing was committed and the watermark stands",
                 fix=fix,
             ) from error
         raise ServiceError(
-            f"a cold file that window {job.window.describe(job.warm.is_time)} touches cannot be read: {what}",
+            f"a cold file that window {job.window.describe()} touches cannot be read: {what}",
             service=STORE,
             table=job.table.name,
             untouched="Nothing was committed and the watermark stands",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.clickhouse.sql import cursor_step
 from airflow_provider_k2.exceptions import ReplacedByLessError
-from airflow_provider_k2.windows import SECOND, describe_cursor, iso_cursor
+from airflow_provider_k2.windows import SECOND, describe_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +64,7 @@ def keep_unreplaced(job: WindowJob, unreplaced: Unreplaced) -> bool:
 def _keeping(job: WindowJob) -> dict[str, object]:
     # A range in the run conf makes a run a backfill, and a backfill moves no watermark.
     again = job.record.kind != "scheduled"
-    bounds = {name: iso_cursor(getattr(job.window, name), job.warm.is_time) for name in ("lower", "upper") if again}
+    bounds = job.window.iso() if again else {}
     return {"tables": [job.table.name], **bounds, "keep": True}
 
 
@@ -76,10 +76,10 @@ def _changed_in_place(job: WindowJob, unreplaced: Unreplaced) -> bool:
 def _describe(job: WindowJob, unreplaced: Unreplaced) -> str:
     where = ""
     if unreplaced.lower is not None and unreplaced.upper is not None:
-        first, last = (describe_cursor(value, job.warm.is_time) for value in (unreplaced.lower, unreplaced.upper))
+        first, last = (describe_cursor(value, job.window.is_time) for value in (unreplaced.lower, unreplaced.upper))
         where = f" at {job.table.cursor} {first}" if first == last else f" from {job.table.cursor} {first} to {last}"
     return (
-        f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds {job.facts.rows:,} rows in the warm "
+        f"{job.table.name}: window {job.window.describe()} holds {job.facts.rows:,} rows in the warm "
         f"tier and {unreplaced.held:,} in the cold tier, of which {unreplaced.rows:,} "
         f"{'are' if unreplaced.rows > 1 else 'is'} not in the warm tier{where} (for example {unreplaced.example})"
     )
@@ -91,10 +91,9 @@ def refuse_lost_keys(job: WindowJob, asked: Window, lost: LostKeys) -> None:
     :param asked: the range of the run.
     :raises ReplacedByLessError: naming both counts and a key.
     """
-    bounds = {name: iso_cursor(getattr(asked, name), job.warm.is_time) for name in ("lower", "upper")}
-    conf = json.dumps({"tables": [job.table.name], **bounds, "keep": True})
+    conf = json.dumps({"tables": [job.table.name], **asked.iso(), "keep": True})
     raise ReplacedByLessError(
-        f"the range {asked.describe(job.warm.is_time)} of {job.table.event_time} holds {lost.warm:,} "
+        f"the range {asked.describe()} of {job.table.event_time} holds {lost.warm:,} "
         f"keys in the warm tier, but {lost.cold:,} in the cold tier, of which {lost.keys:,} are not "
         f"in the warm tier (for example {', '.join(map(str, lost.example))}): the TTL, the deletion "
         "gate or somebody has deleted them there, so rows of other keys may also be made from less "
@@ -119,7 +118,7 @@ def refuse_shrunk(job: WindowJob, shrunk: Sequence[Shrunk]) -> None:
         return
     first, more = shrunk[0], len(shrunk) - 1
     what = (
-        f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds the key "
+        f"{job.table.name}: window {job.window.describe()} holds the key "
         f"({', '.join(map(str, first.key))}) with "
         f"{job.table.grows} {first.offered} in the warm tier, but {first.held} in the cold tier"
     ) + (f", and {more} more key{'s' if more > 1 else ''} like it" if more else "")

@@ -66,7 +66,7 @@ class FileEngine(ABC):
         if (rows, total) != (job.facts.rows, job.facts.checksum):
             remove_files(job, [file.path for file in written])
             raise ProofError(
-                f"window {job.window.describe(job.warm.is_time)} holds {job.facts.rows} rows with "
+                f"window {job.window.describe()} holds {job.facts.rows} rows with "
                 f"checksum {job.facts.checksum} in ClickHouse, but {rows} rows with checksum {total} "
                 "were read back from the files written",
                 table=job.table.name,

@@ -27,7 +27,7 @@ def file_target(job: WindowJob) -> FileTarget:
     columns = job.warm.plan.columns
     return FileTarget(
         table=job.table.name,
-        window=job.window.describe(job.warm.is_time),
+        window=job.window.describe(),
         metadata=job.cold.metadata,
         partition=job.partition,
         suspects=tuple((column.name, str(column.target)) for column in columns if is_suspect(column)),

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.feed.client import FeedError
 from airflow_provider_k2.feed.messages import EXCHANGES, RecordingError
@@ -99,7 +99,8 @@ class Feeder:
         try:
             self._bring_up_to_date()
             since = self._client.query("SELECT toUnixTimestamp64Micro(now64(6))").result_rows[0][0]
-            first_offset = dict(self._client.query(_OFFSETS.format(self.exchange)).result_rows)
+            offsets = self._client.query(_OFFSETS.format(self.exchange)).result_rows
+            first_offset: dict[Any, int] = {row[0]: row[1] for row in offsets}
             next_offset = defaultdict(int, first_offset)
             source = iter(messages)
             while block := _take(source, batch):
@@ -163,7 +164,7 @@ class Feeder:
             f"WHERE exchange = %(exchange)s AND {where.format('arrived_at')} "
             "GROUP BY kind ORDER BY count() DESC, kind LIMIT 10"
         )
-        sent.dead_letters = dict(self._client.query(dead, parameters=parameters).result_rows)
+        sent.dead_letters = {row[0]: row[1] for row in self._client.query(dead, parameters=parameters).result_rows}
 
 
 def _take(source: Iterator[str], batch: int) -> list[str]:

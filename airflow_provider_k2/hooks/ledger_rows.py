@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.windows import Window
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -51,7 +53,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class WindowRecord:
-    """One row of the ledger's windows."""
+    """One row of the ledger's windows.
+
+    :param is_time: whether its bounds are times; None in a row of which nobody has said so.
+    """
 
     window_id: str
     pipeline: str
@@ -71,3 +76,9 @@ class WindowRecord:
     finished_at: datetime | None
     timings: dict[str, float] | None
     error: str | None
+    is_time: bool | None = None
+
+    @property
+    def window(self) -> Window:
+        """The range."""
+        return Window(self.lower, self.upper, self.is_time)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _HISTORY_COLUMNS = (
     "window_id, pipeline, target, kind, lower_bound, upper_bound, state, engine, run_id, token, row_count, byte_count, "
-    "checksum, snapshot_id, started_at, finished_at, timings, error"
+    "checksum, snapshot_id, started_at, finished_at, timings, error, is_time"
 )
 
 
@@ -44,7 +44,7 @@ class LedgerWindows(LedgerLeases):
             )
             cursor.execute(
                 "INSERT INTO k2.windows (window_id, pipeline, target, kind, lower_bound, upper_bound, state, engine, "
-                "run_id, token) VALUES (%s, %s, %s, %s, %s, %s, 'claimed', %s, %s, %s)",
+                "run_id, token, is_time) VALUES (%s, %s, %s, %s, %s, %s, 'claimed', %s, %s, %s, %s)",
                 (
                     window_id,
                     table.pipeline,
@@ -55,6 +55,7 @@ class LedgerWindows(LedgerLeases):
                     engine,
                     run_id,
                     lease.token,
+                    window.is_time,
                 ),
             )
         return window_id

@@ -34,9 +34,14 @@ class Line:
     holder: str | None
     error: str | None = None
 
+    @property
+    def is_time(self) -> bool | None:
+        """Whether the table's cursor is a time, by its newest window; None if that does not say it."""
+        return self.last.is_time if self.last else None
+
 
 def overview(tables: tuple[TableConfig, ...], iceberg: IcebergTableHook, ledger: WatermarkHook) -> list[Line]:
-    """Return the ledger, a line a table, beside what the cold tier proves; without the latter when that is down."""
+    """Return the ledger, one line per table, beside what the cold tier proves; without the latter when that is down."""
     holders = {(pipeline, target): holder for pipeline, target, holder, *_ in ledger.leases()}
     lines, error = [], None
     for table in tables:

@@ -51,7 +51,7 @@ class WindowMover:
         except BaseException as error:
             known = error if isinstance(error, K2Error) else explain(error, "move", self.run.prepared.services.iceberg)
             if known is not None:
-                known.at(table=self.table.name, window=window.describe(self.run.is_time), step="move")
+                known.at(table=self.table.name, window=window.describe(), step="move")
             self._note_failure(window_id, known or error)
             if known is None or known is error:
                 raise
@@ -155,7 +155,7 @@ class WindowMover:
         with cold_files_of(job):
             lost = find_lost_keys(self.run.prepared.cold, self.run.warm, event_time, asked)
         if lost is not None:
-            refuse_lost_keys(job, asked, lost)
+            refuse_lost_keys(job, job.window.part(asked.lower, asked.upper), lost)
 
     def _record(
         self, job: WindowJob, rows: int, snapshot_id: int | None, bytes_written: int, timings: dict[str, float]
@@ -176,7 +176,7 @@ class WindowMover:
         )
         failpoint("after_record")
         self.run.report.add(job, rows, snapshot_id, bytes_written, timings)
-        where = job.window.describe(self.run.is_time)
+        where = job.window.describe()
         if rows:
             self.log.info(
                 "%s: window %s, %s rows, is snapshot %s; warm = cold by count and checksum %016x.",

@@ -45,13 +45,14 @@ class WindowPlan:
             rows = max(rows, self.table.spark_rows) if engine.name == "spark" else rows
             window = next(cut(rest, rows, self.warm.cursor_at))
             yield window, engine
-            rest, left = Window(window.upper, rest.upper), max(left - rows, 0)
+            rest, left = rest.part(window.upper, rest.upper), max(left - rows, 0)
 
     def _whole(self) -> Window:
         """The range that this run is about."""
         asked, watermark, horizon = self.request.window, self.agreed.watermark, self.agreed.horizon
         if asked is None:
-            return Window(watermark, max(watermark, horizon))
+            return Window(watermark, max(watermark, horizon), self.is_time)
+        asked = Window(asked.lower, asked.upper, self.is_time)
         self._refuse_wrong_bounds(asked)
         self._refuse_emptied_columns()
         if asked.upper <= horizon:
@@ -61,16 +62,16 @@ class WindowPlan:
         # Not below the watermark: an integer cursor's source may have been emptied since.
         if asked.lower >= max(horizon, watermark) and self.request.kind == "backfill":
             raise RunConfError(
-                f"the range {asked.describe(self.is_time)} lies wholly in the future: windows end at {end} now, {why}",
+                f"the range {asked.describe()} lies wholly in the future: windows end at {end} now, {why}",
                 table=self.table.name,
                 untouched="Nothing was moved",
                 fix="correct the range, or run it again once its rows are there",
             )
         self.run.log.warning(
             "%s: the range %s reaches into the future; it is cut at %s, %s.",
-            *(self.table.name, asked.describe(self.is_time), end, why),
+            *(self.table.name, asked.describe(), end, why),
         )
-        return Window(min(asked.lower, horizon), horizon)
+        return asked.part(min(asked.lower, horizon), horizon)
 
     def _refuse_wrong_bounds(self, asked: Window) -> None:
         """Refuse a range that holds nothing for how it was written: a run that moves nothing would look right.

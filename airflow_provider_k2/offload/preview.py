@@ -39,7 +39,7 @@ def preview(warm: WarmTable, cold: Table, window: Window) -> Unreplaced | None:
             lambda: warm.count(window),
             lambda: _fetch(warm, window, file, settings),
             lambda fetched: fetched,
-            f"{warm.table.name}: window {window.describe(warm.is_time)}",
+            f"{warm.table.name}: window {window.describe()}",
         )
         cursor = warm.table.cursor
         held = HeldRange(cold, range_filter(cold, cursor, window), cursor, lambda: _batches(file, row_bytes))

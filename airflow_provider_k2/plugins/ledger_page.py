@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from airflow_provider_k2.windows import describe_cursor, seems_time
+from airflow_provider_k2.windows import Window, describe_cursor
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +20,10 @@ SECTION, OPTION, DEFAULT = "k2", "watermark_conn_id", "postgres_default"
 _WATERMARKS = "SELECT pipeline, target, watermark, updated_at FROM k2.watermarks ORDER BY 1, 2"
 _WINDOWS = (
     "SELECT target, lower_bound, upper_bound, kind, state, engine, row_count, snapshot_id, started_at, "
-    "extract(epoch FROM finished_at - started_at), error FROM k2.windows ORDER BY started_at DESC LIMIT 100"
+    "extract(epoch FROM finished_at - started_at), error, (to_jsonb(windows) ->> 'is_time')::boolean "
+    "FROM k2.windows ORDER BY started_at DESC LIMIT 100"
 )
+"""The page migrates nothing: a ledger that no run of this version has seen yet has no column ``is_time``."""
 
 _HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'", "Cache-Control": "no-store"}
 
@@ -126,12 +128,13 @@ def _window(  # noqa: PLR0913, PLR0917 - one argument for each column of the que
     started: Any,
     seconds: Any,
     error: Any,
+    is_time: bool | None,
 ) -> dict[str, Any]:
-    is_time = seems_time(upper)
+    window = Window(lower, upper, is_time)
     return {
         "target": target,
-        "lower": describe_cursor(lower, is_time),
-        "upper": describe_cursor(upper, is_time),
+        "lower": describe_cursor(lower, window.holds_time),
+        "upper": describe_cursor(upper, window.holds_time),
         "kind": kind,
         "state": state,
         "engine": engine,

@@ -40,7 +40,7 @@ from airflow_provider_k2.reconciliation.warm_side import cursor_range, measure_w
 from airflow_provider_k2.schema.cold_table import held_types
 from airflow_provider_k2.warm.source import WarmTable
 from airflow_provider_k2.warm.visibility import describe_hidden
-from airflow_provider_k2.windows import Window, describe_cursor, iso_cursor
+from airflow_provider_k2.windows import Window, describe_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,7 +196,7 @@ class Reconciler:
             missing = find_missing(self, table, alone, scope.since, until)
             buckets.append(replace(bucket, missing=missing.rows))
             if missing.lower is not None and missing.upper is not None:
-                notes.append(_not_cold(buckets[-1], verdict, warm, Window(missing.lower, missing.upper)))
+                notes.append(_not_cold(buckets[-1], verdict, warm, Window(missing.lower, missing.upper, warm.is_time)))
         return replace(verdict, buckets=tuple(buckets), notes=(*verdict.notes, *notes))
 
     def _cold_side(
@@ -239,7 +239,7 @@ def _not_cold(bucket: Bucket, verdict: TableVerdict, warm: WarmTable, inside: Wi
     A repair leaves such buckets alone.
     """
     window = inside if warm.table.mode == "append" else cursor_range(warm, verdict.column, inside) or inside
-    bounds = {name: iso_cursor(getattr(window, name), warm.is_time) for name in ("lower", "upper")}
+    bounds = window.iso()
     command = offload_command({"tables": [verdict.table], **bounds, "keep": True})
     return (
         f"{bucket.missing:,} warm rows in the bucket that begins at "

@@ -122,7 +122,7 @@ def dead_ranges(offload: Offload, verdict: TableVerdict, watermark: int, refused
         if ranges and lower < ranges[-1].upper:
             before = ranges.pop()
             paths, lower, upper = paths | before.paths, before.lower, max(upper, before.upper)
-        ranges.append(DeadRange(Window(lower, upper), paths, lower, upper))
+        ranges.append(DeadRange(Window(lower, upper, verdict.is_time), paths, lower, upper))
     for file in verdict.dead:
         if file.lower is None:
             refused.append(
@@ -143,7 +143,7 @@ def _of_keys(warm: WarmTable, verdict: TableVerdict, ranges: list[DeadRange], wa
     # If the warm tier no longer has such a key, the window only removes the files, if that is asked for.
     lowest = min((cursor for cursor in found if cursor is not None), default=watermark - 1)
     paths = frozenset(path for one in ranges for path in one.paths)
-    return DeadRange(Window(lowest, watermark), paths, ranges[0].lower, max(one.upper for one in ranges))
+    return DeadRange(Window(lowest, watermark, warm.is_time), paths, ranges[0].lower, max(one.upper for one in ranges))
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def plan_append(bucket: Bucket, verdict: TableVerdict, start: int, watermark: in
     if lower == bucket.start and any(other.start == bucket.start for other in verdict.partly_expired):
         # It expires by another column than the cursor: expired rows lie between the others.
         return where + _EXPIRING
-    return Window(lower, max(lower, min(bucket.end, watermark)))
+    return Window(lower, max(lower, min(bucket.end, watermark)), verdict.is_time)
 
 
 def _plan_upsert(bucket: Bucket, verdict: TableVerdict, warm: WarmTable, watermark: int) -> Window | str:
@@ -229,7 +229,7 @@ def _plan_upsert(bucket: Bucket, verdict: TableVerdict, warm: WarmTable, waterma
     lowest = lowest_cursor(warm, verdict.column, bucket.start, bucket.end, watermark)
     if lowest is None:
         return f"{where} is not repaired: only the cold tier has rows of it. Delete them from the cold table by hand."
-    return Window(lowest, watermark)
+    return Window(lowest, watermark, warm.is_time)
 
 
 def _where(bucket: Bucket, verdict: TableVerdict) -> str:

@@ -85,7 +85,7 @@ def describe_difference(verdict: TableVerdict, *, refused: Sequence[str], repair
 
 def describe_plan(planned: Planned, verdict: TableVerdict, *, keep: bool, force: bool) -> str:
     """What the repair of one range would do, and to which cold rows that the warm tier does not have."""
-    where = f"{verdict.table}: {planned.window.describe(verdict.is_time)} would be replaced by what the warm tier holds"
+    where = f"{verdict.table}: {planned.window.describe()} would be replaced by what the warm tier holds"
     if planned.dead:
         return (
             f"{where}, and {', '.join(planned.dead)}, which cannot be read, would be removed; if the warm tier does "

@@ -171,7 +171,7 @@ def cursor_range(warm: WarmTable, column: str, inside: Window) -> Window | None:
         f"SELECT count(), min({value}), max({value}) FROM {quote_qualified(warm.table.source)} "
         f"WHERE {cursor_condition(column, warm.columns[column], inside)}"
     )[0]
-    return Window(int(row[1]), int(row[2]) + 1) if row[0] else None
+    return Window(int(row[1]), int(row[2]) + 1, warm.is_time) if row[0] else None
 
 
 def _value(warm: WarmTable, column: str) -> str:

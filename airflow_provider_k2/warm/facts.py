@@ -118,7 +118,7 @@ def _refuse(warm: WarmTable, window: Window, checks: Sequence[Unholdable], count
     problems = [check.describe(count) for check, count in zip(checks, counts, strict=True) if count]
     if problems:
         raise TypePlanError(
-            f"window {window.describe(warm.is_time)} cannot be held exactly: {'; '.join(problems)}",
+            f"window {window.describe()} cannot be held exactly: {'; '.join(problems)}",
             table=warm.table.name,
             untouched="Nothing was committed and the watermark stands",
         )

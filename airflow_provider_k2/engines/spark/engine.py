@@ -65,7 +65,7 @@ class SparkEngine(FileEngine):
         job.log.info(
             "%s: window %s, %s rows, goes to Spark in %d files.",
             job.table.name,
-            job.window.describe(job.warm.is_time),
+            job.window.describe(),
             f"{job.facts.rows:,}",
             len(pieces),
         )
@@ -90,7 +90,7 @@ def _beside(job: WindowJob, end: str) -> str:
 def _description(job: WindowJob, pieces: list[FilePiece]) -> JobDescription:
     return JobDescription(
         table=job.table.name,
-        purpose=f"window {job.window.describe(job.warm.is_time)}",
+        purpose=f"window {job.window.describe()}",
         untouched="Nothing was committed and the watermark stands",
         otherwise="use `engine: direct` for this table",
         work=WRITE,
