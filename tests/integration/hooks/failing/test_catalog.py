@@ -22,6 +22,7 @@ from airflow_provider_k2.exceptions import (
 )
 from airflow_provider_k2.hooks import iceberg as iceberg_module
 from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+from airflow_provider_k2.hooks.services import Services
 from airflow_provider_k2.hooks.watermark import WatermarkHook
 from airflow_provider_k2.ledger.tools import WatermarkTools
 from airflow_provider_k2.local.services.seaweedfs import PROBE_BUCKET
@@ -343,7 +344,7 @@ def test_a_first_offload_to_an_unknown_warehouse_is_told(pair: Gated, altered: A
 def test_tools_change_nothing_in_an_unknown_warehouse(moved: Gated, altered: Any, tool: Callable[..., Any]) -> None:
     stored = moved.ledger.watermark(moved.config)
     wrong = IcebergTableHook(altered("iceberg_default", extra={"warehouse": "s3://nosuchwarehouse"}))
-    tools = WatermarkTools(moved.clickhouse, wrong, moved.ledger, who="test", reason="test")
+    tools = WatermarkTools(Services(moved.clickhouse, wrong, moved.ledger), who="test", reason="test")
     with pytest.raises(ServiceError, match="no namespace 'cold' in its warehouse 's3://nosuchwarehouse'"):
         tool(tools, moved.config)
     assert moved.ledger.watermark(moved.config) == stored

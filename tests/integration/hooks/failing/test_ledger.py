@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_k2.exceptions import LEDGER, ServiceError
-from airflow_provider_k2.hooks import watermark
+from airflow_provider_k2.hooks import ledger_connection
 from airflow_provider_k2.hooks.watermark import WatermarkHook
 from tests.faults.proxy import TcpProxy
 from tests.integration.hooks.failing.support import ACTS, fails, said
@@ -167,7 +167,7 @@ def test_it_breaks_off(pair: Gated, altered: Any, proxies: Any, system: Any, que
 def test_it_does_not_answer(
     pair: Gated, altered: Any, silent_port: int, act: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watermark, "CONNECT_SECONDS", 2)
+    monkeypatch.setattr(ledger_connection, "CONNECT_SECONDS", 2)
     pair.ledger = WatermarkHook(altered("postgres_default", port=silent_port))
     started = time.monotonic()
     said(fails(pair, act, LEDGER), "cannot be reached", "check host and port")

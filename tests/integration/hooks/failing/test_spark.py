@@ -40,11 +40,11 @@ class Sparked(Gated):
 
     @property
     def offloader(self) -> Offload:
-        return Offload(self.config, self.clickhouse, self.iceberg, self.ledger, lambda rows: SparkEngine(self.spark))
+        return Offload(self.config, self.services, lambda rows: SparkEngine(self.spark))
 
     def verify(self, **options: Any) -> TableVerdict:
         reading = SparkReading(self.spark, 0)
-        return Reconciler(self.clickhouse, self.iceberg, self.ledger, spark=reading).verify(self.config, **options)
+        return Reconciler(self.services, spark=reading).verify(self.config, **options)
 
 
 @pytest.fixture
