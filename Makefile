@@ -1,4 +1,4 @@
-# Everything below works on a machine with Python 3.11 to 3.13 and make; nothing has to be installed by hand.
+# Everything below works on a machine with Python 3.11 to 3.13 and make. Nothing has to be installed by hand.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -6,17 +6,18 @@ MAKEFLAGS += --no-builtin-rules
 
 VENV := .venv
 VENV_211 := .venv-2.11
-# The environment's own tools first: the local system finds uv and weed on the path. It makes PostgreSQL's account by useradd.
+# The environment's own tools first: the local system finds uv and weed on the path. It creates PostgreSQL's account with useradd.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 # The tests run Airflow 2.11 with this interpreter.
 export K2_AIRFLOW_211 := $(CURDIR)/$(VENV_211)/bin/python
 
-# Names reach k2 as they are, through the environment: put into a command, a shell would run what is in them.
+# Names reach k2 unchanged, through the environment. As part of a command, a shell would run what is in them.
 export K2_DEMO_DATA := $(value DATA)
 export K2_DEMO_ENGINE := $(value ENGINE)
 unexport DATA ENGINE
 PYTEST_ARGS ?=
-WORKERS ?= 2
+# One more than the two cores: some tests wait for a scheduler or a timeout.
+WORKERS ?= 3
 
 .PHONY: help setup demo down test lint format docs lock faults slow bench wheel clean
 
@@ -49,7 +50,7 @@ faults: $(VENV)/ready ## The fault matrix in full: make faults [FAULTS="--cases 
 	python -m tests.faults.run --engine spark $(FAULTS_SPARK)
 	python -m tests.faults.run --mutate
 
-slow: $(VENV)/ready $(VENV_211)/ready ## The long proofs that make test leaves out, but for faults and benchmarks
+slow: $(VENV)/ready $(VENV_211)/ready ## The long proofs that make test leaves out, except faults and benchmarks
 	pytest -n $(WORKERS) --dist loadgroup -m slow --ignore tests/benchmarks --ignore tests/faults $(PYTEST_ARGS)
 
 bench: $(VENV)/ready ## The benchmarks, with their figures
@@ -65,10 +66,10 @@ format: $(VENV)/ready ## Fix style
 	ruff check --fix .
 	ruff format .
 
-docs: $(VENV)/ready ## Write docs/api.md anew from the docstrings
+docs: $(VENV)/ready ## Rewrite docs/api.md from the docstrings
 	.ci/api-reference
 
-lock: $(VENV)/ready ## Write the lock files anew
+lock: $(VENV)/ready ## Rewrite the lock files
 	.ci/lock
 
 wheel: $(VENV)/ready ## Build the wheel into dist

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_k2.dag_factory.retention import build_retention_dag
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+    from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.operators.reconcile import ReconcileOperator
     from airflow_provider_k2.operators.retention import RetentionOperator
@@ -42,6 +43,7 @@ _HOMES = {
     "ClickHouseHook": "hooks.clickhouse",
     "IcebergTableHook": "hooks.iceberg",
     "WatermarkHook": "hooks.watermark",
+    "Services": "hooks.services",
     "Reconciler": "reconciliation.reconciler",
     "DeletionGate": "retention.gate",
 }
@@ -56,6 +58,7 @@ __all__ = [
     "ReconcileOperator",
     "Reconciler",
     "RetentionOperator",
+    "Services",
     "TableConfig",
     "TableList",
     "WatermarkHook",

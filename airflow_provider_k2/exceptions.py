@@ -25,7 +25,7 @@ class K2Error(Exception):
 
     :param what: what happened, without the table, and without a full stop.
     :param table: short name of the table.
-    :param window: the range of cursors, in words, where ``what`` does not say it.
+    :param window: the range of cursors, in words, if ``what`` does not say it.
     :param step: what was being done: ``prepare``, ``agree``, ``move``, ``record``, ``compare`` or ``drop``.
     :param untouched: what was left as it was: ``Nothing was committed and the watermark stands``.
     :param fix: what to do, as an order: ``run `k2 verify orders```.
@@ -66,7 +66,7 @@ class K2Error(Exception):
         return _rebuild, (type(self), self.args, self.__dict__)
 
     def at(self, *, table: str | None = None, window: str | None = None, step: str | None = None) -> K2Error:
-        """Add where it happened, as far as it is not known yet: what asks a service knows neither table nor window."""
+        """Add where it happened, unless it is known: code that calls a service knows neither table nor window."""
         self.table, self.window, self.step = self.table or table, self.window or window, self.step or step
         return self
 
@@ -77,7 +77,7 @@ class K2Error(Exception):
 
 
 def from_dict(fields: Mapping[str, Any]) -> K2Error:
-    """The error that :meth:`K2Error.as_dict` described, for what was raised on another machine."""
+    """The error that :meth:`K2Error.as_dict` described, for errors that were raised on another machine."""
     kind: type[K2Error] = globals()[fields["error"]]
     known = {name: value for name, value in fields.items() if name not in ("error", "message", "what")}
     return kind(fields["what"], **known)
@@ -85,9 +85,9 @@ def from_dict(fields: Mapping[str, Any]) -> K2Error:
 
 @contextmanager
 def about(table: str, step: str) -> Iterator[None]:
-    """Let whatever goes wrong inside say which table it is about: what asks a service does not know it.
+    """Add the table to whatever goes wrong inside, because code that calls a service does not know it.
 
-    An error that is not ours was not expected; it gets a note, which its traceback shows.
+    An error that is not ours was not expected: it gets a note, which its traceback shows.
     """
     try:
         yield
@@ -96,7 +96,7 @@ def about(table: str, step: str) -> Iterator[None]:
         raise
     except Exception as error:
         error.add_note(
-            f"{table}: this was not expected (step: {step}). What was committed before stands, the watermark too."
+            f"{table}: this was not expected (step: {step}). Earlier commits stand, and so does the watermark."
         )
         raise
 
@@ -128,7 +128,7 @@ class TableListError(K2Error):
 
 
 class TypePlanError(K2Error):
-    """A column cannot be held exactly in the cold tier, or the schemas of both sides contradict each other."""
+    """A column cannot be stored exactly in the cold tier, or the schemas of both sides contradict each other."""
 
 
 class SourceMissingError(K2Error):
@@ -144,11 +144,11 @@ class WatermarkError(K2Error):
 
 
 class RunConfError(K2Error):
-    """What a run was asked for cannot be done: an unknown key, a range that is empty, reversed or in the future."""
+    """The run conf asks for the impossible: an unknown key, or a range that is empty, reversed or in the future."""
 
 
 class LeaseError(K2Error):
-    """The table's lease is not this run's."""
+    """The table's lease does not belong to this run."""
 
 
 class LeaseHeldError(LeaseError):
@@ -160,23 +160,23 @@ class LeaseLostError(LeaseError):
 
 
 class ReplacedByLessError(K2Error):
-    """A commit would take rows out of the cold tier that the warm tier does not have (any more)."""
+    """A commit would remove cold rows that the warm tier does not have (any more)."""
 
 
 class ProofError(K2Error):
-    """What was written is not what was read: row count or content checksum differ."""
+    """What was written differs from what was read, in row count or content checksum."""
 
 
 class DifferenceError(K2Error):
-    """Warm and cold tier differ, and a repair was refused, did not help, or was not asked for."""
+    """Warm and cold tier differ, and a repair was refused, did not help, or was not requested."""
 
 
 class CommitUnknownError(K2Error):
-    """The outcome of a commit could not be found out; the next run looks it up again."""
+    """The outcome of a commit could not be determined; the next run looks it up again."""
 
 
 class TableChangedError(K2Error):
-    """Somebody changed the cold table under a run.
+    """Somebody changed the cold table during a run.
 
     It was rolled back, or has another schema, partition spec or sort order.
     """
@@ -187,7 +187,7 @@ class CommitConflictError(K2Error):
 
 
 class CommitRefusedError(K2Error):
-    """The catalog does not allow a commit (permission, credentials, a request that it does not take)."""
+    """The catalog does not allow a commit (permission, credentials, a request that it does not accept)."""
 
 
 class RetentionError(K2Error):

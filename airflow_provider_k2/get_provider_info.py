@@ -21,17 +21,17 @@ CONNECTION_FORM: dict[str, Any] = {
         "http_port": {
             "label": "HTTP port",
             "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 65535},
-            "description": "Where the port above is the native one; 8123 when empty, or 8443 with TLS.",
+            "description": "If the port above is the native one; 8123 when empty, or 8443 with TLS.",
         },
         "native_port": {
             "label": "Native port",
             "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 65535},
-            "description": "Where the port above is HTTP's; 9000 when empty, or 9440 with TLS.",
+            "description": "If the port above is HTTP's; 9000 when empty, or 9440 with TLS.",
         },
         "secure": {
             "label": "TLS",
             "schema": {"type": ["boolean", "null"]},
-            "description": "On both protocols; when empty, for ports 8443 and 9440.",
+            "description": "On both protocols; when empty, on for ports 8443 and 9440.",
         },
         "verify": {
             "label": "Check the certificate",

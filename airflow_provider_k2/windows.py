@@ -6,7 +6,7 @@ for an integer cursor. No bound ever travels as a formatted string (promise 11).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ SECOND = 1_000_000
 """Microseconds in a second."""
 
 BEGINNING = -(2**63)
-"""Lower bound below every cursor, time or integer: where a table begins that has no `start`."""
+"""Lower bound below every cursor, time or integer: where a table without `start` begins."""
 
 LAST_CURSOR = 2**63 - 2
 """Largest cursor: a window's upper bound, one more, is a signed integer of 64 bits."""
@@ -35,11 +35,14 @@ class Window:
 
     :param lower: inclusive lower bound.
     :param upper: exclusive upper bound.
+    :param is_time: whether its bounds are times; None where nobody said so (an old row of the ledger): then the size of
+        the upper bound tells it, and only how the window is described depends on it.
     :raises ValueError: when ``lower`` is above ``upper``.
     """
 
     lower: int
     upper: int
+    is_time: bool | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.lower > self.upper:
@@ -57,10 +60,22 @@ class Window:
         """Whether some cursor value lies in both windows."""
         return self.lower < other.upper and other.lower < self.upper
 
-    def describe(self, is_time: bool | None = None) -> str:
-        """Words for logs, in UTC for a time cursor; None tells that by the upper bound's size."""
-        is_time = seems_time(self.upper) if is_time is None else is_time
-        return f"[{describe_cursor(self.lower, is_time)}, {describe_cursor(self.upper, is_time)})"
+    def part(self, lower: int, upper: int) -> Window:
+        """Return another range of the same cursor."""
+        return Window(lower, upper, self.is_time)
+
+    def describe(self) -> str:
+        """Words for logs, in UTC for a time cursor."""
+        return f"[{describe_cursor(self.lower, self.holds_time)}, {describe_cursor(self.upper, self.holds_time)})"
+
+    def iso(self) -> dict[str, str | int]:
+        """Return ``lower`` and ``upper`` for programs and run confs: see :func:`iso_cursor`."""
+        return {name: iso_cursor(getattr(self, name), self.holds_time) for name in ("lower", "upper")}
+
+    @property
+    def holds_time(self) -> bool:
+        """Whether its bounds are times, as far as that is known, or seems so."""
+        return seems_time(self.upper) if self.is_time is None else self.is_time
 
 
 def to_micros(moment: datetime) -> int:
@@ -81,7 +96,7 @@ def from_micros(micros: int) -> datetime:
 
 
 def seems_time(cursor: int) -> bool:
-    """Whether a cursor is a time, where its type is not at hand: a time before 1966 or after 1973 in microseconds."""
+    """Whether a cursor is a time, if its type is not known: a time before 1966 or after 1973 in microseconds."""
     return cursor in (0, BEGINNING) or (abs(cursor) >= _INTEGERS_BELOW and cursor in DATETIMES)
 
 
@@ -120,7 +135,7 @@ def horizon(now: int, safety_lag: int, is_time: bool = True) -> int:
 def cut(window: Window, rows: int, cursor_at: Callable[[Window, int], int | None]) -> Iterator[Window]:
     """Cut a range into windows of at most ``rows`` rows, never between rows of equal cursor.
 
-    Rows that tie stay together, so a window is larger than ``rows`` when more rows than that share one cursor value.
+    Rows that tie stay together, so a window is larger than ``rows`` if more rows than that share one cursor value.
 
     :param window: the range to cut.
     :param rows: rows a window may hold.
@@ -136,10 +151,10 @@ def cut(window: Window, rows: int, cursor_at: Callable[[Window, int], int | None
         if boundary <= rest.lower:
             boundary = rest.lower + 1
         elif boundary == cursor_at(rest, 0):
-            # More rows than a window holds tie at the lowest cursor: they stay together.
+            # More rows than fit in a window tie at the lowest cursor: they stay together.
             boundary += 1
         if boundary >= rest.upper:
             yield rest
             return
-        yield Window(rest.lower, boundary)
-        rest = Window(boundary, rest.upper)
+        yield rest.part(rest.lower, boundary)
+        rest = rest.part(boundary, rest.upper)

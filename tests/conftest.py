@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.environments import SPARK, environment_of, switch_to
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 ROOM = 6 * 2**30
 """Bytes that the systems of a run in parallel may take, with what the object store leaves free of a large disk."""
 MEMORY = Path("/dev/shm")
+
+# No test asserts a time: on a busy machine an example may take longer than Hypothesis allows by default.
+hypothesis.settings.register_profile("k2", deadline=None)
+hypothesis.settings.load_profile("k2")
 
 
 def pytest_configure() -> None:
@@ -91,8 +96,16 @@ def clickhouse(system: LocalSystem) -> ClickHouseHook:
     return hook
 
 
+@pytest.fixture(scope="session")
+def cold_namespace(system: LocalSystem) -> None:
+    """Make the namespace, as the first offload does: whichever test is the first, the catalog knows it."""
+    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+
+    IcebergTableHook().catalog.create_namespace_if_not_exists("cold")
+
+
 @pytest.fixture
-def iceberg(system: LocalSystem) -> IcebergTableHook:
+def iceberg(cold_namespace: None) -> IcebergTableHook:
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
 
     return IcebergTableHook()

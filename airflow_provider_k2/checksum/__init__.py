@@ -1,4 +1,4 @@
-"""The content checksum: order-independent, multiset-aware, computed on each side by its own code (promise 7).
+"""The content checksum: order-independent, multiset-aware, computed on each side by separate code (promise 7).
 
 Definition, in arithmetic modulo 2^64:
 
@@ -7,7 +7,7 @@ Definition, in arithmetic modulo 2^64:
   array is the sum of its elements' words, each mixed with its position, plus its length; a map is the sum of its mixed
   entries plus its size, whatever their order;
 * a column contributes ``mix(word xor salt)``, where the salt is the XXH64 of the column's name;
-* a row is ``mix(sum of its columns)``, so that values swapped between two rows are seen;
+* a row is ``mix(sum of its columns)``, so that values swapped between two rows are noticed;
 * the checksum is the sum over all rows, so that two equal rows count twice.
 
 ``mix`` is ClickHouse's ``intHash64``, the finaliser of MurmurHash3 after an exclusive or with a constant
@@ -26,7 +26,7 @@ MIX_MULTIPLY_2 = 0xC4CEB9FE1A85EC53
 NULL_WORD = 0x9E3779B97F4A7C15
 """Word of a null value (the golden ratio's bits, as good as any other)."""
 HIGH_MULTIPLIER = 0xD6E8FEB86659FD93
-"""Factor of a decimal's upper 64 bits where they are more than the sign of the lower ones."""
+"""Factor of a decimal's upper 64 bits if they are more than the sign of the lower ones."""
 POSITION_MULTIPLIER = 0xA24BAED4963EE407
 """Factor of an array element's position, counted from 1."""
 NAN_WORD = 0x7FF8000000000000
@@ -38,7 +38,7 @@ def salt(column: str) -> int:
 
 
 def mix(value: int) -> int:
-    """Scramble 64 bits, as ClickHouse's ``intHash64`` does. The reference that every implementation is tested with."""
+    """Scramble 64 bits, as ClickHouse's ``intHash64`` does. The reference for the tests of every implementation."""
     value = (value ^ MIX_XOR) & MASK
     value ^= value >> 33
     value = value * MIX_MULTIPLY_1 & MASK

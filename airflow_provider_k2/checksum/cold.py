@@ -1,7 +1,7 @@
 """The content checksum of Arrow data, as it is read from Parquet files, with NumPy.
 
-NumPy releases the GIL in these loops, so two files are summed side by side in threads. Memory is a few words a row of
-the batch.
+NumPy releases the GIL in these loops, so two files are summed in parallel in threads. Memory is a few words per row
+of the batch.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def _column_word(column: ColumnPlan) -> str:
     name = quote_identifier(column.name)
     source, cast = column.source, column.cast
     if source.name == "LowCardinality" and source.inner().name == "String":
-        # Hashed once a dictionary entry, not once a row.
+        # Hashed once per dictionary entry, not once per row.
         return f"xxHash64({name})"
     if cast.name == "Decimal" and source.name == "UInt64":
         return f"({name} + bitShiftRight({name}, 63) * {HIGH_MULTIPLIER})" if cast.number() > 18 else name
@@ -79,7 +79,7 @@ def _word(value: str, cast: ClickHouseType, depth: int = 0) -> str:
 def _decimal_word(value: str, precision: int, scale: int) -> str:
     if precision <= 18:
         return f"reinterpretAsUInt64(toDecimal64({value}, {scale}))"
-    # The unscaled value as two words; the upper one counts only beyond the lower one's sign.
+    # The unscaled value as two words; the upper one counts only if it is more than the lower one's sign.
     unscaled = f"reinterpretAsInt128({value})"
     low = f"reinterpretAsUInt64({unscaled})"
     high = f"reinterpretAsUInt64(toInt64(bitShiftRight({unscaled}, 64)))"

@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.tables.model import TableList
 
 DIFFERENT, FAILED = 1, 2
@@ -41,15 +37,6 @@ TablesFile = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """The three services."""
-
-    clickhouse: ClickHouseHook
-    iceberg: IcebergTableHook
-    ledger: WatermarkHook
 
 
 @contextlib.contextmanager
@@ -96,15 +83,6 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
-def connect(clickhouse: str, iceberg: str, watermark: str) -> Hooks:
-    """Make the hooks; nothing is reached yet."""
-    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.hooks.watermark import WatermarkHook
-
-    return Hooks(ClickHouseHook(clickhouse), IcebergTableHook(iceberg), WatermarkHook(watermark))
-
-
 def read_tables(path: Path | None) -> TableList:
     """Read the table list.
 
@@ -139,7 +117,7 @@ def print_json(document: dict[str, Any], out: TextIO) -> None:
 
 
 def show_cursor(value: int | None, time: bool | None = None) -> str:
-    """A watermark or bound for people: UTC time, or the integer; by its size where its type is not at hand."""
+    """A watermark or bound for people: UTC time, or the integer; decided by its size if the type is not known."""
     from airflow_provider_k2.windows import describe_cursor
 
     return "-" if value is None else describe_cursor(value, time).removesuffix(" UTC")

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from airflow_provider_k2.exceptions import K2Error
+from airflow_provider_k2.render import Column, terminal_table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from airflow_provider_k2.local.demo import TableResult
 
 
@@ -76,33 +78,27 @@ def _k2() -> str:
 
 
 def _table(results: list[TableResult]) -> Table:
-    table = Table(box=None, header_style="bold")
-    for name, justify in (
-        ("table", "left"),
-        ("layer", "left"),
-        ("engine", "left"),
-        ("rows moved", "right"),
-        ("seconds", "right"),
-        ("rows/s", "right"),
-        ("snapshot", "right"),
-        ("warm", "right"),
-        ("cold", "right"),
-        ("warm = cold", "left"),
-    ):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for result in results:
-        verdict = result.verdict
-        rate = f"{result.rows / result.seconds:,.0f}" if result.rows and result.seconds else "-"
-        table.add_row(
-            result.table.name,
-            result.table.layer,
-            "+".join(result.engines) or "-",
-            f"{result.rows:,}",
-            f"{result.seconds:.2f}",
-            rate,
-            str(result.snapshot_id or "-"),
-            f"{verdict.warm_rows:,}",
-            f"{verdict.cold_rows:,}",
-            "yes" if verdict.equal else "[red]NO[/red]",
-        )
-    return table
+    left = [Column(name, wraps=False) for name in ("table", "layer", "engine")]
+    numbers = [
+        Column(name, right=True, wraps=False)
+        for name in ("rows moved", "seconds", "rows/s", "snapshot", "warm", "cold")
+    ]
+    return terminal_table(
+        [*left, *numbers, Column("warm = cold", wraps=False)], [_row(result) for result in results], frame=False
+    )
+
+
+def _row(result: TableResult) -> list[str]:
+    verdict = result.verdict
+    return [
+        result.table.name,
+        result.table.layer,
+        "+".join(result.engines) or "-",
+        f"{result.rows:,}",
+        f"{result.seconds:.2f}",
+        f"{result.rows / result.seconds:,.0f}" if result.rows and result.seconds else "-",
+        str(result.snapshot_id or "-"),
+        f"{verdict.warm_rows:,}",
+        f"{verdict.cold_rows:,}",
+        "yes" if verdict.equal else "[red]NO[/red]",
+    ]

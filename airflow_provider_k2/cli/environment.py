@@ -45,13 +45,13 @@ def load_environment() -> Path | None:
         if name in WRITTEN:
             os.environ.setdefault(name, value)
         elif name not in os.environ:
-            _say(f"{name} of {file} is ignored: it is none of the variables that the local system writes")
+            _say(f"{name} of {file} is ignored: it is not a variable that the local system writes")
     _say(f"using the local system of {file}")
     return file
 
 
 def _variables(text: str) -> dict[str, str]:
-    """The variables that a file exports, one a line.
+    """The variables that a file exports, one per line.
 
     :raises ValueError: when a quote is not closed.
     """

@@ -27,7 +27,7 @@ _DEFAULT_DAYS = 3.0
 _FIXED_END = "2026-01-01T00:00:00Z"
 
 Exchange = Annotated[str, typer.Option(help="The exchange whose messages they are: binance or kraken.")]
-Batch = Annotated[int, typer.Option(min=1, max=1_000_000, help="Messages an insert at most.")]
+Batch = Annotated[int, typer.Option(min=1, max=1_000_000, help="Maximum messages per insert.")]
 
 _errors = Console(stderr=True)
 
@@ -44,7 +44,7 @@ def _plain_errors() -> Iterator[None]:
 
 def replay(
     files: Annotated[
-        list[str], typer.Argument(help="Raw messages, one JSON a line, plain or gzip; - is standard input.")
+        list[str], typer.Argument(help="Raw messages, one JSON per line, plain or gzip; - is standard input.")
     ],
     exchange: Exchange,
     shift_to_time: Annotated[
@@ -81,7 +81,7 @@ def generate(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
     ] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Number of trades.")] = None,
     days: Annotated[float | None, typer.Option(min=0.0001, help="Span of time in days; default 3.")] = None,
-    rate: Annotated[float | None, typer.Option(min=0.000001, help="Trades a second, over all symbols.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.000001, help="Trades per second, over all symbols.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same messages.")] = 1,
     end: Annotated[
         str | None,
@@ -187,7 +187,7 @@ def _report(sent: Sent) -> None:
     console = Console(soft_wrap=True, highlight=False)
     pace = sent.messages / sent.seconds if sent.seconds else 0
     console.print(
-        f"{sent.exchange}: {sent.messages:,} messages sent in {sent.seconds:.1f} s ({pace:,.0f} a second), "
+        f"{sent.exchange}: {sent.messages:,} messages sent in {sent.seconds:.1f} s ({pace:,.0f} per second), "
         f"{sent.trades:,} trades in k2.bronze_trades_{sent.exchange}"
     )
     dead = sum(sent.dead_letters.values())

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+
+from airflow_provider_k2.render import Column, terminal_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,13 +53,13 @@ def _plain_errors() -> Iterator[None]:
 def up(
     home: Home = None,
     dags: Dags = Path("dags"),
-    airflow: Annotated[bool, typer.Option("--airflow/--no-airflow", help="Airflow too, or the services only.")] = True,
+    airflow: Annotated[bool, typer.Option("--airflow/--no-airflow", help="With Airflow, or only the services.")] = True,
     spark: Annotated[bool, typer.Option("--spark", help="Make Spark's environment (once, 800 MB).")] = False,
     spark_cluster: Annotated[
         bool, typer.Option("--with-spark-cluster", help="A Spark master and two workers, too (600 MB of memory).")
     ] = False,
 ) -> None:
-    """Start what does not run yet, and show where everything is."""
+    """Start what is not running yet, and show where everything is."""
     system = _system(home, airflow, dags, spark_cluster)
     with _console.status("starting ..."):
         if spark:
@@ -132,7 +133,7 @@ def env(
 def logs(
     service: Annotated[str, typer.Argument(help="As 'k2 local status' names it.")],
     home: Home = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines of its end.")] = 50,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of its last lines.")] = 50,
 ) -> None:
     """Print the end of a service's log."""
     known = {line.service: line.log for line in _system(home).status()}
@@ -145,11 +146,17 @@ def logs(
 
 def _show(system: LocalSystem) -> bool:
     """Print the table; whether everything runs."""
-    table = Table("service", "state", "pid", "url", "log")
     colours = {"running": "green", "stopped": "red"}
     found = system.status()
-    for line in found:
-        state = f"[{colours.get(line.state, 'yellow')}]{line.state}[/]"
-        table.add_row(line.service, state, str(line.pid or ""), line.url, str(line.log))
-    _console.print(table)
+    rows = [
+        (
+            line.service,
+            f"[{colours.get(line.state, 'yellow')}]{line.state}[/]",
+            str(line.pid or ""),
+            line.url,
+            str(line.log),
+        )
+        for line in found
+    ]
+    _console.print(terminal_table(map(Column, ("service", "state", "pid", "url", "log")), rows))
     return all(line.state == "running" for line in found)

@@ -32,7 +32,7 @@ def repartition(
         change = change_spec(config, *hooks, who=who(), log=logging.getLogger(__name__), dry_run=dry_run)
         before, after = (f"[{', '.join(fields)}]" for fields in (change.before, change.after))
         if set(change.before) == set(change.after):
-            said = f"{change.table}: {config.target} is partitioned by {before} already; nothing was changed."
+            said = f"{change.table}: {config.target} is already partitioned by {before}; nothing was changed."
         elif change.made:
             said = f"{change.table}: {config.target} was partitioned by {before} and is by {after} now."
         else:

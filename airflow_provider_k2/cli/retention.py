@@ -16,7 +16,6 @@ from airflow_provider_k2.cli.common import (
     TablesFile,
     WatermarkConn,
     command,
-    connect,
     explain,
     json_cursor,
     print_json,
@@ -24,12 +23,21 @@ from airflow_provider_k2.cli.common import (
     who,
 )
 from airflow_provider_k2.cli.common import console as make_console
+from airflow_provider_k2.hooks.services import Services
+from airflow_provider_k2.render import Column, terminal_table
 
 if TYPE_CHECKING:
     from airflow_provider_k2.retention.gate import DeletionGate, GateReport
     from airflow_provider_k2.tables.model import TableConfig
 
 JSON_VERSION = 1
+
+_COLUMNS = (
+    *(Column(heading, wraps=False) for heading in ("table", "layer")),
+    *(Column(heading, right=True, wraps=False) for heading in ("dropped", "rows", "kept", "younger", "at risk")),
+    Column("own TTL", wraps=False),
+    Column("outcome"),
+)
 
 
 class _Result:
@@ -64,8 +72,8 @@ def retention(
         chosen = table_list.select(tables)
         if not tables:
             chosen = tuple(table for table in chosen if table.retention is not None)
-        hooks = connect(clickhouse_conn_id, iceberg_conn_id, watermark_conn_id)
-        gate = DeletionGate(hooks.clickhouse, hooks.iceberg, hooks.ledger, known=table_list.tables)
+        services = Services.connect(clickhouse_conn_id, iceberg_conn_id, watermark_conn_id)
+        gate = DeletionGate(services, known=table_list.tables)
         run_id = f"k2 retention {uuid.uuid4().hex[:8]}"
         results = [_one(_Result(table), gate, run_id, dry_run) for table in chosen]
         if as_json:
@@ -81,9 +89,7 @@ def retention(
 def _one(result: _Result, gate: DeletionGate, run_id: str, dry_run: bool) -> _Result:
     """Look at one table; one table's failure is its own."""
     try:
-        result.report = gate.run(
-            result.table, run_id=run_id, holder=f"{run_id} by {who()}", dry_run=dry_run, wait=30, lease_seconds=60
-        )
+        result.report = gate.run(result.table, run_id=run_id, holder=f"{run_id} by {who()}", dry_run=dry_run, wait=30)
     except Exception as error:
         result.error = explain(error)
         if result.error is None:
@@ -93,40 +99,36 @@ def _one(result: _Result, gate: DeletionGate, run_id: str, dry_run: bool) -> _Re
 
 def _show(results: list[_Result], out: TextIO) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
     console = make_console(out)
-    table = Table()
-    for heading in ("table", "layer"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("dropped", "rows", "kept", "younger", "at risk"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("own TTL", no_wrap=True)
-    table.add_column("outcome")
-    lines: list[str] = []
-    for result in results:
-        report = result.report
-        if report is None:
-            table.add_row(result.table.name, result.table.layer, *["-"] * 6, "[red]failed[/]")
-            lines.append(result.error or "")
-            continue
-        outcome = "[red]look below[/]" if report.failed else "[green]dry run[/]" if report.dry_run else "[green]done[/]"
-        table.add_row(
-            result.table.name,
-            result.table.layer,
-            f"{sum(len(one.partitions) for one in report.dropped):,}",
-            f"{report.rows:,}",
-            f"{sum(len(one.partitions) for one in report.kept):,}",
-            f"{report.young:,}",
-            f"{report.at_risk:,}",
-            report.ttl,
-            outcome,
-        )
-        lines += [*report.alerts, *(kept.why for kept in report.kept)]
-        lines += [f"{result.table.name}: {note}" for note in report.notes]
-    console.print(table)
-    for line in lines:
+    console.print(terminal_table(_COLUMNS, [_row(result) for result in results]))
+    for line in [line for result in results for line in _remarks(result)]:
         console.print(escape(line), highlight=False)
+
+
+def _row(result: _Result) -> list[str]:
+    report = result.report
+    if report is None:
+        return [result.table.name, result.table.layer, *["-"] * 6, "[red]failed[/]"]
+    return [
+        result.table.name,
+        result.table.layer,
+        f"{sum(len(one.partitions) for one in report.dropped):,}",
+        f"{report.rows:,}",
+        f"{sum(len(one.partitions) for one in report.kept):,}",
+        f"{report.young:,}",
+        f"{report.at_risk:,}",
+        report.ttl,
+        "[red]look below[/]" if report.failed else "[green]dry run[/]" if report.dry_run else "[green]done[/]",
+    ]
+
+
+def _remarks(result: _Result) -> list[str]:
+    report = result.report
+    if report is None:
+        return [result.error or ""]
+    notes = [f"{result.table.name}: {note}" for note in report.notes]
+    return [*report.alerts, *(kept.why for kept in report.kept), *notes]
 
 
 def _document(results: list[_Result], dry_run: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -17,35 +17,16 @@ from airflow_provider_k2.cli.common import (
     TablesFile,
     WatermarkConn,
     command,
-    connect,
     explain,
-    json_cursor,
     print_json,
     read_tables,
-    show_cursor,
     who,
 )
-from airflow_provider_k2.cli.common import console as make_console
+from airflow_provider_k2.cli.verify_output import Result, document, show
+from airflow_provider_k2.hooks.services import Services
 
 if TYPE_CHECKING:
-    from airflow_provider_k2.cli.common import Hooks
-    from airflow_provider_k2.reconciliation.buckets import BadFile
-    from airflow_provider_k2.reconciliation.reconciler import Bucket, Reconciler, TableVerdict
-    from airflow_provider_k2.tables.model import TableConfig
-
-JSON_VERSION = 1
-
-
-class _Result:
-    """Outcome of one table: a verdict, or why there is none."""
-
-    def __init__(self, table: TableConfig) -> None:
-        self.table = table
-        self.verdict: TableVerdict | None = None
-        self.error: str | None = None
-        self.repaired_rows: int | None = None
-        self.refused: list[str] = []
-        self.planned: list[str] = []
+    from airflow_provider_k2.reconciliation.reconciler import Reconciler, TableVerdict
 
 
 class _Fix(NamedTuple):
@@ -111,33 +92,33 @@ def verify(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
         }
         refuse_empty(bounds["since"], bounds["until"])
         chosen = read_tables(tables_file).select(tables)
-        hooks = connect(clickhouse_conn_id, iceberg_conn_id, watermark_conn_id)
-        reconciler = Reconciler(hooks.clickhouse, hooks.iceberg, hooks.ledger, threads)
+        services = Services.connect(clickhouse_conn_id, iceberg_conn_id, watermark_conn_id)
+        reconciler = Reconciler(services, threads)
         run_id = f"k2 verify {uuid.uuid4().hex[:8]}"
         fix = _Fix(run_id, dry_run, keep, force) if repair else None
-        results = [_one(_Result(table), reconciler, hooks, {**bounds, "bucket": bucket}, fix) for table in chosen]
+        results = [_one(Result(table), reconciler, {**bounds, "bucket": bucket}, fix) for table in chosen]
         if record:
-            _record(results, hooks, run_id)
+            _record(results, services, run_id)
         if as_json:
-            print_json(_document(results), out)
+            print_json(document(results), out)
         else:
-            _show(results, buckets, out)
+            show(results, buckets, out)
         code = FAILED if any(result.error for result in results) else 0
         if not code and not all(result.verdict and result.verdict.equal for result in results):
             code = DIFFERENT
         raise typer.Exit(code)
 
 
-def _one(result: _Result, reconciler: Reconciler, hooks: Hooks, options: dict[str, Any], fix: _Fix | None) -> _Result:
+def _one(result: Result, reconciler: Reconciler, options: dict[str, Any], fix: _Fix | None) -> Result:
     """Compare one table; one table's failure is its own."""
     from airflow_provider_k2.offload.run_conf import refuse_future
 
     try:
         verdict = reconciler.verify(result.table, **options)
-        refuse_future(verdict, options["since"], reconciler.clickhouse.now)
+        refuse_future(verdict, options["since"], reconciler.services.clickhouse.now)
         result.verdict = verdict
         if fix is not None and (verdict.divergent or verdict.dead):
-            _repair(result, result.verdict, hooks, fix)
+            _repair(result, result.verdict, reconciler.services, fix)
             if not fix.dry_run:
                 result.verdict = reconciler.verify(result.table, **options)
     except Exception as error:
@@ -147,13 +128,13 @@ def _one(result: _Result, reconciler: Reconciler, hooks: Hooks, options: dict[st
     return result
 
 
-def _repair(result: _Result, verdict: TableVerdict, hooks: Hooks, fix: _Fix) -> None:
+def _repair(result: Result, verdict: TableVerdict, services: Services, fix: _Fix) -> None:
     from airflow_provider_k2.engines.direct import DirectEngine
     from airflow_provider_k2.offload.run import Offload
     from airflow_provider_k2.reconciliation.repair import preview_repair, repair
     from airflow_provider_k2.reconciliation.sentences import describe_plan
 
-    offload = Offload(result.table, hooks.clickhouse, hooks.iceberg, hooks.ledger, lambda rows: DirectEngine())
+    offload = Offload(result.table, services, lambda rows: DirectEngine())
     if fix.dry_run:
         planned, result.refused = preview_repair(offload, verdict)
         result.planned = [describe_plan(one, verdict, keep=fix.keep, force=fix.force) for one in planned]
@@ -164,175 +145,9 @@ def _repair(result: _Result, verdict: TableVerdict, hooks: Hooks, fix: _Fix) -> 
     result.refused = outcome.refused
 
 
-def _record(results: list[_Result], hooks: Hooks, run_id: str) -> None:
+def _record(results: list[Result], services: Services, run_id: str) -> None:
     from airflow_provider_k2.reconciliation.results import store
 
     for result in results:
         if result.verdict is not None:
-            store(hooks.ledger, result.table, result.verdict, run_id)
-
-
-# Output ---------------------------------------------------------------------------------------------------------------
-
-
-def _show(results: list[_Result], every_bucket: bool, out: TextIO) -> None:
-    from rich.table import Table
-
-    console = make_console(out)
-    table = Table()
-    table.add_column("table", no_wrap=True)
-    table.add_column("layer", no_wrap=True)
-    for heading in ("warm rows", "cold rows", "checksum", "first", "last", "pending"):
-        table.add_column(heading, justify="right", no_wrap=heading not in ("first", "last"))
-    table.add_column("verdict")
-    for result in results:
-        verdict = result.verdict
-        if verdict is None:
-            table.add_row(result.table.name, result.table.layer, *["-"] * 6, "[red]not compared[/]")
-            continue
-        color = "green" if verdict.equal else "red"
-        same = verdict.warm_checksum == verdict.cold_checksum
-        checksum = f"{verdict.warm_checksum:016x}" if same else "differs"
-        ends = [
-            show_cursor(end.warm if end.warm is not None else end.cold, verdict.is_time).partition(".")[0]
-            for end in (verdict.first, verdict.last)
-        ]
-        table.add_row(
-            result.table.name,
-            result.table.layer,
-            f"{verdict.warm_rows:,}",
-            f"{verdict.cold_rows:,}",
-            checksum,
-            *ends,
-            f"{verdict.pending:,}",
-            f"[{color}]{verdict.verdict}[/]",
-        )
-    console.print(table)
-    for result in results:
-        if result.verdict is not None:
-            _show_buckets(console, result.verdict, every_bucket)
-    for result in results:
-        for line in _remarks(result):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _remarks(result: _Result) -> list[str]:
-    name, verdict = result.table.name, result.verdict
-    lines = [result.error] if result.error else []
-    if result.repaired_rows is not None:
-        lines.append(f"{name}: repaired, {result.repaired_rows:,} rows were replaced.")
-    lines += [f"Dry run: {line}" for line in result.planned]
-    lines += [f"Not repaired: {reason}" for reason in result.refused]
-    if verdict is not None:
-        lines += [f"{name}: {note}." for note in verdict.notes]
-        if verdict.partly_expired:
-            warm, cold = (
-                sum(getattr(bucket, side).rows for bucket in verdict.partly_expired) for side in ("warm", "cold")
-            )
-            lines.append(
-                f"{name}: the oldest {len(verdict.partly_expired)} bucket(s) have partly expired in the warm tier "
-                f"({warm:,} of {cold:,} rows are left there) and are not counted above."
-            )
-        if (
-            (verdict.dead or any(not bucket.missing for bucket in verdict.divergent))
-            and result.repaired_rows is None
-            and not result.planned
-        ):
-            lines.append(f"{name}: to replace what differs, run `k2 verify {name} --repair`.")
-    return lines
-
-
-def _show_buckets(console: Any, verdict: TableVerdict, every: bool) -> None:
-    from rich.table import Table
-
-    chosen = verdict.buckets if every else verdict.divergent
-    if not chosen:
-        return
-    table = Table("bucket (UTC)" if verdict.is_time else "bucket", title=f"{verdict.table} by {verdict.column}")
-    for heading in ("warm rows", "cold rows", "warm checksum", "cold checksum"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("outcome")
-    for bucket in chosen:
-        table.add_row(
-            "no value" if bucket.start is None else show_cursor(bucket.start, verdict.is_time),
-            f"{bucket.warm.rows:,}",
-            f"{bucket.cold.rows:,}",
-            f"{bucket.warm.checksum:016x}",
-            f"{bucket.cold.checksum:016x}",
-            f"{bucket.outcome.value}, {bucket.missing:,} warm rows not cold"
-            if bucket.missing
-            else bucket.outcome.value,
-        )
-    console.print(table)
-
-
-def _document(results: list[_Result]) -> dict[str, Any]:
-    """The stable structure of ``--json``; see docs/verify.md."""
-    return {
-        "version": JSON_VERSION,
-        "equal": all(result.verdict is not None and result.verdict.equal for result in results),
-        "tables": [_entry(result) for result in results],
-    }
-
-
-def _entry(result: _Result) -> dict[str, Any]:
-    verdict = result.verdict
-    entry: dict[str, Any] = {"table": result.table.name, "layer": result.table.layer, "error": result.error}
-    if verdict is None:
-        return {**entry, "equal": False, "verdict": "not compared"}
-    time = verdict.is_time
-    return {
-        **entry,
-        "equal": verdict.equal,
-        "verdict": verdict.verdict,
-        "problem": verdict.problem,
-        "mode": verdict.mode,
-        "warm": _side(verdict, "warm"),
-        "cold": _side(verdict, "cold"),
-        "column": verdict.column,
-        "pending": verdict.pending,
-        "watermark": json_cursor(verdict.watermark),
-        "snapshot_id": None if verdict.snapshot_id is None else str(verdict.snapshot_id),
-        "seconds": verdict.seconds,
-        "notes": list(verdict.notes),
-        "repaired_rows": result.repaired_rows,
-        "not_repaired": result.refused,
-        "planned": result.planned,
-        "files": [_file(file, time) for file in verdict.files],
-        "buckets": [_bucket(bucket, time) for bucket in verdict.buckets],
-    }
-
-
-def _side(verdict: TableVerdict, side: str) -> dict[str, Any]:
-    return {
-        "rows": getattr(verdict, f"{side}_rows"),
-        "checksum": f"{getattr(verdict, f'{side}_checksum'):016x}",
-        "first": json_cursor(getattr(verdict.first, side), verdict.is_time),
-        "last": json_cursor(getattr(verdict.last, side), verdict.is_time),
-    }
-
-
-def _file(file: BadFile, time: bool) -> dict[str, Any]:
-    return {
-        "path": file.path,
-        "rows": file.rows,
-        "why": file.why,
-        "dead": file.dead,
-        "window_id": file.window_id,
-        "lower": json_cursor(file.lower, time),
-        "upper": json_cursor(file.upper, time),
-    }
-
-
-def _bucket(bucket: Bucket, time: bool) -> dict[str, Any]:
-    return {
-        "start": json_cursor(bucket.start, time),
-        "end": json_cursor(bucket.end, time),
-        "expiring": bucket.expiring,
-        "status": bucket.outcome.value,
-        "missing": bucket.missing,
-        **{
-            side: {"rows": facts.rows, "checksum": f"{facts.checksum:016x}"}
-            for side, facts in (("warm", bucket.warm), ("cold", bucket.cold))
-        },
-    }
+            store(services.ledger, result.table, result.verdict, run_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,22 +15,25 @@ from airflow_provider_k2.cli.common import (
     TablesFile,
     WatermarkConn,
     command,
-    connect,
-    console,
-    json_cursor,
     print_json,
     read_tables,
-    show_cursor,
     who,
 )
-from airflow_provider_k2.windows import seems_time
+from airflow_provider_k2.cli.watermarks_output import (
+    change_document,
+    describe_change,
+    history_document,
+    line_document,
+    print_history,
+    print_overview,
+)
+from airflow_provider_k2.hooks.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from airflow_provider_k2.hooks.watermark import WindowRecord
-    from airflow_provider_k2.ledger.tools import Change, Line, WatermarkTools
+    from airflow_provider_k2.ledger.tools import Change, WatermarkTools
     from airflow_provider_k2.tables.model import TableConfig
 
 app = typer.Typer(help="Show and fix the ledger's watermarks; without a command: show.")
@@ -92,56 +95,9 @@ def history(
         config = read_tables(tables_file).get(table)
         windows, events = ledger.history(config, limit), ledger.events(config, limit)
         if as_json:
-            document = {
-                "version": 1,
-                "table": config.name,
-                "windows": [_window(window) for window in windows],
-                "changes": [
-                    {
-                        "at": at.isoformat(),
-                        "who": by,
-                        "action": action,
-                        "before": json_cursor(before),
-                        "after": json_cursor(after),
-                        "reason": reason,
-                    }
-                    for at, by, action, before, after, reason in events
-                ],
-            }
-            print_json(document, out)
-            return
-        _print_table(
-            out,
-            f"{config.name}: windows",
-            ["started (UTC)", "kind", "lower", "upper", ">rows", ">seconds", "engine", "state", "snapshot", "run"],
-            [
-                [
-                    f"{window.started_at:%Y-%m-%d %H:%M:%S}",
-                    window.kind,
-                    show_cursor(window.lower, _time(window)),
-                    show_cursor(window.upper, _time(window)),
-                    _number(window.rows),
-                    _seconds(window),
-                    window.engine,
-                    window.state,
-                    str(window.snapshot_id or "-"),
-                    window.run_id,
-                ]
-                for window in windows
-            ],
-        )
-        _print_table(
-            out,
-            f"{config.name}: changes by hand or by repair",
-            ["at (UTC)", "who", "action", "before", "after", "reason"],
-            [
-                [f"{at:%Y-%m-%d %H:%M:%S}", by, action, show_cursor(before), show_cursor(after), reason]
-                for at, by, action, before, after, reason in events
-            ],
-        )
-        for window in windows:
-            if window.error:
-                print(f"{window.started_at:%Y-%m-%d %H:%M:%S} {window.state}: {window.error}", file=out)
+            print_json(history_document(config, windows, events), out)
+        else:
+            print_history(config, windows, events, out)
 
 
 @app.command(name="set")
@@ -203,7 +159,10 @@ def rebuild(
     iceberg_conn_id: IcebergConn = "iceberg_default",
     watermark_conn_id: WatermarkConn = "postgres_default",
 ) -> None:
-    """Set watermarks to what the cold tier proves, and write its windows to the ledger."""
+    """Set watermarks to what the cold tier proves.
+
+    The windows that it knows are written to the ledger.
+    """
     conn_ids = (clickhouse_conn_id, iceberg_conn_id, watermark_conn_id)
     _change(
         tables,
@@ -234,8 +193,8 @@ def forget(
         from airflow_provider_k2.exceptions import WatermarkError
         from airflow_provider_k2.ledger.tools import forget_entry
 
-        hooks = connect("clickhouse_default", "iceberg_default", watermark_conn_id)
-        known = forget_entry(hooks.ledger, pipeline, target, who=who(), reason=reason, dry_run=dry_run)
+        services = Services.connect("clickhouse_default", "iceberg_default", watermark_conn_id)
+        known = forget_entry(services.ledger, pipeline, target, who=who(), reason=reason, dry_run=dry_run)
         if known is None:
             raise WatermarkError(
                 f"The ledger knows no entry for the cold table {target} of pipeline {pipeline!r}",
@@ -258,29 +217,14 @@ def _show(
     names: list[str] | None, tables_file: Path | None, as_json: bool, iceberg_conn_id: str, watermark_conn_id: str
 ) -> None:
     with command() as out:
-        from airflow_provider_k2.ledger.tools import overview
+        from airflow_provider_k2.ledger.overview import overview
 
-        hooks = connect("clickhouse_default", iceberg_conn_id, watermark_conn_id)
-        lines = overview(read_tables(tables_file).select(names), hooks.iceberg, hooks.ledger)
+        services = Services.connect("clickhouse_default", iceberg_conn_id, watermark_conn_id)
+        lines = overview(read_tables(tables_file).select(names), services.iceberg, services.ledger)
         if as_json:
-            print_json({"version": 1, "tables": [_line(line) for line in lines]}, out)
+            print_json({"version": 1, "tables": [line_document(line) for line in lines]}, out)
         else:
-            _print_table(
-                out,
-                "watermarks",
-                [
-                    "table",
-                    "layer",
-                    "watermark (UTC)",
-                    "cold watermark",
-                    ">lag",
-                    ">last rows",
-                    "state",
-                    "engine",
-                    "snapshot",
-                ],
-                [_row(line) for line in lines],
-            )
+            print_overview(lines, out)
         _complain(line.error for line in lines if line.error)
 
 
@@ -299,19 +243,19 @@ def _change(
         from airflow_provider_k2.exceptions import K2Error
         from airflow_provider_k2.ledger.tools import WatermarkTools
 
-        hooks = connect(*conn_ids)
-        tools = WatermarkTools(hooks.clickhouse, hooks.iceberg, hooks.ledger, who=who(), reason=reason, dry_run=dry_run)
+        services = Services.connect(*conn_ids)
+        tools = WatermarkTools(services, who=who(), reason=reason, dry_run=dry_run)
         changes: list[Change] = []
         errors: list[str] = []
         for config in read_tables(tables_file).select(names):
             try:
                 changes.append(change(tools, config))
             except K2Error as error:
-                errors.append(str(error))
+                errors.append(str(error.at(table=config.name)))
         if as_json:
-            print_json({"version": 1, "changes": [_changed(one) for one in changes], "errors": errors}, out)
+            print_json({"version": 1, "changes": [change_document(one) for one in changes], "errors": errors}, out)
         for one in [] if as_json else changes:
-            print(_sentence(one), file=out)
+            print(describe_change(one), file=out)
         _complain(errors)
 
 
@@ -322,125 +266,3 @@ def _complain(errors: Iterable[str]) -> None:
         print(sentence, file=sys.stderr)
     if sentences:
         raise typer.Exit(FAILED)
-
-
-def _sentence(change: Change) -> str:
-    verb = "" if change.made else "would be "
-    before, after = (show_cursor(value) if value is not None else "none" for value in (change.before, change.after))
-    moved = f"stays {after}" if change.before == change.after else f"{before} -> {after}"
-    counts = ((change.windows, "windows"), (change.deletions, "ranges that the deletion gate dropped"))
-    found = " and ".join(f"{count:,} {what}" for count, what in counts if count)
-    windows = f"; {found} {verb}written to the ledger from the cold tier" if found else ""
-    note = f". Note: {change.note}" if change.note else ""
-    dry = "" if change.made else " (dry run, nothing was changed)"
-    return f"{change.table}: {change.action}: {moved}{windows}{dry}{note}."
-
-
-def _changed(change: Change) -> dict[str, Any]:
-    return {
-        "table": change.table,
-        "action": change.action,
-        "before": json_cursor(change.before),
-        "after": json_cursor(change.after),
-        "proven": json_cursor(change.proven),
-        "made": change.made,
-        "windows": change.windows,
-        "deletions": change.deletions,
-        "note": change.note,
-    }
-
-
-def _lag(value: int | None) -> float | None:
-    """Seconds between a watermark and now; None for an integer cursor."""
-    import time
-
-    return None if not value or not seems_time(value) else round(time.time() - value / 1e6, 1)
-
-
-def _state(line: Line) -> str:
-    if line.holder is not None:
-        return "running"
-    return line.last.state if line.last else "no window yet"
-
-
-def _row(line: Line) -> list[str]:
-    from datetime import timedelta
-
-    value = line.stored.watermark if line.stored else None
-    lag = _lag(value)
-    last = line.last
-    return [
-        line.table.name,
-        line.table.layer,
-        show_cursor(value),
-        "?" if line.error else show_cursor(line.cold),
-        "-" if lag is None else str(timedelta(seconds=round(lag))),
-        _number(last.rows if last else None),
-        _state(line),
-        last.engine if last else "-",
-        "?" if line.error else str(line.snapshot_id or "-"),
-    ]
-
-
-def _line(line: Line) -> dict[str, Any]:
-    value = line.stored.watermark if line.stored else None
-    return {
-        "table": line.table.name,
-        "layer": line.table.layer,
-        "watermark": json_cursor(value),
-        "cold_watermark": json_cursor(line.cold),
-        "lag_seconds": _lag(value),
-        "updated_at": line.stored.updated_at.isoformat() if line.stored else None,
-        "state": _state(line),
-        "lease_holder": line.holder,
-        "snapshot_id": None if line.snapshot_id is None else str(line.snapshot_id),
-        "last_window": _window(line.last) if line.last else None,
-        "error": line.error,
-    }
-
-
-def _window(window: WindowRecord) -> dict[str, Any]:
-    return {
-        "window_id": window.window_id,
-        "kind": window.kind,
-        "lower": json_cursor(window.lower, _time(window)),
-        "upper": json_cursor(window.upper, _time(window)),
-        "state": window.state,
-        "engine": window.engine,
-        "run_id": window.run_id,
-        "rows": window.rows,
-        "bytes": window.bytes,
-        "checksum": None if window.checksum is None else f"{window.checksum:016x}",
-        "snapshot_id": None if window.snapshot_id is None else str(window.snapshot_id),
-        "started_at": window.started_at.isoformat(),
-        "finished_at": window.finished_at.isoformat() if window.finished_at else None,
-        "timings": window.timings,
-        "error": window.error,
-    }
-
-
-def _time(window: WindowRecord) -> bool:
-    return seems_time(window.upper)
-
-
-def _seconds(window: WindowRecord) -> str:
-    return f"{(window.finished_at - window.started_at).total_seconds():.2f}" if window.finished_at else "-"
-
-
-def _number(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
-
-
-def _print_table(out: Any, title: str, headings: list[str], rows: list[list[str]]) -> None:
-    """Print a table, or that it has no rows; a heading that begins with > is a column of numbers."""
-    from rich.table import Table
-
-    if not rows:
-        print(f"{title}: none", file=out)
-        return
-    table = Table(title=title)
-    for heading in headings:
-        table.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
-    for row in rows:
-        table.add_row(*row)
-    console(out).print(table)

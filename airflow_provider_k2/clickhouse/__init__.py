@@ -1,4 +1,1 @@
-"""What is ClickHouse's and knows nothing of tables that go cold: its SQL, its types, its protocol over HTTP.
-
-No Airflow.
-"""
+"""ClickHouse itself, without any notion of tables that go cold: its SQL, its types, its HTTP protocol. No Airflow."""

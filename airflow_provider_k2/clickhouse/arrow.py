@@ -1,4 +1,4 @@
-"""Answers that come as a stream of Arrow messages: whole, or an error. A stream may be cut where nobody sees it."""
+"""Answers that come as a stream of Arrow messages: complete, or an error. A stream may be cut without a trace."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-"""How a stream of Arrow messages ends. Arrow itself takes the end of a connection between two messages for it, too."""
+"""How a stream of Arrow messages ends. Arrow itself also accepts the end of a connection between two messages."""
 
 TRIES = 3
-"""How often an answer is read whose rows are not as many as another query counts."""
+"""How often an answer is read if its number of rows differs from what another query counts."""
 
 
 class _Tail:
@@ -37,14 +37,14 @@ class _Tail:
         return True
 
     def close(self) -> None:
-        """Leave it open: whoever opened it closes it."""
+        """Leave it open: the one who opened it closes it."""
 
 
 def read_arrow(stream: BinaryIO, query: str) -> pa.Table:
     """Read a whole answer in the format ArrowStream.
 
     :param query: what was asked, for the message.
-    :raises ServiceError: when it is not whole: no answer at all, no end of stream, something behind it, or no Arrow.
+    :raises ServiceError: when it is not complete: no answer at all, no end of stream, something after it, or no Arrow.
     """
     import pyarrow as pa
 
@@ -68,16 +68,16 @@ def _short(query: str, what: str) -> ServiceError:
         service=CLICKHOUSE,
         untouched="Nothing was changed and no row was dropped",
         fix=(
-            "look into ClickHouse's log, and at what lies between (a proxy, a load balancer), then run it again. The "
+            "check ClickHouse's log and what lies between (a proxy, a load balancer), then run it again. The "
             f"query was: {query[:200]}"
         ),
     )
 
 
 def read_counted(count: Callable[[], int], read: Callable[[], T], rows: Callable[[T], int], what: str) -> T:
-    """Read an answer whose rows another query counts, on another way.
+    """Read an answer whose rows another query counts in another way.
 
-    Rows that come or go meanwhile are no error: they lie between the counts before and after.
+    Rows that come or go in the meantime are not an error, if their number lies between the counts before and after.
 
     :param count: counts the rows.
     :param read: reads the answer.

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from airflow_provider_k2.clickhouse.answers import explain
+from airflow_provider_k2.clickhouse.answers import code_of, refusal
 from airflow_provider_k2.clickhouse.sql import long_query_settings
-from airflow_provider_k2.exceptions import CLICKHOUSE, ServiceError
+from airflow_provider_k2.exceptions import CLICKHOUSE, K2Error, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ TIMEOUT = 300
 """Seconds without a byte after which a stream or a query's answer counts as lost."""
 
 CONNECT_TIMEOUT = 10
-"""Seconds in which a server that is there has taken a connection."""
+"""Seconds within which a running server accepts a connection."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Endpoints:
 
 
 class _Body:
-    """An answer's bytes. A connection that breaks is told as ClickHouse's failure, wherever the bytes go."""
+    """An answer's bytes. A broken connection is reported as ClickHouse's failure, wherever the bytes go."""
 
     closed = False
 
@@ -59,15 +59,15 @@ class _Body:
         return True
 
     def close(self) -> None:
-        """Leave it open: whoever opened it closes it."""
+        """Leave it open: the one who opened it closes it."""
 
 
 @dataclass(frozen=True)
 class HttpClient:
     """Streams of one server.
 
-    Each has a connection of its own: a stream takes seconds, a connection milliseconds, and none can be found broken
-    when the next query goes over it.
+    Each has a connection of its own: a stream takes seconds and a connection milliseconds, and no query can meet a
+    connection that has broken in the meantime.
 
     :param endpoints: where it listens.
     :param connection: name of the Airflow connection, for messages.
@@ -88,6 +88,7 @@ class HttpClient:
         :param output_format: for example ``Parquet``.
         :param settings: ClickHouse settings of the query.
         :raises ServiceError: when the server cannot be reached, refuses, or breaks off.
+        :raises SourceMissingError: when a table or database does not exist.
         """
         import requests
         import urllib3
@@ -95,7 +96,7 @@ class HttpClient:
         try:
             with self._ask(f"{sql}\nFORMAT {output_format}", settings or {}) as response:
                 if response.status_code != HTTPStatus.OK:
-                    raise self._refused(response.text)
+                    raise self._refused(response.status_code, response.text)
                 yield cast("BinaryIO", _Body(response.raw, self._broken))
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise self._broken(error) from error
@@ -117,21 +118,27 @@ class HttpClient:
             stream=True,
         )
 
-    def _refused(self, message: str) -> ServiceError:
+    def _refused(self, status: int, message: str) -> K2Error:
         """What the server answered, as an error."""
-        return self._failure(*explain(message, self.endpoints.user))
+        if code_of(message) is None:
+            said = " ".join(message.split())[:100]
+            return self._failure(
+                f"what answers there with status {status} is not ClickHouse, but {said!r}",
+                f"check `http_port` in the connection's extras, see `airflow connections get {self.connection}`, and "
+                "the proxy or load balancer before the server",
+            )
+        return refusal(self._where(), message, self.endpoints.user, self.connection)
 
     def _broken(self, error: Exception) -> ServiceError:
-        """What became of the connection, as an error."""
-        return self._failure(
-            " ".join(str(error).split()).rstrip("."), "check `http_port` in the connection's extras and the server"
-        )
+        """What happened to the connection, as an error."""
+        said = " ".join(str(error).split()).rstrip(".")
+        if "Read timed out" in said:
+            return self._failure(f"it does not answer in time: {said}", "check the server's log, and run it again")
+        return self._failure(said, "check `http_port` in the connection's extras and the server")
+
+    def _where(self) -> str:
+        at = f"{self.endpoints.host}:{self.endpoints.http_port}"
+        return f"ClickHouse at {at} (connection {self.connection!r}, HTTP) failed"
 
     def _failure(self, what: str, fix: str) -> ServiceError:
-        return ServiceError(
-            f"ClickHouse at {self.endpoints.host}:{self.endpoints.http_port} (connection {self.connection!r}, HTTP) "
-            f"failed: {what}",
-            service=CLICKHOUSE,
-            untouched="Nothing was committed",
-            fix=fix,
-        )
+        return ServiceError(f"{self._where()}: {what}", service=CLICKHOUSE, untouched="Nothing was committed", fix=fix)

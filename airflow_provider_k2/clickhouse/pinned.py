@@ -1,23 +1,23 @@
-"""Settings under which every query of ours runs, whatever the user's profile says.
+"""Settings under which all our queries run, whatever the user's profile says. No answer is cut, limited or changed.
 
-No answer is cut, limited or changed. Pure.
+Pure.
 
-A run asks once which of them have another value (``system.settings``) and sends those with each query, besides a few
+A run asks once which of them have another value (``system.settings``) and sends those with each query, plus a few
 that guard the question itself. A server is not sent what it does not know, and a user who may change nothing
-(``readonly = 1``) goes on as before as long as nothing has to be changed. All settings of ClickHouse 26.9 were gone
-through. Left alone on purpose:
+(``readonly = 1``) works as before as long as nothing has to be changed. All settings of ClickHouse 26.9 were
+reviewed. Left alone on purpose:
 
 * limits that end a query with an error (``max_rows_to_read``, ``max_execution_time``, ``max_result_rows``, ``force_*``
-  ...): it is told; what may make a silent cut of it is its ``*_overflow_mode``;
-* what is meant to hide rows from a user (row policies, ``additional_table_filters``): hidden rows are counted instead,
-  see
+  ...): the error says so; its ``*_overflow_mode``, which may turn it into a silent cut, is pinned;
+* what is intended to hide rows from a user (row policies, ``additional_table_filters``): hidden rows are counted
+instead, see
   :mod:`airflow_provider_k2.warm.visibility`;
 * how a query is run (threads, buffers, join algorithms, projections, caches of marks, the analyzer): its rows are the
   same;
 * replicas that lag (``max_replica_delay_for_distributed_queries``, ``select_sequential_consistency``): rows that become
   visible late are found by reconciliation;
-* the meaning of words in a view that has to be told by somebody (``union_default_mode`` and its like): without it the
-  view is an error.
+* the meaning of words in a view that somebody has to set (``union_default_mode`` and the like): without it, the view
+  is an error.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Group:
 
     :param does: what another value does to an answer, for messages.
     :param values: name to value.
-    :param must: whether a query is refused under another value that the user may not change; otherwise that is told
-        only.
+    :param must: whether a query is refused under another value that the user may not change; otherwise it is only
+        reported.
     """
 
     does: str
@@ -67,7 +67,7 @@ def _stop(what: str) -> str:
 
 
 GROUPS = (
-    Group("cuts an answer at a limit without a word", {_stop(what): "throw" for what in _STOPS}),
+    Group("silently cuts an answer at a limit", {_stop(what): "throw" for what in _STOPS}),
     Group(
         "takes rows out of the answer to every query, or puts other columns in their place",
         {
@@ -206,7 +206,7 @@ GROUPS = (
 PINNED: dict[str, str] = {name: value for group in GROUPS for name, value in group.values.items()}
 
 FILTERS = "additional_table_filters"
-"""A setting that hides rows on purpose, perhaps: it is told, not overruled."""
+"""A setting that may hide rows on purpose: it is reported, not overridden."""
 
 QUESTION = (
     "SELECT name, value, readonly FROM system.settings WHERE name IN "
@@ -215,14 +215,15 @@ QUESTION = (
 """What a server is asked once: names, values as text, and whether the user may not change them."""
 
 GUARDS: dict[str, str] = {**GROUPS[0].values, "limit": "0", "offset": "0", "use_query_cache": "0"}
-"""Settings that go with the question itself, whose answer must not be cut, either; and so with every query.
+"""Settings that go with the question itself, whose answer must not be cut either, and therefore with every query.
 
-What the profile says
-of them cannot be seen then. On the native protocol a server passes over those that it does not know."""
+What the profile says about them cannot be seen then. On the native protocol, a server ignores those that it does not
+
+know."""
 
 
 FIXED_CODES = (164, 452)
-"""READONLY and SETTING_CONSTRAINT_VIOLATION: what a user is answered that may not change a setting."""
+"""READONLY and SETTING_CONSTRAINT_VIOLATION: the answer to a user who may not change a setting."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ class Stuck:
     """A setting with another value than the pinned one, which the user may not change.
 
     :param does: what it does to an answer.
-    :param must: whether nothing may be asked under it.
+    :param must: whether no query may run under it.
     """
 
     name: str
@@ -245,7 +246,7 @@ class Stuck:
 
 @dataclass(frozen=True)
 class Pins:
-    """What has to be sent with each query of a user, and what cannot be.
+    """What has to be sent with each query of a user, and what cannot be sent.
 
     :param send: name to value.
     :param stuck: what the profile does not let change.

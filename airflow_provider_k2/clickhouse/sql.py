@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from airflow_provider_k2.windows import Window
 
 RESERVED = "_k2_"
-"""How names begin that queries make besides the source's columns; the type plan refuses a source that has one."""
+"""Prefix of names that queries add to the source's columns; the type plan refuses a source that has one."""
 
 SUM_TERMS = 32
 """Terms of a sum that stand in one pair of parentheses."""
 
 LONG_QUERY = 60_000
-"""Characters of a query from which on it is a long one: about 12,000 elements."""
+"""Characters above which a query counts as long: about 12,000 elements."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -80,7 +80,7 @@ def cursor_expression(cursor: str, cursor_type: str) -> str:
 
 
 def is_time_type(clickhouse_type: str) -> bool:
-    """Whether a column of this type holds time, whatever it is wrapped in; no type at all does not."""
+    """Whether a column of this type holds time, whatever it is wrapped in; False without a type."""
     return _is_among(clickhouse_type, _TIMES)
 
 
@@ -105,7 +105,7 @@ def cursor_step(cursor_type: str) -> int:
 
 
 def cursor_problem(cursor_type: str) -> str | None:
-    """Why no cursor can have this type, and the fix: what follows the words "the cursor column x"; None when it can.
+    """Why no cursor can have this type, and the fix, as the continuation of "the cursor column x"; None if it can.
 
     :param cursor_type: the column's ClickHouse type.
     """
@@ -140,7 +140,7 @@ def cursor_condition(cursor: str, cursor_type: str, window: Window) -> str:
 
 
 def cursor_literal(cursor_type: str, bound: int) -> str:
-    """One bound as a literal that a cursor of a type compares with."""
+    """One bound as a literal that a cursor of the given type can be compared with."""
     return f"fromUnixTimestamp64Micro({int(bound)}, 'UTC')" if is_time_type(cursor_type) else str(int(bound))
 
 
@@ -166,7 +166,7 @@ def long_query_settings(sql: str) -> dict[str, int]:
 
 
 def balanced_sum(terms: Sequence[str]) -> str:
-    """Sum of some terms, in parentheses by groups: parsers go as deep as a flat sum is long, and refuse a long one."""
+    """Sum of terms, in parentheses by groups: parsers nest as deep as a flat sum is long, and refuse a long one."""
     parts = list(terms)
     while len(parts) > SUM_TERMS:
         groups = (parts[begin : begin + SUM_TERMS] for begin in range(0, len(parts), SUM_TERMS))

@@ -13,7 +13,7 @@ _TOKEN = re.compile(
 _INTEGER = re.compile(r"[-+]?[0-9]{1,9}")
 
 _MAX_DEPTH = 100
-"""Types within types that are read; far above what anybody declares, far below where Python's stack ends."""
+"""Maximum nesting of types: far above what anybody declares, far below the limit of Python's stack."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def parse_type(text: str) -> ClickHouseType:
 
 
 def unwrap(parsed: ClickHouseType) -> tuple[ClickHouseType, bool]:
-    """Take LowCardinality, SimpleAggregateFunction and Nullable off; tell whether the value may be null.
+    """Strip LowCardinality, SimpleAggregateFunction and Nullable; tell whether the value may be null.
 
     :raises ValueError: when one of them has no type inside.
     """
@@ -100,13 +100,13 @@ class _Reader:
         return self.tokens[at][1] if at < len(self.tokens) else ""
 
     def error(self) -> ValueError:
-        """What to raise at the present token."""
+        """What to raise at the current token."""
         if not self.token():
             return ValueError(f"cannot read the ClickHouse type {self.text!r}, which ends too early")
         return ValueError(f"cannot read the ClickHouse type {self.text!r} at position {self.tokens[self.at].start(1)}")
 
     def since(self, start: int) -> str:
-        """The text of the tokens from one on that are read."""
+        """The text of the tokens read since a given one."""
         return self.text[self.tokens[start].start(1) : self.tokens[self.at - 1].end(1)]
 
     def type(self) -> ClickHouseType:

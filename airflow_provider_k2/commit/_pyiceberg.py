@@ -1,4 +1,4 @@
-"""What the commit needs of pyiceberg beyond its public API, each with the reason. Seen in pyiceberg 0.12.0."""
+"""What the package needs from pyiceberg beyond its public API, each with the reason. Seen in pyiceberg 0.12.0."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
     from pyiceberg.partitioning import PartitionKey
     from pyiceberg.schema import Schema
-    from pyiceberg.table import FileScanTask, Table
+    from pyiceberg.table import FileScanTask, Table, Transaction
+    from pyiceberg.table.update import TableRequirement, TableUpdate
+    from pyiceberg.typedef import TableVersion
 
 
 def read_batches(table: Table, task: FileScanTask, schema: Schema | None = None) -> Iterator[pa.RecordBatch]:
@@ -57,7 +59,7 @@ def read_batches(table: Table, task: FileScanTask, schema: Schema | None = None)
         absent = _get_column_projection_values(
             task.file, projected, metadata.schema(), metadata.specs().get(task.file.spec_id), held.field_ids
         )
-        # A list or map is there where its elements are.
+        # A list or map is where its elements are.
         leaves = {
             number for number in projected.field_ids if not isinstance(projected.find_type(number), MapType | ListType)
         }
@@ -79,7 +81,7 @@ def read_batches(table: Table, task: FileScanTask, schema: Schema | None = None)
 
 
 def write_rows(table: Table, rows: pa.Table, commit_id: str) -> Iterator[DataFile]:
-    """Write rows to new files whose names hold the commit's id: one that is never committed is known as ours.
+    """Write rows to new files whose names contain the commit's id: one that is never committed is known as ours.
 
     Private, because the public ways to write also commit.
     """
@@ -112,6 +114,26 @@ class ShortFolders(LocationProvider):
         return self.own.new_data_location(f"{folder}/{data_file_name}" if folder else data_file_name)
 
 
+def changes_of(transaction: Transaction) -> tuple[tuple[TableUpdate, ...], tuple[TableRequirement, ...]]:
+    """Return what a transaction would send to the catalog: its updates, and what it requires.
+
+    Private, because ``commit_transaction`` sends them itself, with retries that rebase blindly.
+    """
+    return transaction._updates, transaction._requirements
+
+
+def check_arrow_schema(schema: Schema, held: pa.Schema, format_version: TableVersion) -> None:
+    """Make sure that a file with an Arrow schema may be a file of a table.
+
+    Private, because the public ``add_files``, which asks the same, also commits.
+
+    :raises ValueError: when it may not.
+    """
+    from pyiceberg.io.pyarrow import _check_pyarrow_schema_compatible
+
+    _check_pyarrow_schema_compatible(schema, held, format_version=format_version)
+
+
 def arrow_filters(schema: Schema, row_filter: BooleanExpression) -> tuple[pc.Expression, pc.Expression]:
     """Return the Arrow filter for the rows that match an Iceberg filter, and the one for all others, nulls included.
 
@@ -125,9 +147,9 @@ def arrow_filters(schema: Schema, row_filter: BooleanExpression) -> tuple[pc.Exp
 
 
 def lies_inside(schema: Schema, row_filter: BooleanExpression) -> Any:
-    """Return a function that tells of a data file whether every row of it matches, by its statistics.
+    """Return a function that says whether every row of a data file matches, by its statistics.
 
-    Private, because pyiceberg offers the inclusive evaluation only.
+    Private, because pyiceberg offers only the inclusive evaluation.
     """
     from pyiceberg.expressions.visitors import _StrictMetricsEvaluator
 

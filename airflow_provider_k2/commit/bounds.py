@@ -1,4 +1,4 @@
-"""Cursor bounds as Iceberg filters, and what files' statistics say of cursors."""
+"""Cursor bounds as Iceberg filters, and what the files' statistics say about cursors."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def cursor_ceiling(table: Table, column: str) -> int:
 
 
 def column_bounds(schema: Schema, data_file: DataFile, column: str) -> tuple[int | None, int | None]:
-    """Smallest value of a cursor or event time in a file, and one past the largest, as its manifest entry has them."""
+    """Smallest value of a cursor or event time in a file, and one past the largest, according to its manifest entry."""
     part = schema.find_field(column)
     found = [
         decode_bound(part.field_type, (side or {}).get(part.field_id))
@@ -86,7 +86,7 @@ def column_bounds(schema: Schema, data_file: DataFile, column: str) -> tuple[int
 
 
 def decode_bound(kind: Any, encoded: bytes | None) -> Any:
-    """A bound of a manifest entry; an older one may be of a narrower type."""
+    """A bound of a manifest entry; an older one may have a narrower type."""
     if encoded is None:
         return None
     if isinstance(kind, LongType) and len(encoded) == 4:

@@ -43,7 +43,7 @@ class ColdState:
     :param last: the pipeline's newest commit among the head's ancestors, or None.
     :param last_snapshot_id: the snapshot that carries it.
     :param foreign: whether somebody else changed rows since then.
-    :param ceiling: no foreign row has a cursor at or above it; asked for only where ``foreign``.
+    :param ceiling: no foreign row has a cursor at or above it; asked for only if ``foreign``.
     """
 
     target_uuid: str
@@ -55,12 +55,12 @@ class ColdState:
 
     @property
     def watermark(self) -> int | None:
-        """The watermark that the cold tier proves, or None: also where only backfills have been committed yet."""
+        """The watermark that the cold tier proves, or None, also if only backfills have been committed so far."""
         return self.last.watermark if self.last else None
 
     @property
     def high_water(self) -> int:
-        """Cursor from which on the table holds nothing.
+        """Cursor from which the table holds nothing.
 
         The largest upper bound ever committed, or foreign rows' end.
         """
@@ -84,7 +84,7 @@ def is_tag_of_ours(name: str) -> bool:
 
 
 def ancestors(metadata: TableMetadata) -> Iterator[Snapshot]:
-    """Snapshots from the current one backwards, as far as they have not been expired."""
+    """Snapshots from the current one backwards, up to the first that was expired."""
     return ancestors_of(metadata, metadata.current_snapshot_id)
 
 
@@ -144,7 +144,7 @@ def records(metadata: TableMetadata, pipeline: str) -> Iterator[tuple[Snapshot, 
 
 
 def has_commit_of_ours(metadata: TableMetadata) -> bool:
-    """Whether some pipeline of this provider has committed to a table, as far as its snapshots and tags show."""
+    """Whether any pipeline of this provider has committed to a table, as far as its snapshots and tags show."""
     kept = [metadata.snapshot_by_id(ref.snapshot_id) for ref in metadata.refs.values()]
     for snapshot in itertools.chain(ancestors(metadata), kept):
         summary = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}

@@ -1,4 +1,4 @@
-"""The cold rows of a cursor range beside the rows that are to replace them.
+"""The cold rows of a cursor range, compared with the rows that are to replace them.
 
 Which of them nothing replaces (promise 6).
 """
@@ -49,9 +49,9 @@ class HeldRange:
 
     :param table: the cold table, at the snapshot that it was loaded with.
     :param row_filter: the range.
-    :param cursor: column by which rows are told apart that were changed in place.
-    :param offered: yields the window's rows, as often as it is called.
-    :param dead: paths of files that cannot be read: they are passed over.
+    :param cursor: column by which rows that were changed in place are recognised.
+    :param offered: yields the window's rows each time it is called.
+    :param dead: paths of unreadable files, which are skipped.
     """
 
     def __init__(
@@ -116,10 +116,10 @@ class HeldRange:
 
     @cached_property
     def _lacking(self) -> dict[frozenset[str], tuple[Hashes, Cursors]]:
-        """Hashes of the rows that the window lacks and how often each, by the columns that are left out of the hash.
+        """Hashes of the rows that the window lacks, and how often each, by the columns that are left out of the hash.
 
-        Files that have a column of nulls only are compared without it, after the files that have more columns: what
-        those have taken of the window replaces nothing else.
+        Files with a column of nulls only are compared without it, after the files that have more columns: window rows
+        that those have used up replace nothing else.
         """
         everything = _joined([file.hashes for file in self.files])
         strict = count_lacking(everything, self._window_hashes(frozenset()))
@@ -142,7 +142,7 @@ class HeldRange:
 
     @cached_property
     def unreplaced(self) -> Unreplaced | None:
-        """The cold rows for which the window has none, or None."""
+        """The cold rows that have no counterpart in the window, or None."""
         if not self._lacking:
             return None
         rows = sum(int(times.sum()) for _, times in self._lacking.values())
@@ -174,14 +174,14 @@ class HeldRange:
             yield values[np.isin(values, at)]
 
     def to_keep(self) -> ToKeep:
-        """How many rows of each hash the window has none for, by the columns that are left out of the hash."""
+        """How many rows of each hash have no counterpart in the window, by the columns left out of the hash."""
         return {
             level: dict(zip(hashes.tolist(), times.tolist(), strict=True))
             for level, (hashes, times) in self._lacking.items()
         }
 
     def kept_rows(self, file: HeldFile, left: ToKeep) -> Iterator[pa.RecordBatch]:
-        """Stream the rows of a file that the window has none for.
+        """Stream the rows of a file that have no counterpart in the window.
 
         :param left: what :meth:`to_keep` returned; counted down.
         """

@@ -1,8 +1,8 @@
-"""Which rows a commit would take out without putting them back: multisets of row hashes. Pure.
+"""Which rows a commit would remove without putting them back: multisets of row hashes. Pure.
 
-Rows are compared by their content hash (:mod:`airflow_provider_k2.checksum.cold`), equal rows as often as they occur. A
-cold column in which a file holds nothing but null is left out of the comparison for that file, on both sides: it was
-added after the file was written, say, and the row that replaces the file's has more, not less.
+Rows are compared by their content hash (:mod:`airflow_provider_k2.checksum.cold`), equal rows as often as they occur.
+If a cold column holds nothing but null in a file, it is left out of the comparison for that file, on both sides. It may
+have been added after the file was written; the row that replaces the file's row then has more, not less.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ ToKeep = dict[frozenset[str], dict[int, int]]
 
 @dataclass(frozen=True)
 class Unreplaced:
-    """Cold rows that a window covers and has no row for.
+    """Cold rows that a window covers and that have no counterpart in it.
 
     :param rows: how many they are.
     :param held: how many cold rows the window covers in all.
-    :param changed: how many of them have a warm row with the same cursor and other content, and nothing else does
-        there: they were changed in place in the warm tier.
-    :param lower: smallest cursor among them; None where the table does not hold the cursor.
+    :param changed: how many of them have a warm row with the same cursor but other content, one for one: they were
+        changed in place in the warm tier.
+    :param lower: smallest cursor among them; None if the table does not hold the cursor.
     :param upper: largest cursor among them.
     :param example: one of them, as text.
-    :param absent: columns that none of the window's rows has, and some of them hold a value in.
+    :param absent: columns that none of the window's rows has, and in which some of them hold a value.
     """
 
     rows: int
@@ -46,7 +46,7 @@ class Unreplaced:
 
     @property
     def gone(self) -> int:
-        """Rows of which the window has nothing at all."""
+        """Rows without any counterpart in the window."""
         return self.rows - self.changed
 
 
@@ -67,7 +67,7 @@ def count_lacking(wanted: Hashes, there: Hashes) -> tuple[Hashes, Cursors]:
 
 
 def take(wanted: Hashes, there: Hashes, free: Flags) -> tuple[Hashes, Cursors]:
-    """As :func:`count_lacking`, but only what is free of ``there`` counts, and what is found is free no more.
+    """Like :func:`count_lacking`, but only free values of ``there`` count, and a value that is found is no longer free.
 
     :param free: one flag per value of ``there``; changed in place.
     """
@@ -85,7 +85,7 @@ def take(wanted: Hashes, there: Hashes, free: Flags) -> tuple[Hashes, Cursors]:
 
 
 def count_changed(lacking: Iterable[int], cold: Iterable[int], warm: Iterable[int]) -> int:
-    """How many rows were changed in place: at their cursor both tiers hold as many rows, with other content.
+    """How many rows were changed in place: both tiers hold the same number of rows at their cursor, with other content.
 
     :param lacking: cursors of the cold rows without a counterpart.
     :param cold: cursors of all cold rows at these cursors.

@@ -1,7 +1,7 @@
-"""Files of the cold table that cannot be read any more: they go out of the manifests as their range is moved again.
+"""Unreadable files of the cold table: they are removed from the manifests when their range is moved again.
 
-Nobody can say what their rows were, so the warm tier has to have all of them: by their window's own count and checksum,
-where its record is still known, else by the counts of the whole range, if no row of it can have left the warm tier.
+Nobody can say what their rows were, so the warm tier has to have all of them: by their window's own count and
+checksum if its record is still known, or by the counts of the whole range if no row of it can have left the warm tier.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from airflow_provider_k2.commit._pyiceberg import arrow_filters, read_batches
 from airflow_provider_k2.commit.archive import find_window
 from airflow_provider_k2.commit.bounds import column_bounds, range_filter
+from airflow_provider_k2.commit.catalog import is_of_catalog
+from airflow_provider_k2.commit.store import LACKS, UNKNOWN, explain_store
 from airflow_provider_k2.exceptions import STORE, ReplacedByLessError, ServiceError
 from airflow_provider_k2.windows import Window
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_k2.commit.job import WindowJob
 
 _OURS = re.compile(r"([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})-\d{5,}\.parquet")
-"""Name of a file that holds rows of one window and nothing else."""
+"""Name of a file that holds only rows of one window."""
 
 NAMED = 3
 """Files that a message names."""
@@ -43,9 +45,21 @@ def cold_files_of(job: WindowJob) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, pa.ArrowException) as error:
+        if is_of_catalog(error):
+            raise
+        does, fix = explain_store(error)
         what = str(error).partition("\n")[0].rstrip(".")
+        if does not in (UNKNOWN, LACKS):
+            raise ServiceError(
+                f"the cold table's storage {does} while a cold file is read that window "
+                f"{job.window.describe()} touches: {what}",
+                service=STORE,
+                table=job.table.name,
+                untouched="Nothing was committed and the watermark stands",
+                fix=fix,
+            ) from error
         raise ServiceError(
-            f"a cold file that window {job.window.describe(job.warm.is_time)} touches cannot be read: {what}",
+            f"a cold file that window {job.window.describe()} touches cannot be read: {what}",
             service=STORE,
             table=job.table.name,
             untouched="Nothing was committed and the watermark stands",
@@ -57,13 +71,13 @@ def cold_files_of(job: WindowJob) -> Iterator[None]:
 
 
 def dead_files(table: Table, paths: Iterable[str]) -> tuple[DataFile, ...]:
-    """Those of some files that the table still needs: another repair may have been quicker."""
+    """Those of some files that the table still needs: another repair may have been faster."""
     wanted = set(paths)
     return tuple(task.file for task in table.scan().plan_files() if task.file.file_path in wanted)
 
 
 def refuse_lost_files(job: WindowJob, held: HeldRange | None) -> None:
-    """Refuse to take files out whose rows the warm tier does not have.
+    """Refuse to remove files whose rows the warm tier does not have.
 
     :param held: the cold rows of the window's range in files that can be read; None in upsert mode.
     :raises ReplacedByLessError: naming the files and how many rows would be lost, unless the run is forced.

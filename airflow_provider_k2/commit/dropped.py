@@ -12,7 +12,9 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.exceptions import CommitConflictError, RetentionError
+from airflow_provider_k2.commit.catalog import describe_catalog, explain_catalog, is_of_catalog, is_refusal
+from airflow_provider_k2.commit.store import in_one_line
+from airflow_provider_k2.exceptions import CATALOG, CommitConflictError, RetentionError, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +32,7 @@ TRIES = 6
 
 
 def join(ranges: Iterable[Dropped]) -> tuple[Dropped, ...]:
-    """Put ranges together that overlap or touch, in order; the first one may be open below. Pure."""
+    """Join ranges that overlap or touch, in order; the first one may be open below. Pure."""
     joined: list[Dropped] = []
     for lower, upper in sorted(ranges, key=lambda one: (one[0] is not None, one[0] or 0, one[1])):
         if joined and (lower is None or lower <= joined[-1][1]):
@@ -41,7 +43,7 @@ def join(ranges: Iterable[Dropped]) -> tuple[Dropped, ...]:
 
 
 def covers(ranges: Iterable[Dropped], wanted: Dropped) -> bool:
-    """Whether one of some joined ranges holds all of another range. Pure."""
+    """Whether one of some joined ranges contains all of another range. Pure."""
     lower, upper = wanted
     return any(
         upper <= end and (begin is None or (lower is not None and begin <= lower)) for begin, end in join(ranges)
@@ -66,7 +68,7 @@ def read_dropped(metadata: TableMetadata, pipeline: str) -> tuple[Dropped, ...]:
             f"of ranges: {text[:200]!r}",
             untouched=("Nothing was changed. It says which rows the deletion gate has dropped from the warm tier"),
             fix=(
-                "write it as the table's older metadata have it (`[[null, 1764028800000000]]`, "
+                "write it as it is in the table's older metadata (`[[null, 1764028800000000]]`, "
                 "say), or remove it if the gate never dropped anything"
             ),
         ) from error
@@ -74,23 +76,25 @@ def read_dropped(metadata: TableMetadata, pipeline: str) -> tuple[Dropped, ...]:
 
 
 def record_dropped(table: Table, pipeline: str, lower: int | None, upper: int) -> tuple[Dropped, ...]:
-    """Write down that the warm rows of a range are about to be dropped; ``table`` is refreshed.
+    """Record that the warm rows of a range are about to be dropped; ``table`` is refreshed.
 
     :param lower: smallest value of the bucket column; None for everything below ``upper``.
     :param upper: one past the largest.
-    :returns: the ranges that were written down before.
-    :raises RetentionError: when it cannot be written down; nothing may be dropped then.
+    :returns: the ranges that were recorded before.
+    :raises ServiceError: when it cannot be recorded; nothing may be dropped then.
+    :raises RetentionError: likewise, when others keep changing the table.
     """
     return _write(table, pipeline, add=(lower, upper))
 
 
 def take_back(table: Table, pipeline: str, lower: int | None, upper: int, before: tuple[Dropped, ...]) -> None:
-    """Take a record back: nothing of the range was dropped; ``table`` is refreshed.
+    """Cancel a record, because nothing of the range was dropped; ``table`` is refreshed.
 
-    What somebody else has written since is left alone: then the record stays, which only makes commits more careful.
+    If somebody else has written since, the record stays, which only makes commits more careful.
 
     :param before: what :func:`record_dropped` returned.
-    :raises RetentionError: when it cannot be written; the record stays.
+    :raises ServiceError: when it cannot be written; the record stays.
+    :raises RetentionError: likewise, when others keep changing the table.
     """
     _write(table, pipeline, expected=join((*before, (lower, upper))), instead=before)
 
@@ -103,12 +107,12 @@ def _write(
     expected: tuple[Dropped, ...] | None = None,
     instead: tuple[Dropped, ...] = (),
 ) -> tuple[Dropped, ...]:
-    """Write the property anew onto the table's newest metadata, merged with what is there.
+    """Rewrite the property on the table's newest metadata, merged with what is there.
 
     Writing it twice changes nothing, so an unknown outcome is tried again.
 
     :param add: a range to add, or else
-    :param expected: what has to be there for it to be replaced by ``instead``.
+    :param expected: what has to be there to be replaced with ``instead``.
     :returns: what was there before the first try.
     """
     first: tuple[Dropped, ...] | None = None
@@ -128,13 +132,22 @@ def _write(
             problem = error
             continue
         return first
+    assert problem is not None
     name = ".".join(table.name())
-    raise RetentionError(
-        f"the cold table cannot be told which warm rows are dropped ({type(problem).__name__}: "
-        f"{str(problem).rstrip('.')})",
-        table=name,
+    if not is_of_catalog(problem):
+        raise RetentionError(
+            f"the cold table {name} cannot record which warm rows are dropped, because others change it at the same "
+            f"time: {type(problem).__name__}: {in_one_line(problem)}",
+            untouched="Nothing was dropped",
+            fix="run it again; schedule other writers apart from the gate",
+        ) from problem
+    fix = explain_catalog(problem)[1].format("its Airflow connection")
+    raise ServiceError(
+        f"the cold table {name} cannot record which warm rows are dropped, because the Iceberg catalog "
+        f"{describe_catalog(problem)}",
+        service=CATALOG,
         untouched="Nothing was dropped",
-        fix=(f"give the catalog's user the right to set properties of {name}, or look into the catalog's log"),
+        fix=f"give the catalog's user the right to set properties of {name}" if is_refusal(problem) else fix,
     ) from problem
 
 
@@ -145,5 +158,5 @@ def _commit(table: Table, name: str, ranges: tuple[Dropped, ...]) -> None:
     update = SetPropertiesUpdate(updates={name: text}) if ranges else RemovePropertiesUpdate(removals=[name])
     answer = table.catalog.commit_table(table, (AssertTableUUID(uuid=table.metadata.table_uuid),), (update,))
     if (answer.metadata.properties.get(name) or "[]") != text:
-        # Two writers of one pipeline, of which one has lost its lease: the catalog has taken the other's.
+        # Two writers of one pipeline, of which one has lost its lease: the catalog has accepted the other's.
         raise CommitConflictError(f"{name} was written by somebody else at the same moment")

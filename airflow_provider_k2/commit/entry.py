@@ -1,7 +1,8 @@
-"""An entry of the table list against what its cold table was made by: a change is refused, never ignored.
+"""An entry of the table list, compared with the one that made its cold table: a change is refused, never ignored.
 
 Mode and cursor of the windows so far are in their commits' records; key and partition spec are kept in a property of
-the cold table, one for each pipeline. What another writer changed there is no change of the entry, and is followed.
+the cold table, one per pipeline. If another writer changes the cold table's spec, that is not a change of the entry,
+and is followed.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def _said(table: TableConfig) -> dict[str, list[str]]:
 
 
 def _kept(table: TableConfig, metadata: TableMetadata) -> dict[str, Any]:
-    """What the entry said, as far as that is kept."""
+    """What the entry said, as far as it was kept."""
     text = metadata.properties.get(property_name(table.pipeline))
     try:
         kept = json.loads(text) if text else {}
@@ -51,7 +52,7 @@ def refuse_changed(table: TableConfig, last: CommitRecord | None, metadata: Tabl
     """Refuse an entry whose mode, cursor or key is not that of the windows that are cold.
 
     :param last: the pipeline's newest commit, whatever source it had; None before the first one.
-    :raises TableListError: naming both, with what to write again.
+    :raises TableListError: naming both, with the value to restore.
     """
     if last is None:
         return
@@ -61,7 +62,7 @@ def refuse_changed(table: TableConfig, last: CommitRecord | None, metadata: Tabl
         _refuse(
             table,
             f"cursor: {table.cursor}",
-            f"were cut by the cursor {last.cursor}, so its watermark says nothing of another",
+            f"were cut by the cursor {last.cursor}, so its watermark says nothing about another",
             f"cursor: {last.cursor}",
             " (a column that was renamed gets its old name back in a view)",
         )
@@ -75,7 +76,7 @@ def _refuse(table: TableConfig, now: str, before: str, again: str, more: str = "
         f"the table list says `{now}`, but the windows in {table.target} {before}",
         table=table.name,
         untouched="Nothing was moved or changed",
-        fix=(f"write `{again}` again{more}, or give the entry a new `target`, into which everything is moved anew"),
+        fix=(f"write `{again}` again{more}, or give the entry a new `target`, into which everything is moved again"),
     )
 
 
@@ -89,7 +90,7 @@ def check_partition(table: TableConfig, cold: Table, log: logging.Logger) -> Non
         return
     kept = _kept(table, cold.metadata).get("partition")
     if kept is None:
-        # Not made by this pipeline, or by an older version: it may say nothing, or what was so once.
+        # Not made by this pipeline, or by an older version: it may say nothing, or something outdated.
         unchanged = not wanted or any(
             set(spec_fields(spec.fields, cold)) == set(wanted) for spec in cold.specs().values()
         )
@@ -106,7 +107,7 @@ def check_partition(table: TableConfig, cold: Table, log: logging.Logger) -> Non
         )
     if wanted:
         log.warning(
-            "%s: somebody else has changed the partition spec of %s to %s, and windows are written so; the table "
+            "%s: somebody else has changed the partition spec of %s to %s, and windows follow it; the table "
             "list says %s.",
             *(table.name, table.target, _list(held), _list(wanted)),
         )
@@ -122,7 +123,7 @@ def keep_entry(table: TableConfig, cold: Table) -> None:
 
 
 def spec_fields(parts: Iterable[PartitionField], cold: Table) -> list[str]:
-    """Fields of a partition spec as the table list writes them; one that it cannot write is like none of its own."""
+    """Fields of a partition spec as the table list writes them; one that it cannot write equals none of its own."""
     names = {field.field_id: field.name for schema in cold.schemas().values() for field in schema.fields}
     names |= {field.field_id: field.name for field in cold.schema().fields}
     said = []

@@ -1,4 +1,4 @@
-"""Which files a commit must take out for a window, and the rows of them that stay (promise 1 and 6)."""
+"""Which files a commit must remove for a window, and which of their rows stay (promises 1 and 6)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SURVIVOR_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Shrunk:
-    """A cold row of which the row that would replace it has less.
+    """A cold row that would be replaced by a row with less of the column that grows.
 
     :param key: values of its key columns.
     :param held: what the cold row has of the column that grows.
@@ -44,8 +44,8 @@ class Existing:
 
     :param rows: how many they are.
     :param removed: files that hold some of them.
-    :param survivors: new files with the rows of those files that stay.
-    :param shrunk: those that would be replaced by less.
+    :param survivors: new files with those rows of these files that stay.
+    :param shrunk: rows that would be replaced by less.
     """
 
     rows: int = 0
@@ -55,12 +55,12 @@ class Existing:
 
 
 def take_out_range(held: HeldRange, commit_id: str, keeps: Callable[[Unreplaced], bool]) -> Existing:
-    """Take out the rows of a range; files of which only some rows match are rewritten without these.
+    """Remove the rows of a range; files in which only some rows match are rewritten without them.
 
-    :param held: the range, beside the window's rows.
+    :param held: the cold rows of the range, compared with the window's rows.
     :param commit_id: goes into the names of the files that are written.
-    :param keeps: asked before anything is written when the window has no row for some of them. It raises, or returns
-        whether these rows are kept.
+    :param keeps: called before anything is written, if some of them have no counterpart in the window. It raises, or
+        returns whether these rows are kept.
     """
     unreplaced = held.unreplaced if held.rows else None
     keep = keeps(unreplaced) if unreplaced is not None else False
@@ -82,13 +82,13 @@ def take_out_keys(
     grows: str | None = None,
     dead: frozenset[str] = frozenset(),
 ) -> Existing:
-    """Take out the rows whose key is among those of ``rows``.
+    """Remove the rows whose key is among those of ``rows``.
 
     :param boxes: filters that together cover every key; they rule files out by their statistics.
-    :param rows: the key columns of a window's rows, and the column that grows, where the table has one.
+    :param rows: the key columns of a window's rows, and the column that grows, if the table has one.
     :param commit_id: goes into the names of the files that are written.
-    :param grows: that column: cold rows that have more of it are told.
-    :param dead: paths of files that cannot be read: they are passed over.
+    :param grows: that column: cold rows that have more of it are reported.
+    :param dead: paths of unreadable files, which are skipped.
     """
     if not boxes:
         return Existing()
@@ -123,7 +123,7 @@ def _read(table: Table, task: FileScanTask, columns: list[str]) -> pa.Table:
 
 
 def _shrunk(held: pa.Table, rows: pa.Table, names: list[str], grows: str) -> Iterator[Shrunk]:
-    """Pairs of rows with one key of which the held one has more."""
+    """Pairs of rows with the same key of which the held one has more."""
     import pyarrow.compute as pc
 
     before = _storage(held.select([*names, grows]))
@@ -144,7 +144,7 @@ def _without(held: pa.Table, keys: pa.Table, names: list[str]) -> pa.Array:
 
 
 def _rows_at(batches: Iterable[pa.RecordBatch], places: pa.Array) -> Iterator[pa.RecordBatch]:
-    """The rows of a stream at some places, which are in order."""
+    """The rows of a stream at given places, which are in order."""
     import numpy as np
     import pyarrow as pa
 
@@ -157,7 +157,7 @@ def _rows_at(batches: Iterable[pa.RecordBatch], places: pa.Array) -> Iterator[pa
 
 
 def _storage(rows: pa.Table) -> pa.Table:
-    """Rows with their UUIDs as the bytes below: Arrow joins no extension types."""
+    """Rows with UUIDs as plain bytes, because Arrow cannot join extension types."""
     import pyarrow as pa
 
     return pa.table({name: _bytes_below(rows[name]) for name in rows.column_names})
@@ -170,7 +170,7 @@ def _bytes_below(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _write(table: Table, batches: Iterable[pa.RecordBatch], commit_id: str) -> Iterator[DataFile]:
-    """Write rows to files; only so many bytes of them are in memory at a time."""
+    """Write rows to files, with a limited number of bytes in memory at a time."""
     import pyarrow as pa
 
     waiting: list[pa.Table] = []

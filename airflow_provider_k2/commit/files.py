@@ -1,4 +1,4 @@
-"""Committing a window's files, which are written and proven: what they replace is found, checked and taken out."""
+"""Committing a window's files, which are written and proven: what they replace is found, checked and removed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class WrittenFile(Protocol):
 def commit_files(job: WindowJob, written: Sequence[WrittenFile]) -> int:
     """Commit a window's files in place of what the cold table holds of the window.
 
-    :param written: its files; none to only take rows out.
+    :param written: its files; none, to only remove rows.
     :returns: the snapshot's id.
     :raises ReplacedByLessError: when cold rows have no counterpart among the window's.
     :raises K2Error: see :func:`airflow_provider_k2.commit.attempt.commit_window`.
@@ -72,14 +72,14 @@ def commit_files(job: WindowJob, written: Sequence[WrittenFile]) -> int:
 
 
 def remove_files(job: WindowJob, paths: Iterable[str]) -> None:
-    """Delete files that will never be committed; what cannot be deleted is an orphan for maintenance."""
+    """Delete files that will never be committed; one that cannot be deleted is an orphan for maintenance."""
     for path in paths:
         with suppress(Exception):
             job.cold.io.delete(path)
 
 
 def held_range(job: WindowJob, written: Sequence[WrittenFile] = ()) -> Any:
-    """The cold rows of a window's cursor range, beside the rows of its files."""
+    """The cold rows of a window's cursor range, compared with the rows of its files."""
     from airflow_provider_k2.commit.comparison import HeldRange
 
     def offered() -> Iterator[pa.RecordBatch]:
@@ -122,7 +122,7 @@ def _existing_keys(job: WindowJob, written: Sequence[WrittenFile]) -> Existing:
         spans = {name: Span() for name in names}
         for batch in _read(job, file.path, [*names, *([grows] if grows else [])]):
             for name in names:
-                # Not a UUID: Arrow does not order it, and random ones rule no file out.
+                # Not a UUID: Arrow does not order it, and random ones rule out no file.
                 if not isinstance(batch[name].type, pa.BaseExtensionType):
                     spans[name].add(batch[name])
             rows.append(shorten(batch))
@@ -140,5 +140,5 @@ def _read(job: WindowJob, path: str, columns: list[str] | None = None) -> Iterat
 
 
 def _as_literal(value: Any) -> Any:
-    """A value in a form that Iceberg's literals take."""
+    """A value in a form that Iceberg's literals accept."""
     return value.isoformat() if hasattr(value, "isoformat") else value

@@ -1,4 +1,4 @@
-"""One window to move: what engines and the commit are told of it."""
+"""One window to move: what engines and the commit are told about it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TableLayout:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the run has agreed on, and a commit relies on: if the cold table shows something else, the run begins again.
+    """What the run has agreed on, and a commit relies on: if the cold table shows something else, the run starts over.
 
     :param watermark: what the cold tier proves before the commit; None: nothing.
     :param layout: the cold table's layout that files are written for.
@@ -58,12 +58,12 @@ class WindowJob:
     :param partition: the cold table's partition spec.
     :param record: what the commit will carry.
     :param expected: what the commit relies on.
-    :param force: whether the window may take out cold rows that it has none for.
-    :param keep: whether cold rows that the window has none for stay beside its own.
-    :param intact: says why warm rows of a cursor range may be gone (TTL, deletion gate), or None where all are still
+    :param force: whether the window may remove cold rows without a counterpart.
+    :param keep: whether cold rows without a counterpart in the window stay next to its own.
+    :param intact: says why warm rows of a cursor range may be gone (TTL, deletion gate), or None if all are still
         there.
-    :param old_snapshots: takes old snapshots along with the commit.
-    :param dead: paths of files of the cold table that cannot be read, and go out as their range is moved again.
+    :param old_snapshots: removes old snapshots with the commit.
+    :param dead: paths of unreadable files of the cold table, which are removed when their range is moved again.
     :param guard: called before every commit; raises when the lease is lost.
     """
 

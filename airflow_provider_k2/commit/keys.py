@@ -1,4 +1,4 @@
-"""Keys of any length in bounded memory: what a window's keys are compared by."""
+"""Keys of any length in bounded memory: how a window's keys are compared."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PREFIX = 32
 
 
 def shorten(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Replace long texts by their beginning and a hash of 128 bits: equal ones stay equal, different ones different.
+    """Replace long texts with their beginning and a 128-bit hash: equal ones stay equal, different ones different.
 
-    What a text becomes is longer than any that stands for itself, so none is taken for another one.
+    A replaced text is longer than any that stands for itself, so none is mistaken for another.
     """
     import pyarrow as pa
 

@@ -20,7 +20,7 @@ PREFIX = "k2."
 class CommitRecord:
     """The window that one snapshot put into the cold tier.
 
-    :param commit_id: id of the window in the ledger; by it an unknown outcome is looked up.
+    :param commit_id: id of the window in the ledger, by which an unknown outcome is looked up.
     :param pipeline: the pipeline that wrote it; watermarks of two pipelines in one table do not mix.
     :param target: cold table, by name.
     :param source: warm table, by name.
@@ -31,11 +31,11 @@ class CommitRecord:
     :param upper: exclusive upper bound.
     :param rows: rows of the window.
     :param checksum: its content checksum.
-    :param run_id: the dag run, or what else asked for it.
+    :param run_id: the dag run, or whatever else requested it.
     :param engine: ``direct`` or ``spark``.
     :param mode: ``append`` or ``upsert``.
     :param kind: ``scheduled``, ``backfill`` or ``repair``.
-    :param watermark: the watermark after this commit; a backfill carries the one before it on. None: nothing is proven
+    :param watermark: the watermark after this commit; a backfill carries over the previous one. None: nothing is proven
         yet.
     :param high_water: largest upper bound ever committed, backfills included, and the end of foreign rows: a window at
         or above it is fresh.
@@ -69,7 +69,7 @@ class CommitRecord:
     def carried(self, watermark: int | None, high_water: int) -> CommitRecord:
         """Return the same record on top of what the cold tier already proves.
 
-        :param watermark: the watermark before this commit; a scheduled window moves it, a backfill carries it on.
+        :param watermark: the watermark before this commit; a scheduled window moves it, a backfill carries it over.
         :param high_water: the high-water mark before this commit.
         """
         moved = self.upper if self.kind == "scheduled" else watermark

@@ -1,4 +1,4 @@
-"""Nothing is ever replaced by less (promise 6): what a commit does about cold rows that the window has no row for."""
+"""Nothing is ever replaced by less (promise 6): what a commit does about cold rows without a counterpart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.clickhouse.sql import cursor_step
 from airflow_provider_k2.exceptions import ReplacedByLessError
-from airflow_provider_k2.windows import SECOND, describe_cursor, iso_cursor
+from airflow_provider_k2.windows import SECOND, describe_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 def keep_unreplaced(job: WindowJob, unreplaced: Unreplaced) -> bool:
     """Decide what happens to cold rows of a window that the warm tier does not have.
 
-    A range that is done again (a backfill, a repair) also replaces rows that were changed in place in the warm tier:
-    none of its rows can be gone, and at their cursor both tiers hold as many rows. That is told for cursors finer than
-    a second only; new rows may share a coarser one.
+    A range that is offloaded again (a backfill, a repair) also replaces rows that were changed in place in the warm
+    tier, if none of its rows can be gone and both tiers hold the same number of rows at their cursor. This applies
+    only to cursors finer than a second, because new rows may share a coarser one.
 
-    :returns: whether they stay beside the window's rows; otherwise they are taken out.
+    :returns: whether they stay next to the window's rows; otherwise they are removed.
     :raises ReplacedByLessError: naming both counts and an example, unless the run was told what to do with them.
     """
     what = _describe(job, unreplaced)
     if job.keep:
-        job.log.warning("%s. They stay beside the window's rows, as the run was told to `keep` them.", what)
+        job.log.warning("%s. They stay next to the window's rows, because the run was told to `keep` them.", what)
         return True
     may_be_gone = job.intact(job.window)
     if _changed_in_place(job, unreplaced) and may_be_gone is None:
         job.log.warning(
-            "%s. The warm tier holds as many rows with their cursors and other content: they were changed there, and "
-            "are replaced by what they are now.",
+            "%s. The warm tier holds the same number of rows with these cursors, but other content: they were "
+            "changed there, and are replaced with their current content.",
             what,
         )
         return False
     if job.force:
         job.log.warning(
-            "%s. THEY ARE TAKEN OUT because the run is forced; %s",
+            "%s. THEY ARE REMOVED because the run is forced; %s",
             what,
             f"until it expires, snapshot {job.cold.metadata.current_snapshot_id} still has them (tag it to keep it).",
         )
@@ -64,7 +64,7 @@ def keep_unreplaced(job: WindowJob, unreplaced: Unreplaced) -> bool:
 def _keeping(job: WindowJob) -> dict[str, object]:
     # A range in the run conf makes a run a backfill, and a backfill moves no watermark.
     again = job.record.kind != "scheduled"
-    bounds = {name: iso_cursor(getattr(job.window, name), job.warm.is_time) for name in ("lower", "upper") if again}
+    bounds = job.window.iso() if again else {}
     return {"tables": [job.table.name], **bounds, "keep": True}
 
 
@@ -76,10 +76,10 @@ def _changed_in_place(job: WindowJob, unreplaced: Unreplaced) -> bool:
 def _describe(job: WindowJob, unreplaced: Unreplaced) -> str:
     where = ""
     if unreplaced.lower is not None and unreplaced.upper is not None:
-        first, last = (describe_cursor(value, job.warm.is_time) for value in (unreplaced.lower, unreplaced.upper))
+        first, last = (describe_cursor(value, job.window.is_time) for value in (unreplaced.lower, unreplaced.upper))
         where = f" at {job.table.cursor} {first}" if first == last else f" from {job.table.cursor} {first} to {last}"
     return (
-        f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds {job.facts.rows:,} rows in the warm "
+        f"{job.table.name}: window {job.window.describe()} holds {job.facts.rows:,} rows in the warm "
         f"tier and {unreplaced.held:,} in the cold tier, of which {unreplaced.rows:,} "
         f"{'are' if unreplaced.rows > 1 else 'is'} not in the warm tier{where} (for example {unreplaced.example})"
     )
@@ -88,17 +88,16 @@ def _describe(job: WindowJob, unreplaced: Unreplaced) -> str:
 def refuse_lost_keys(job: WindowJob, asked: Window, lost: LostKeys) -> None:
     """Refuse a range of an upsert table of which the warm tier has lost keys.
 
-    :param asked: the range that the run is about.
+    :param asked: the range of the run.
     :raises ReplacedByLessError: naming both counts and a key.
     """
-    bounds = {name: iso_cursor(getattr(asked, name), job.warm.is_time) for name in ("lower", "upper")}
-    conf = json.dumps({"tables": [job.table.name], **bounds, "keep": True})
+    conf = json.dumps({"tables": [job.table.name], **asked.iso(), "keep": True})
     raise ReplacedByLessError(
-        f"the range {asked.describe(job.warm.is_time)} of {job.table.event_time} holds {lost.warm:,} "
+        f"the range {asked.describe()} of {job.table.event_time} holds {lost.warm:,} "
         f"keys in the warm tier, but {lost.cold:,} in the cold tier, of which {lost.keys:,} are not "
         f"in the warm tier (for example {', '.join(map(str, lost.example))}): the TTL, the deletion "
-        "gate or somebody has deleted them there, so rows of other keys may be made of less by now, "
-        "too",
+        "gate or somebody has deleted them there, so rows of other keys may also be made from less "
+        "by now",
         table=job.table.name,
         untouched="Nothing was replaced",
         fix=(
@@ -109,7 +108,7 @@ def refuse_lost_keys(job: WindowJob, asked: Window, lost: LostKeys) -> None:
 
 
 def refuse_shrunk(job: WindowJob, shrunk: Sequence[Shrunk]) -> None:
-    """Refuse when a row would replace one that has more of the column that grows.
+    """Refuse to replace a row with one that has less of the column that grows.
 
     :param shrunk: cold rows that the commit would replace by less.
     :raises ReplacedByLessError: naming the first key with both figures, and how many there are, unless the run is
@@ -119,7 +118,7 @@ def refuse_shrunk(job: WindowJob, shrunk: Sequence[Shrunk]) -> None:
         return
     first, more = shrunk[0], len(shrunk) - 1
     what = (
-        f"{job.table.name}: window {job.window.describe(job.warm.is_time)} holds the key "
+        f"{job.table.name}: window {job.window.describe()} holds the key "
         f"({', '.join(map(str, first.key))}) with "
         f"{job.table.grows} {first.offered} in the warm tier, but {first.held} in the cold tier"
     ) + (f", and {more} more key{'s' if more > 1 else ''} like it" if more else "")
@@ -127,10 +126,10 @@ def refuse_shrunk(job: WindowJob, shrunk: Sequence[Shrunk]) -> None:
         job.log.warning("%s. They are replaced because the run is forced.", what)
         return
     raise ReplacedByLessError(
-        f"{what}: the warm row was made from fewer rows (has the TTL or somebody deleted what it was made of?)",
+        f"{what}: the warm row was made from fewer rows (has the TTL or somebody deleted what it was made from?)",
         untouched=(
-            "Nothing was replaced and the watermark stands. Where the cold row is right, delete "
+            "Nothing was replaced and the watermark stands. If the cold row is right, delete "
             f"the key's rows from {job.table.identity_source}"
         ),
-        fix="where the cold row is wrong, see docs/errors.md, When a cold row is wrong",
+        fix="if the cold row is wrong, see docs/errors.md, When a cold row is wrong",
     )

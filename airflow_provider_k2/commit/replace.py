@@ -1,9 +1,9 @@
-"""How a window becomes one atomic Iceberg commit that replaces what the target holds for it (promise 1 and 3).
+"""How a window becomes one atomic Iceberg commit that replaces what the target holds for it (promises 1 and 3).
 
 The staging is pyiceberg's; the commit itself is one single call to the catalog. pyiceberg's own retry rebases blindly
 onto whatever another writer committed, and on a 409 it deletes manifests that a lost answer may already have made part
-of the table; so neither is used here. The commit asserts its parent (``assert-ref-snapshot-id``), and whatever comes
-back but a clear yes or a clear no is an unknown outcome, which the caller looks up.
+of the table; so neither is used here. The commit asserts its parent (``assert-ref-snapshot-id``), and any answer
+other than a clear yes or a clear no is an unknown outcome, which the caller looks up.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyiceberg.exceptions import BadRequestError, CommitFailedException, ForbiddenError, UnauthorizedError
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Transaction
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.update import (
@@ -25,7 +25,10 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
+from airflow_provider_k2.commit._pyiceberg import changes_of
+from airflow_provider_k2.commit.catalog import is_refusal, name_service
 from airflow_provider_k2.commit.cold_state import tag_name
+from airflow_provider_k2.commit.store import in_one_line
 from airflow_provider_k2.exceptions import CommitConflictError, CommitRefusedError, CommitUnknownError
 from airflow_provider_k2.failpoints import failpoint
 
@@ -44,8 +47,8 @@ if TYPE_CHECKING:
 class Replacement:
     """The files of one window.
 
-    :param added: files that hold its rows, and the rows that survive of files taken out in part.
-    :param removed: files that the commit takes out.
+    :param added: files that hold its rows, and files with the surviving rows of files that are removed in part.
+    :param removed: files that the commit removes.
     """
 
     added: tuple[DataFile, ...]
@@ -92,7 +95,7 @@ def stage(table: Table, replacement: Replacement, properties: Mapping[str, str])
             producer.append_data_file(data_file)
         for data_file in replacement.removed:
             producer.delete_data_file(data_file)
-    return Staged(int(producer.snapshot_id), transaction._updates, transaction._requirements)
+    return Staged(int(producer.snapshot_id), *changes_of(transaction))
 
 
 def commit_replacement(
@@ -104,7 +107,7 @@ def commit_replacement(
     :returns: the new snapshot's id.
     :raises CommitConflictError: when the table has changed since it was loaded; nothing was committed.
     :raises CommitRefusedError: when the catalog does not allow it.
-    :raises CommitUnknownError: when the outcome is not known.
+    :raises CommitUnknownError: when the outcome is unknown.
     """
     staged = stage(table, replacement, record.properties())
     updates, requirements = (*staged.updates, _tag(record, staged.snapshot_id)), staged.requirements
@@ -145,17 +148,12 @@ def _commit(
     except CommitFailedException as error:
         raise CommitConflictError(
             f"{record.target}: another writer changed the table while window {record.window.describe()} was written "
-            f"({error})."
-        ) from error
-    except (BadRequestError, ForbiddenError, UnauthorizedError) as error:
-        raise CommitRefusedError(
-            f"{record.target}: the catalog refuses to commit window {record.window.describe()}: "
-            f"{type(error).__name__}: {error}"
+            f"({in_one_line(error)})."
         ) from error
     except Exception as error:
+        what = f"{name_service(error)[1]}, when window {record.window.describe()} was committed to {record.target}"
+        if is_refusal(error):
+            raise CommitRefusedError(what) from error
         # A timeout, a 5xx, a broken connection or an answer that cannot be read: it may have happened or not.
-        raise CommitUnknownError(
-            f"{record.target}: the catalog's answer to the commit of window {record.window.describe()} is unknown: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        raise CommitUnknownError(what) from error
     failpoint("after_commit")

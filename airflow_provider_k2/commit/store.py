@@ -1,4 +1,4 @@
-"""What a failure of the cold table's object store means, and what fixes it: told by what the libraries say. Pure."""
+"""What a failure of the cold table's object store means and what fixes it, judging by what the libraries say. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ _LONGEST = 400
 """Characters of a library's message."""
 
 KEYS = "check `s3.access-key-id` and `s3.secret-access-key` (or your store's counterparts) in the catalog's connection"
-AGAIN = "look into the store's log, and run it again"
+AGAIN = "check the store's log, and run it again"
+
+LACKS, DENIES, UNKNOWN = "lacks a file", "does not allow it", "fails"
+"""What a store does that has lost a file, that gives us no right, and one of which nothing more is known."""
 
 _TOLD: tuple[tuple[str, str, str], ...] = (
     (
@@ -20,9 +23,9 @@ _TOLD: tuple[tuple[str, str, str], ...] = (
         KEYS,
     ),
     (
-        # The answer to a HEAD has no body that tells the two apart.
+        # The answer to a HEAD has no body, which would tell the two apart.
         r"ACCESS_DENIED|AccessDenied|Forbidden|\b403\b",
-        "does not allow it",
+        DENIES,
         f"give the user of the keys the right to read, write and delete below the table's location, and {KEYS}",
     ),
     (
@@ -49,7 +52,7 @@ _TOLD: tuple[tuple[str, str, str], ...] = (
     (r"NETWORK_CONNECTION|[Cc]onnection (was )?reset|[Bb]roken pipe", "breaks off", AGAIN),
     (
         r"NO_SUCH_KEY|RESOURCE_NOT_FOUND|NoSuchKey|[Nn]o such file|Path does not exist",
-        "lacks a file",
+        LACKS,
         "run `k2 verify`, which names each file that is lost, and what to do",
     ),
 )
@@ -71,21 +74,22 @@ def explain_store(error: BaseException) -> tuple[str, str]:
     :param error: what a library made of it.
     """
     text = f"{_BY_NUMBER.get(getattr(error, 'errno', None) or 0, '')} {type(error).__name__} {error}"
-    return next(((what, fix) for pattern, what, fix in _TOLD if re.search(pattern, text)), ("fails", AGAIN))
+    return next(((what, fix) for pattern, what, fix in _TOLD if re.search(pattern, text)), (UNKNOWN, AGAIN))
 
 
 def is_of_store(error: BaseException) -> bool:
-    """Whether an error comes out of a library that reads or writes the cold table's files.
+    """Whether an error comes from a library that reads or writes the cold table's files.
 
     What ``requests`` raises is an ``OSError``, too, but the catalog's.
     """
-    if type(error).__module__.partition(".")[0] in ("botocore", "aiobotocore", "aiohttp"):
-        return True
     import pyarrow as pa
 
-    if not isinstance(error, (OSError, EOFError, pa.ArrowException)) or _is_of_requests(error):
-        return False
-    return any(_LIBRARIES.search(frame.filename) for frame in traceback.extract_tb(error.__traceback__))
+    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    met = any(map(_LIBRARIES.search, frames))
+    if type(error).__module__.partition(".")[0] in ("botocore", "aiobotocore", "aiohttp"):
+        # Glue and DynamoDB are catalogs that are asked by the same library.
+        return met or not any("/pyiceberg/catalog/" in name for name in frames)
+    return met and isinstance(error, (OSError, EOFError, pa.ArrowException)) and not _is_of_requests(error)
 
 
 def in_one_line(error: BaseException) -> str:

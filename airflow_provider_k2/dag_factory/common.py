@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_k2.tables.model import TableList
+
+FIRST_DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - Airflow 2.11 serialises this one
+"""Before it no DAG runs, unless it is told another one."""
 
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": "k2",

@@ -1,4 +1,4 @@
-"""DAGs from a table list: layers as task groups, one mapped task for each table.
+"""DAGs from a table list: layers as task groups, one mapped task per table.
 
 Parsing does no I/O but reading the YAML file, and yields the same DAG every time.
 
@@ -10,7 +10,6 @@ was skipped, and ``failed_tables`` turns the run red when a table failed.
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.tables.model import LAYERS, TableConfig, TableList
@@ -18,23 +17,24 @@ from airflow_provider_k2.tables.reader import STANDARD_TABLES, load_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from airflow.providers.common.compat.sdk import DAG
 
-from airflow_provider_k2.dag_factory.common import shared_args, tables_param
+from airflow_provider_k2.dag_factory.common import FIRST_DAY, shared_args, tables_param
 from airflow_provider_k2.tables.model import to_entry
 
 DOCS = """
 Moves what is new in ClickHouse (the warm tier) into Iceberg (the cold tier): bronze, then silver, then gold.
 
 Each window is one atomic commit that replaces what the cold table holds for it; running it again changes nothing.
-To offload a range again: trigger with `{"lower": "2026-11-01T00:00:00+00:00", "upper": "2026-11-02T00:00:00+00:00"}`,
-optionally with `"tables": ["silver_trades"]`; or a backfill of this DAG, whose data intervals become cursor ranges.
-Clearing a scheduled run of last week does *not* offload last week again: it goes on from the watermark as it is now,
-like every scheduled run. Clearing a failed table's task is right: it goes on where the cold tier stands.
+To offload a range again, trigger with `{"lower": "2026-11-01T00:00:00+00:00", "upper": "2026-11-02T00:00:00+00:00"}`,
+optionally with `"tables": ["silver_trades"]`. Or backfill this DAG: data intervals become cursor ranges. Clearing last
+week's scheduled run does *not* offload last week again: like every scheduled run, it continues from the current
+watermark. After a failure, clear the failed table's task: it continues from the state of the cold tier.
 
-`report` lists every window, and every table that failed or was skipped, with its reason; `failed_tables` turns the run
+`report` lists every window, and every table that failed or was skipped, with its reason. `failed_tables` turns the run
 red.
 """
 
@@ -44,7 +44,7 @@ def build_dag(
     *,
     dag_id: str = "k2_offload",
     schedule: str | None = "*/15 * * * *",
-    start_date: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc),  # noqa: UP017 - Airflow 2.11 serialises this one
+    start_date: datetime = FIRST_DAY,
     pool: str | None = None,
     operator_args: Mapping[str, Any] | None = None,
     **dag_args: Any,
@@ -54,10 +54,10 @@ def build_dag(
     :param tables: path of the table list, or the list itself.
     :param dag_id: the DAG's id.
     :param schedule: cron expression in UTC, or None for manual runs only (which cannot be backfilled).
-    :param start_date: first data interval; runs before it are not caught up.
-    :param pool: Airflow pool of the mapped tasks, to bound how many tables move at once; it must exist.
+    :param start_date: first data interval, 1 January 2026 if not given; runs before it are not caught up.
+    :param pool: an existing Airflow pool for the mapped tasks, which limits how many tables move at once.
     :param operator_args: arguments of :class:`ClickHouseToIcebergOperator` for every table: connections, engine, Spark.
-    :param dag_args: further arguments of ``DAG``; they overrule the defaults.
+    :param dag_args: further arguments of ``DAG``; they override the defaults.
     :raises TableListError: listing every mistake of the table list.
     """
     from airflow.providers.common.compat.sdk import DAG, Param, TaskGroup
@@ -73,8 +73,8 @@ def build_dag(
                 "tables": tables_param(table_list),
                 "lower": Param(None, type=["null", "string", "integer"], description="Lower bound (ISO time, UTC)."),
                 "upper": Param(None, type=["null", "string", "integer"], description="Upper bound, exclusive."),
-                "keep": Param(False, type="boolean", description="Leave cold rows that the warm tier does not have."),
-                "force": Param(False, type="boolean", description="Replace cold rows even by fewer warm ones."),
+                "keep": Param(False, type="boolean", description="Keep cold rows that the warm tier does not have."),
+                "force": Param(False, type="boolean", description="Replace cold rows even with fewer warm ones."),
             },
             **dag_args,
         }
@@ -116,7 +116,7 @@ def _map_layer(
     *,
     first: bool,
 ) -> Any:
-    """One mapped task for each table of a layer."""
+    """One mapped task per table of a layer."""
     from airflow_provider_k2.transfers.clickhouse_to_iceberg import ClickHouseToIcebergOperator
 
     common = dict(arguments)

@@ -1,8 +1,7 @@
-"""The DAG that compares both tiers, and repairs what differs: one mapped task for each table."""
+"""The DAG that compares both tiers and repairs what differs: one mapped task per table."""
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.tables.model import TableList
@@ -10,21 +9,23 @@ from airflow_provider_k2.tables.reader import STANDARD_TABLES, load_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from airflow.providers.common.compat.sdk import DAG
 
-from airflow_provider_k2.dag_factory.common import shared_args, tables_param
+from airflow_provider_k2.dag_factory.common import FIRST_DAY, shared_args, tables_param
 from airflow_provider_k2.tables.model import to_entry
 
 RECONCILE_DOCS = """
-Compares the warm tier with the cold tier, row for row by day, and replaces what differs by what ClickHouse holds, never
-by fewer rows. What it finds is kept in `k2.reconciliations`. A red task names the buckets, both counts and what to do.
+Compares the rows of the warm tier with those of the cold tier, day by day. It replaces what differs with what
+ClickHouse holds, but never with fewer rows. Results are stored in `k2.reconciliations`. A red task names the buckets,
+both counts and what to do.
 
-A table whose cursor is its event time relies on this: rows that arrive late are found here only, as far back as `days`.
-For a range: trigger with `{"since": "2026-11-01T00:00:00+00:00", "until": "2026-11-08T00:00:00+00:00"}`, optionally
-with `"tables": ["silver_trades"]` or `"repair": false`; or a backfill of this DAG, whose data intervals are compared.
-Clearing a run of last week compares the last days as of now, not those before that run.
+Tables whose cursor is their event time rely on this DAG: only here are late rows found, as far back as `days`.
+For a range, trigger with `{"since": "2026-11-01T00:00:00+00:00", "until": "2026-11-08T00:00:00+00:00"}`, optionally
+with `"tables": ["silver_trades"]` or `"repair": false`. Or backfill this DAG: its data intervals are compared.
+Clearing last week's run compares the last days as of now, not the days before that run.
 """
 
 
@@ -33,23 +34,23 @@ def build_reconcile_dag(
     *,
     dag_id: str = "k2_reconcile",
     schedule: str | None = "10 2 * * *",
-    start_date: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc),  # noqa: UP017 - as above
+    start_date: datetime = FIRST_DAY,
     pool: str | None = None,
     operator_args: Mapping[str, Any] | None = None,
     **dag_args: Any,
 ) -> DAG:
     """Build the DAG that compares every table of a table list in both tiers, and repairs what differs.
 
-    One mapped task for each table; they do not depend on each other, and one that fails turns the run red.
+    There is one mapped task per table. The tasks do not depend on each other, and one that fails turns the run red.
 
     :param tables: path of the table list, or the list itself.
     :param dag_id: the DAG's id.
     :param schedule: cron expression in UTC, or None for manual runs only (which cannot be backfilled).
-    :param start_date: first data interval; runs before it are not caught up.
-    :param pool: Airflow pool of the mapped tasks, to bound how many tables are compared at once; it must exist.
+    :param start_date: first data interval, 1 January 2026 if not given; runs before it are not caught up.
+    :param pool: an existing Airflow pool for the mapped tasks, which limits how many tables are compared at once.
     :param operator_args: arguments of :class:`ReconcileOperator` for every table: ``days``, ``repair``, connections,
         Spark.
-    :param dag_args: further arguments of ``DAG``; they overrule the defaults.
+    :param dag_args: further arguments of ``DAG``; they override the defaults.
     :raises TableListError: listing every mistake of the table list.
     """
     from airflow.providers.common.compat.sdk import DAG, Param
@@ -64,8 +65,10 @@ def build_reconcile_dag(
                 "tables": tables_param(table_list),
                 "since": Param(None, type=["null", "string", "integer"], description="Lower bound (ISO time, UTC)."),
                 "until": Param(None, type=["null", "string", "integer"], description="Upper bound, exclusive."),
-                "repair": Param(None, type=["null", "boolean"], description="Replace what differs; empty: as built."),
-                "force": Param(False, type="boolean", description="Repair even by fewer warm rows."),
+                "repair": Param(
+                    None, type=["null", "boolean"], description="Replace what differs; empty: as the DAG was built."
+                ),
+                "force": Param(False, type="boolean", description="Repair even with fewer warm rows."),
             },
             **dag_args,
         }

@@ -1,4 +1,4 @@
-"""The DAG of the deletion gate from a table list: one mapped task for each table with a ``retention``.
+"""The DAG of the deletion gate from a table list: one mapped task per table with a ``retention``.
 
 Parsing does no I/O but reading the YAML file. The tasks do not depend on each other, so a table that fails is its own
 failure; its task is red, and so is the run.
@@ -6,24 +6,24 @@ failure; its task is red, and so is the run.
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_k2.dag_factory.common import shared_args, tables_param
+from airflow_provider_k2.dag_factory.common import FIRST_DAY, shared_args, tables_param
 from airflow_provider_k2.tables.model import TableList, to_entry
 from airflow_provider_k2.tables.reader import STANDARD_TABLES, load_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from airflow.providers.common.compat.sdk import DAG
 
 DOCS = """
-Drops the partitions of the warm tables that are past their age (`retention` in the table list), each only when a fresh
-comparison proves that every row of it is in the cold tier; and looks at what the tables' own TTL is about to delete.
+Drops warm partitions that are past their age (`retention` in the table list), but only if a fresh comparison proves
+that every row of the partition is in the cold tier. It also checks what the tables' own TTL is about to delete.
 
-A red task names the table, the partition, both counts and what to do. Look first: trigger with `{"dry_run": true}`,
+A red task names the table, the partition, both counts and what to do. To look first, trigger with `{"dry_run": true}`,
 optionally with `"tables": ["silver_trades"]`.
 """
 
@@ -33,8 +33,8 @@ def build_retention_dag(
     *,
     dag_id: str = "k2_retention",
     schedule: str | None = "10 3 * * *",
-    start_date: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc),  # noqa: UP017 - Airflow 2.11 serialises this one
     pool: str | None = None,
+    start_date: datetime = FIRST_DAY,
     operator_args: Mapping[str, Any] | None = None,
     **dag_args: Any,
 ) -> DAG:
@@ -44,11 +44,11 @@ def build_retention_dag(
     :param dag_id: the DAG's id.
     :param schedule: cron expression in UTC, or None for manual runs only; the time between two runs has to be shorter
         than ``alert`` of every table.
-    :param start_date: before it nothing runs.
-    :param pool: Airflow pool of the mapped tasks, to bound how many tables are read at once; it must exist.
+    :param start_date: nothing runs before this date; 1 January 2026 if not given.
+    :param pool: an existing Airflow pool for the mapped tasks, which limits how many tables are read at once.
     :param operator_args: arguments of :class:`~airflow_provider_k2.operators.retention.RetentionOperator` for every
         table.
-    :param dag_args: further arguments of ``DAG``; they overrule the defaults.
+    :param dag_args: further arguments of ``DAG``; they override the defaults.
     :raises TableListError: listing every mistake of the table list.
     """
     from airflow.providers.common.compat.sdk import DAG, Param
@@ -64,7 +64,9 @@ def build_retention_dag(
             "params": {
                 "tables": tables_param(table_list),
                 "dry_run": Param(
-                    None, type=["null", "boolean"], description="Only say what would be done; empty: as built."
+                    None,
+                    type=["null", "boolean"],
+                    description="Only say what would be done; empty: as the DAG was built.",
                 ),
             },
             **dag_args,

@@ -46,14 +46,14 @@ class Engine(Protocol):
     def move(self, job: WindowJob) -> Moved:
         """Write, prove and commit a window.
 
-        :raises ProofError: when what is read back is not what the warm tier holds.
+        :raises ProofError: when what is read back differs from what the warm tier holds.
         :raises ReplacedByLessError: when the cold tier holds more rows of the window.
-        :raises CommitUnknownError: when the outcome of the commit cannot be found out.
+        :raises CommitUnknownError: when the outcome of the commit cannot be determined.
         """
 
 
 class FileEngine(ABC):
-    """What engines have in common that write files: everything but who writes them."""
+    """What engines that write files have in common: everything except who writes them."""
 
     name: str
 
@@ -66,7 +66,7 @@ class FileEngine(ABC):
         if (rows, total) != (job.facts.rows, job.facts.checksum):
             remove_files(job, [file.path for file in written])
             raise ProofError(
-                f"window {job.window.describe(job.warm.is_time)} holds {job.facts.rows} rows with "
+                f"window {job.window.describe()} holds {job.facts.rows} rows with "
                 f"checksum {job.facts.checksum} in ClickHouse, but {rows} rows with checksum {total} "
                 "were read back from the files written",
                 table=job.table.name,
@@ -91,7 +91,7 @@ class FileEngine(ABC):
 
     @abstractmethod
     def _write(self, job: WindowJob, timings: dict[str, float]) -> list[WrittenFile]:
-        """Write every file of a window; what fails leaves no file, or one whose name holds the window's id.
+        """Write every file of a window; a failure leaves no file, or one whose name contains the window's id.
 
         :param timings: takes seconds by step.
         """

@@ -19,7 +19,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class SparkOffer:
-    """Whether Spark may be chosen where nobody asked for it.
+    """Whether Spark may be chosen if nobody asked for it.
 
     :param where: the master, or why there is none to use.
     :param usable: whether it is worth more than this worker.
@@ -34,13 +34,14 @@ def choose_engine(table: TableConfig, rows: int, asked: str | None, offer: Spark
 
     :param rows: rows that are left.
     :param asked: what a task asks for instead of the entry's own engine.
-    :param offer: what is known of Spark; asked for by name, Spark is taken all the same, and says itself what it lacks.
+    :param offer: what is known about Spark. If it is asked for by name, Spark is taken anyway, and says itself what it
+        lacks.
     """
     wish = asked or table.engine
     if wish != "auto":
         return Choice(wish, f"this task asks for `engine: {wish}`" if asked else f"the entry says `engine: {wish}`")
     if rows <= table.spark_rows:
-        return Choice("direct", f"{rows:,} rows are left, and Spark is worth its start from {table.spark_rows:,} on")
+        return Choice("direct", f"{rows:,} rows are left, and Spark is worth starting from {table.spark_rows:,} on")
     if not offer.usable:
         return Choice("direct", offer.where)
     return Choice("spark", f"{rows:,} rows are left, more than {table.spark_rows:,}, and {offer.where} is configured")

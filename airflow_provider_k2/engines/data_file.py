@@ -6,6 +6,7 @@ import io
 import math
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_k2.commit._pyiceberg import check_arrow_schema
 from airflow_provider_k2.exceptions import ProofError
 from airflow_provider_k2.schema.partition_values import partition_value
 
@@ -19,15 +20,14 @@ if TYPE_CHECKING:
 
 
 def describe_file(target: FileTarget, piece: FilePiece, copied: Copied) -> DataFile:
-    """Describe a file by its footer, with statistics as the table's properties want them.
+    """Describe a file by its footer, with the statistics that the table's properties ask for.
 
     The partition's value is the one that the rows were selected by.
 
-    :raises ProofError: when the statistics contradict it: readers would rule the file out by a wrong one.
+    :raises ProofError: when the statistics contradict it, because readers would rule out the file by a wrong value.
     """
     import pyarrow.parquet as pq
     from pyiceberg.io.pyarrow import (
-        _check_pyarrow_schema_compatible,
         compute_statistics_plan,
         data_file_statistics_from_parquet_metadata,
         parquet_path_to_id_mapping,
@@ -37,10 +37,8 @@ def describe_file(target: FileTarget, piece: FilePiece, copied: Copied) -> DataF
 
     metadata, schema = target.metadata, target.metadata.schema()
     footer = pq.read_metadata(io.BytesIO(copied.tail))
-    _check_pyarrow_schema_compatible(
-        schema, footer.schema.to_arrow_schema(), format_version=metadata.format_version
-    )  # private: what pyiceberg's own add_files asks of a file
-    # Whole values of the partition's columns: statistics that are cut say nothing about a partition.
+    check_arrow_schema(schema, footer.schema.to_arrow_schema(), metadata.format_version)
+    # Whole values of the partition's columns, because truncated statistics say nothing about a partition.
     needed = {f"write.metadata.metrics.column.{part.column}": "full" for part in target.partition}
     statistics = data_file_statistics_from_parquet_metadata(
         parquet_metadata=footer,
@@ -75,7 +73,7 @@ def describe_file(target: FileTarget, piece: FilePiece, copied: Copied) -> DataF
 
 
 def _agrees(data_file: DataFile, schema: Schema, field: IcebergField, value: Any) -> bool:
-    """Whether smallest and largest value of a file are in a partition, as far as the file tells them."""
+    """Whether the smallest and largest value of a file are in a partition, as far as the file has them."""
     from pyiceberg.conversions import from_bytes
 
     kind: Any = schema.find_type(field.source_id)

@@ -1,6 +1,6 @@
 """The direct engine: ClickHouse encodes Parquet, the worker streams the bytes to the table's storage and commits.
 
-Nothing is decoded on the way and no JVM starts; memory stays at a few buffers whatever the window's size. What was
+Nothing is decoded on the way and no JVM starts; memory stays at a few buffers, whatever the window's size. What was
 written is then read back from the storage and summed, as proof that it is what ClickHouse counted and summed.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class DirectEngine(FileEngine):
     """Moves windows in the worker.
 
-    :param parallel: files that are written side by side.
+    :param parallel: files that are written in parallel.
     """
 
     name = "direct"

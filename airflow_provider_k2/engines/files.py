@@ -2,8 +2,8 @@
 
 What a thread of the worker calls, and what a task on another machine may call.
 
-ClickHouse encodes the rows of a SELECT as Parquet, the bytes go to the table's storage as they come, and what lies
-there then is read back and summed. What goes in (:class:`FileTarget`, :class:`FilePiece`) and what comes out
+ClickHouse encodes the rows of a SELECT as Parquet, the bytes go to the table's storage as they arrive, and what is
+stored is then read back and summed. What goes in (:class:`FileTarget`, :class:`FilePiece`) and what comes out
 (:class:`WrittenFile`) can be pickled and holds no secret; the connections are the caller's. Nothing of Airflow is
 imported.
 """
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.checksum.cold import checksum
 from airflow_provider_k2.commit.batches import open_parquet, read_batches
-from airflow_provider_k2.commit.store import explain_store, in_one_line
+from airflow_provider_k2.engines.blame import Summed, blame
 from airflow_provider_k2.engines.data_file import describe_file
 from airflow_provider_k2.engines.parquet_footer import TailTooShortError, copy_with_field_ids
-from airflow_provider_k2.exceptions import STORE, K2Error, ProofError, ServiceError
+from airflow_provider_k2.exceptions import K2Error, ProofError
 from airflow_provider_k2.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -43,14 +43,13 @@ if TYPE_CHECKING:
 GROUP_BYTES = 64 << 20
 """Bytes of a row group's values: encoder, worker and readers hold one in memory."""
 FAT_ROW = 1024
-"""Bytes of a row from which on nothing is encoded by a dictionary.
+"""Bytes of a row above which nothing is encoded by a dictionary. A dictionary would save little on top of the
 
-It saves little beside the compression, and a file whose
-values are as long as they look can be read in bounded memory."""
+compression. Without it, values are as long in a file as they look, so the file can be read in bounded memory."""
 BLOCK_ROWS = 65_536
 """Rows that ClickHouse hands to its encoder at once."""
 HOLD_BACK = 1 << 20
-"""Bytes of a stream's end that are held back for the footer, besides those for each column."""
+"""Bytes at a stream's end that are held back for the footer, in addition to those for each column."""
 HOLD_BACK_COLUMN = 4096
 
 PARQUET_SETTINGS = {
@@ -61,8 +60,8 @@ PARQUET_SETTINGS = {
     # ClickHouse would write one for every column: a third of the file and of the time. Iceberg's writers write none
     # unless `write.parquet.bloom-filter-enabled.column.*` asks for it.
     "output_format_parquet_write_bloom_filter": 0,
-    # Bytes. A column that has more than that of different values is hardly smaller for a dictionary, and a sixth of the
-    # encoding's time was spent on finding that out at ClickHouse's own 1 MiB.
+    # Bytes. With more different values than that, a dictionary hardly makes a column smaller. With ClickHouse's own 1
+    # MiB, a sixth of the encoding time was spent on finding that out.
     "output_format_parquet_max_dictionary_size": 65536,
 }
 
@@ -76,7 +75,7 @@ class FileTarget:
     :param metadata: the cold table's.
     :param partition: its partition spec.
     :param suspects: columns whose values may not fit their cold type, with that type.
-    :param dictionaries: columns of text of which few different values are known beforehand.
+    :param dictionaries: columns of text that are known to have few different values.
     """
 
     table: str
@@ -91,7 +90,7 @@ class FileTarget:
 class FilePiece:
     """One file to write.
 
-    :param path: its location; the name holds the window's id.
+    :param path: its location; the name contains the window's id.
     :param select: the SELECT of its rows, all of one partition.
     :param values: values of that partition as text, None for null.
     :param row_bytes: bytes of its average row, decoded.
@@ -125,15 +124,16 @@ def write_file(
     :param stream: gives ClickHouse's answer.
     :param io: the cold table's storage.
     :param progress: counts what is sent and proven.
-    :returns: None when the SELECT yields no row; nothing is left then.
+    :returns: None if the SELECT yields no row; nothing is left then.
     :raises ServiceError: when ClickHouse or the storage fails.
-    :raises ProofError: for a value that its cold type does not allow, or that does not belong into the file's
+    :raises ProofError: for a value that its cold type does not allow, or that does not belong in the file's
         partition.
     """
     started = time.monotonic()
     failpoint("before_write")
+    sent: bytes | None = None
     try:
-        copied = _upload(target, piece, stream, io, progress)
+        copied, sent = _upload(target, piece, stream, io, progress)
         uploaded = time.monotonic()
         failpoint("after_write")
         batches = _read_back(target, piece, io)
@@ -148,16 +148,7 @@ def write_file(
     except K2Error:
         raise
     except Exception as error:
-        what, fix = explain_store(error)
-        raise ServiceError(
-            f"the cold table's storage {what} while window {target.window} is written: {type(error).__name__}: "
-            f"{in_one_line(error)}",
-            service=STORE,
-            table=target.table,
-            window=target.window,
-            untouched="Nothing was committed and the watermark stands",
-            fix=fix,
-        ) from error
+        raise blame(target, piece.path, io, sent, error) from error
     return WrittenFile(piece.path, data_file, rows, total, uploaded - started, time.monotonic() - uploaded)
 
 
@@ -172,16 +163,19 @@ def parquet_settings(row_bytes: float, widest: int) -> dict[str, Any]:
         settings["output_format_parquet_max_dictionary_size"] = 0
         settings["output_format_parquet_row_group_size"] = max(1, int(GROUP_BYTES / row_bytes))
     if widest * BLOCK_ROWS > GROUP_BYTES:
-        # A block is never cut into several row groups: it must not be larger than one, wherever the large rows lie in
-        # it.
+        # A block is never split into several row groups, so it must not be larger than one, wherever the large rows lie
+        # in it.
         settings["max_block_size"] = max(1, GROUP_BYTES // widest)
     return settings
 
 
 def _upload(
     target: FileTarget, piece: FilePiece, stream: Stream, io: FileIO, progress: Progress | None
-) -> Copied | None:
-    """Stream a file to the table's storage; its columns get their field ids on the way."""
+) -> tuple[Copied | None, bytes]:
+    """Stream a file to the table's storage; its columns get their field ids on the way.
+
+    :returns: what was written, and the sum of its bytes.
+    """
     schema = target.metadata.schema()
     hold = HOLD_BACK + HOLD_BACK_COLUMN * len(schema.field_ids)
     while True:
@@ -190,16 +184,17 @@ def _upload(
                 stream(piece.select, "Parquet", parquet_settings(piece.row_bytes, piece.widest)) as source,
                 io.new_output(piece.path).create(overwrite=True) as sink,
             ):
-                copied = copy_with_field_ids(_Counted(source, progress) if progress else source, sink, schema, hold)
+                summed = Summed(sink)
+                copied = copy_with_field_ids(_Counted(source, progress) if progress else source, summed, schema, hold)
                 failpoint("in_write")
-                return copied
+                return copied, summed.digest()
         except TailTooShortError as error:
             # Statistics of long values: the file is written again, with as much held back as it turned out to need.
             hold = error.needed + error.needed // 8
 
 
 def _read_back(target: FileTarget, piece: FilePiece, io: FileIO) -> Iterator[pa.RecordBatch]:
-    """Read what lies in the storage."""
+    """Read what is in the storage."""
     with io.new_input(piece.path).open() as source:
         yield from read_batches(open_parquet(source, target.dictionaries), row_bytes=piece.row_bytes)
 
@@ -223,7 +218,7 @@ def _counted(batches: Iterator[pa.RecordBatch], progress: Progress) -> Iterator[
 
 
 def _valid(target: FileTarget, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Pass batches on whose text is UTF-8 and whose decimals have no more digits than declared: readers rely on it.
+    """Pass on batches whose text is UTF-8 and whose decimals have no more digits than declared; readers rely on it.
 
     :raises ProofError: for any other.
     """

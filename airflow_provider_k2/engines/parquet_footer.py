@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from pyiceberg.types import BinaryType, IcebergType, ListType, MapType, PrimitiveType
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from airflow_provider_k2.engines.thrift import I32, ThriftReader, list_of_structs, varint, zigzag
 
-    from pyiceberg.io import OutputStream
+if TYPE_CHECKING:
     from pyiceberg.schema import Schema
 
 MAGIC = b"PAR1"
@@ -25,10 +24,6 @@ _TAIL = 8
 """Bytes behind the footer: its length, and the magic number."""
 _CHUNK = 1 << 20
 
-# Types of the compact protocol.
-_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT, _UUID = range(1, 14)
-_NUMBERS = frozenset({_I16, _I32, _I64})
-_FIXED = {_TRUE: 0, _FALSE: 0, _BYTE: 1, _DOUBLE: 8, _UUID: 16}
 
 # Fields of parquet.thrift's FileMetaData and SchemaElement.
 _SCHEMA = 2
@@ -42,6 +37,13 @@ class Readable(Protocol):
         """Read so many bytes, or less at the end."""
 
 
+class Writable(Protocol):
+    """Where bytes go."""
+
+    def write(self, data: bytes, /) -> int:
+        """Write all of them."""
+
+
 class TailTooShortError(Exception):
     """More of a file's end has to be held back than was.
 
@@ -51,6 +53,10 @@ class TailTooShortError(Exception):
     def __init__(self, needed: int) -> None:
         super().__init__(f"the footer and what follows it have {needed} bytes")
         self.needed = needed
+
+
+class MalformedFileError(ValueError):
+    """What came is no whole Parquet file with the schema's columns."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Copied:
     tail: bytes
 
 
-def copy_with_field_ids(source: Readable, sink: OutputStream, schema: Schema, hold: int) -> Copied | None:
+def copy_with_field_ids(source: Readable, sink: Writable, schema: Schema, hold: int) -> Copied | None:
     """Copy a Parquet file; its footer gets the field ids of a schema.
 
     :param source: the file, as it comes.
@@ -74,7 +80,7 @@ def copy_with_field_ids(source: Readable, sink: OutputStream, schema: Schema, ho
     :param hold: bytes of the end that are held back until it has come: the memory that this takes.
     :returns: None for an empty stream, as ClickHouse answers when there is nothing.
     :raises TailTooShortError: when the footer is longer than that; what was written is worthless then.
-    :raises ValueError: when the stream ends early, or holds other columns than the schema.
+    :raises MalformedFileError: when the stream ends early, or holds other columns than the schema.
     """
     waiting: deque[bytes] = deque()
     held = size = 0
@@ -90,15 +96,28 @@ def copy_with_field_ids(source: Readable, sink: OutputStream, schema: Schema, ho
     if not end and not size:
         return None
     if len(end) < _TAIL or end[-4:] != MAGIC:
-        raise ValueError("ClickHouse's answer ends before the Parquet file does")
+        raise MalformedFileError(f"it ends before the file does, by {_shown(end)!r}")
     length = int.from_bytes(end[-_TAIL:-4], "little")
+    if length + _TAIL > size + len(end):
+        raise MalformedFileError(f"its footer should have {length:,} bytes, but the whole file has {size + len(end):,}")
     if length + _TAIL > len(end):
         raise TailTooShortError(length + _TAIL)
-    data, footer = end[: -length - _TAIL], with_field_ids(end[-length - _TAIL : -_TAIL], schema)
+    data = end[: -length - _TAIL]
+    try:
+        footer = with_field_ids(end[-length - _TAIL : -_TAIL], schema)
+    except (ValueError, KeyError, RecursionError) as error:
+        raise MalformedFileError(f"it is {error}") from error
     tail = footer + len(footer).to_bytes(4, "little") + MAGIC
     sink.write(data)
     sink.write(tail)
     return Copied(size + len(data) + len(tail), MAGIC + tail)
+
+
+def _shown(end: bytes) -> str:
+    """The text at the end of a stream that is no file: a web page, or an exception of ClickHouse's."""
+    text = end[-400:].decode("utf-8", "replace")
+    begin = text.rfind("Code: ")
+    return " ".join((text[begin:] if begin >= 0 else text[-200:]).split())
 
 
 def with_field_ids(footer: bytes, schema: Schema) -> bytes:
@@ -107,17 +126,17 @@ def with_field_ids(footer: bytes, schema: Schema) -> bytes:
     :param footer: the Thrift structure FileMetaData.
     :raises ValueError: when the columns are not the schema's.
     """
-    reader = _Reader(footer)
+    reader = ThriftReader(footer)
     for number, kind in reader.fields():
         if number != _SCHEMA:
             reader.skip(kind)
             continue
         begin = reader.at
-        elements = reader.elements()
+        elements = [_Element(fields) for fields in reader.structs()]
         walk = _Walk(elements)
         walk.root(schema)
         return b"".join(
-            [footer[:begin], _list_of_structs([element.encode() for element in elements]), footer[reader.at :]]
+            [footer[:begin], list_of_structs([element.encode() for element in elements]), footer[reader.at :]]
         )
     raise ValueError("a Parquet footer without a schema")
 
@@ -131,14 +150,14 @@ class _Element:
     @property
     def name(self) -> str:
         value = self.fields[_NAME][1]
-        return _Reader(value).binary().decode()
+        return ThriftReader(value).binary().decode()
 
     @property
     def children(self) -> int:
-        return _zigzag(_Reader(self.fields[_CHILDREN][1]).varint()) if _CHILDREN in self.fields else 0
+        return zigzag(ThriftReader(self.fields[_CHILDREN][1]).varint()) if _CHILDREN in self.fields else 0
 
     def identify(self, field_id: int) -> None:
-        self.fields[_FIELD_ID] = (_I32, _varint(field_id << 1))
+        self.fields[_FIELD_ID] = (I32, varint(field_id << 1))
 
     def be_bytes(self) -> None:
         """Take the note away that the bytes are text."""
@@ -149,7 +168,7 @@ class _Element:
         parts, last = [], 0
         for number, (kind, value) in sorted(self.fields.items()):
             delta = number - last
-            parts.append(bytes([delta << 4 | kind]) if 0 < delta < 16 else bytes([kind]) + _varint(number << 1))
+            parts.append(bytes([delta << 4 | kind]) if 0 < delta < 16 else bytes([kind]) + varint(number << 1))
             parts.append(value)
             last = number
         return b"".join([*parts, b"\0"])
@@ -200,108 +219,3 @@ class _Walk:
     def group(self, element: _Element, children: int) -> None:
         if element.children != children:
             raise ValueError(f"a Parquet column {element.name!r} of another shape than its cold type")
-
-
-class _Reader:
-    """Reads the compact protocol, as far as needed to find where a value ends."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
-
-    def byte(self) -> int:
-        if self.at >= len(self.data):
-            raise ValueError("a Parquet footer that ends too early")
-        self.at += 1
-        return self.data[self.at - 1]
-
-    def varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-            shift += 7
-
-    def binary(self) -> bytes:
-        length = self.varint()
-        self.move(length)
-        return self.data[self.at - length : self.at]
-
-    def move(self, count: int) -> None:
-        self.at += count
-        if self.at > len(self.data):
-            raise ValueError("a Parquet footer that ends too early")
-
-    def fields(self) -> Iterator[tuple[int, int]]:
-        """Number and type of each field of a struct; whoever asks reads or skips the value before the next one."""
-        number = 0
-        while header := self.byte():
-            delta, kind = header >> 4, header & 0x0F
-            number = number + delta if delta else _zigzag(self.varint())
-            yield number, kind
-
-    def list_header(self) -> tuple[int, int]:
-        header = self.byte()
-        size, kind = header >> 4, header & 0x0F
-        return (self.varint() if size == 15 else size), kind
-
-    def elements(self) -> list[_Element]:
-        size, kind = self.list_header()
-        if kind != _STRUCT:
-            raise ValueError("a Parquet footer whose schema is no list of structures")
-        elements = []
-        for _ in range(size):
-            fields = {}
-            for number, field_kind in self.fields():
-                begin = self.at
-                self.skip(field_kind)
-                fields[number] = (field_kind, self.data[begin : self.at])
-            elements.append(_Element(fields))
-        return elements
-
-    def skip(self, kind: int, inside: bool = False) -> None:
-        """Move past a value.
-
-        :param inside: it is an element of a collection, where a boolean has a byte of its own.
-        """
-        if kind in _NUMBERS:
-            self.varint()
-        elif kind in _FIXED:
-            self.move(1 if inside and kind in (_TRUE, _FALSE) else _FIXED[kind])
-        elif kind == _BINARY:
-            self.binary()
-        elif kind in (_LIST, _SET):
-            size, element = self.list_header()
-            for _ in range(size):
-                self.skip(element, inside=True)
-        elif kind == _MAP:
-            size = self.varint()
-            kinds = self.byte() if size else 0
-            for _ in range(size):
-                self.skip(kinds >> 4, inside=True)
-                self.skip(kinds & 0x0F, inside=True)
-        elif kind == _STRUCT:
-            for _, field_kind in self.fields():
-                self.skip(field_kind)
-        else:
-            raise ValueError(f"a Parquet footer with a value of the unknown type {kind}")
-
-
-def _zigzag(value: int) -> int:
-    return value >> 1 ^ -(value & 1)
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def _list_of_structs(structs: list[bytes]) -> bytes:
-    size = len(structs)
-    header = bytes([size << 4 | _STRUCT]) if size < 15 else bytes([0xF0 | _STRUCT]) + _varint(size)
-    return b"".join([header, *structs])

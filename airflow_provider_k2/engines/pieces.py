@@ -1,4 +1,4 @@
-"""The files of a window: which rows go into each, where it lies, and what whoever writes it has to know."""
+"""The files of a window: which rows go into each, where it is, and what its writer has to know."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from airflow_provider_k2.warm.source import WarmPart
 
 FILE_ROWS = 1_000_000
-"""Rows of a file at most (unless more tie at one cursor); larger parts are cut and written side by side."""
+"""Maximum rows of a file (unless more tie at one cursor); larger parts are split and written in parallel."""
 FILE_BYTES = 512 << 20
-"""Bytes of a file's values at most, about, when they are decoded: a tenth of that, commonly, in the file."""
+"""Approximate maximum bytes of a file's values when decoded; in the file, commonly a tenth of that."""
 
 
 def file_target(job: WindowJob) -> FileTarget:
@@ -27,7 +27,7 @@ def file_target(job: WindowJob) -> FileTarget:
     columns = job.warm.plan.columns
     return FileTarget(
         table=job.table.name,
-        window=job.window.describe(job.warm.is_time),
+        window=job.window.describe(),
         metadata=job.cold.metadata,
         partition=job.partition,
         suspects=tuple((column.name, str(column.target)) for column in columns if is_suspect(column)),
@@ -41,7 +41,7 @@ def file_target(job: WindowJob) -> FileTarget:
 def file_pieces(job: WindowJob, rows: int | None = None) -> list[FilePiece]:
     """Every file of a window.
 
-    :param rows: rows of a file at most; :data:`FILE_ROWS` by default.
+    :param rows: maximum rows of a file; :data:`FILE_ROWS` by default.
     """
     cut = [(part, select) for part in job.facts.parts for select in _selects(job, part, rows or FILE_ROWS)]
     return [
@@ -57,7 +57,7 @@ def _selects(job: WindowJob, part: WarmPart, rows: int) -> Iterator[str]:
         for piece in job.warm.split(part.span, files):
             yield job.warm.select(piece, job.partition, part)
     else:
-        # The last row of a key is the last of the whole window: a part is cut by key, not by cursor.
+        # The last row of a key is the last of the whole window, so a part is split by key, not by cursor.
         for number in range(files):
             yield job.warm.select(job.window, job.partition, part, Share(number, files) if files > 1 else None)
 

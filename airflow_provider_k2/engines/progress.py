@@ -1,4 +1,4 @@
-"""How far a long window is, told now and then. Pure, and without any package: Spark's driver uses it, too."""
+"""How far a long window is, reported now and then. Pure, and without any package: Spark's driver uses it, too."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EVERY = 10.0
-"""Seconds between two lines, at least."""
+"""Minimum seconds between two lines."""
 
 
 class Progress:
-    """Counts what is written and proven, and says so at most every ten seconds; threads may count side by side.
+    """Counts what is written and proven, and says so at most every ten seconds; several threads may count.
 
-    :param what: what it is about, such as the table's name.
+    :param what: what is counted, such as the table's name.
     :param rows: how many rows there are.
     :param say: takes a line.
-    :param every: seconds between two lines, at least; :data:`EVERY` by default.
+    :param every: minimum seconds between two lines; :data:`EVERY` by default.
     """
 
     def __init__(self, what: str, rows: int, say: Callable[[str], None], every: float | None = None) -> None:

@@ -25,7 +25,7 @@ FORMS = {"binance": ("plain", "combined"), "kraken": ("mixed", "v1", "v2", "flat
 """Message forms by exchange; the first is the default."""
 
 MAX_ROWS = 10**12
-"""Trades of a plan at most: whoever asks for more has mistyped."""
+"""Maximum trades of a plan: more is surely a typing error."""
 
 _CHUNK = 100_000
 _VOLATILITY = 1.1e-4  # of the logarithm of the price, by the square root of a second: 60 % a year

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EXCHANGES = ("binance", "kraken")
 
 LONGEST_LINE = 4 * 2**20
-"""Bytes of a line at most: a thousand trades in one message, the most that become trades, are a tenth of it."""
+"""Maximum bytes of a line: a thousand trades in one message, which is the most that is accepted, are a tenth of it."""
 
 _GZIP = b"\x1f\x8b"
 # Milliseconds, or microseconds (`timeUnit=MICROSECOND`): 13 and 16 digits from 2001 to 2286, so the length tells which.
@@ -47,7 +47,7 @@ class RecordingError(FeedError):
     """A recording cannot be read to its end.
 
     :param what: the file, and where its readable lines end.
-    :param fix: how to get a whole file.
+    :param fix: how to get a complete file.
     :param taken: how many messages the warm tier has taken before.
     """
 
@@ -93,9 +93,9 @@ def _is_recording(file: Path) -> bool:
 
 
 def read_messages(paths: Iterable[Path | str]) -> Iterator[str]:
-    """Yield the messages of files, one a line, plain or gzip; empty lines are left out.
+    """Yield the messages of files, one per line, plain or gzip; empty lines are left out.
 
-    Memory does not follow what is in them: a line that has no end is not read to it.
+    Memory does not grow with what is in them: a line without an end is not read to the end.
 
     :param paths: files, in this order; ``-`` is the standard input.
     :raises OSError: when a file cannot be read.
@@ -119,7 +119,7 @@ def _messages(path: Path | str, stream: _Stream) -> Iterator[str]:
             if len(line) > LONGEST_LINE:
                 raise RecordingError(
                     f"{path}: line {count + 1:,} is longer than {LONGEST_LINE // 2**20} MiB, which no message is",
-                    "Take the line out, or check that the file is a recording of one message a line",
+                    "Remove the line, or check that the file is a recording with one message per line",
                 )
             count += 1
             # Bytes that are not UTF-8 survive: the warm tier is to see (and dead-letter) what was recorded.
@@ -130,11 +130,11 @@ def _messages(path: Path | str, stream: _Stream) -> Iterator[str]:
     except EOFError as error:
         raise RecordingError(
             f"{path}: its gzip is cut off after {count:,} lines",
-            "Wait until its recorder has closed it, or copy it anew",
+            "Wait until its recorder has closed it, or copy it again",
         ) from error
     except (zlib.error, gzip.BadGzipFile) as error:
         raise RecordingError(
-            f"{path}: its gzip is damaged after {count:,} lines ({error})", "Copy or record it anew"
+            f"{path}: its gzip is damaged after {count:,} lines ({error})", "Copy or record it again"
         ) from error
 
 

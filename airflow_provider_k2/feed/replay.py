@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.feed.client import FeedError
 from airflow_provider_k2.feed.messages import EXCHANGES, RecordingError
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 BATCH = 100_000
-"""Messages an insert: large enough to be fast, small enough to be visible long before the safety lag (30 s) is over."""
+"""Messages per insert: large enough to be fast, small enough to be visible well before the safety lag (30 s) ends."""
 
 BATCH_BYTES = 64 * 2**20
-"""Characters of an insert's messages at most, so that memory does not follow their size."""
+"""Maximum characters of an insert's messages, so that memory does not grow with their size."""
 
 PARTITIONS = 3
 """Partitions of each topic."""
@@ -84,10 +84,10 @@ class Feeder:
     def send(
         self, messages: Iterable[str], batch: int = BATCH, progress: Callable[[int], object] = lambda _: None
     ) -> Sent:
-        """Create what is missing of the warm tier, and send all messages.
+        """Create what is missing in the warm tier, and send all messages.
 
         :param messages: raw messages, one JSON each.
-        :param batch: messages an insert at most; fewer where they are large.
+        :param batch: maximum messages per insert; fewer if they are large.
         :param progress: called after every insert with the number of messages sent so far.
         :raises FeedError: when an insert fails, or a recording cannot be read on; it says how many messages were taken
             before.
@@ -99,7 +99,8 @@ class Feeder:
         try:
             self._bring_up_to_date()
             since = self._client.query("SELECT toUnixTimestamp64Micro(now64(6))").result_rows[0][0]
-            first_offset = dict(self._client.query(_OFFSETS.format(self.exchange)).result_rows)
+            offsets = self._client.query(_OFFSETS.format(self.exchange)).result_rows
+            first_offset: dict[Any, int] = {row[0]: row[1] for row in offsets}
             next_offset = defaultdict(int, first_offset)
             source = iter(messages)
             while block := _take(source, batch):
@@ -163,7 +164,7 @@ class Feeder:
             f"WHERE exchange = %(exchange)s AND {where.format('arrived_at')} "
             "GROUP BY kind ORDER BY count() DESC, kind LIMIT 10"
         )
-        sent.dead_letters = dict(self._client.query(dead, parameters=parameters).result_rows)
+        sent.dead_letters = {row[0]: row[1] for row in self._client.query(dead, parameters=parameters).result_rows}
 
 
 def _take(source: Iterator[str], batch: int) -> list[str]:

@@ -64,7 +64,7 @@ def warm_tier_statements(folder: Path | None = None) -> Iterator[tuple[str, str]
 
 
 def apply_warm_tier(execute: Callable[[str], object], folder: Path | None = None) -> int:
-    """Create what is missing of the warm tier; what exists is left as it is.
+    """Create what is missing in the warm tier; existing objects stay as they are.
 
     :param execute: runs one statement.
     :param folder: folder of ``*.sql`` files; the provider's own by default.

@@ -2,10 +2,7 @@
 
 Control queries travel on the native protocol, by :mod:`airflow_provider_k2.hooks.native`. Bulk streams travel over
 HTTP, through :mod:`airflow_provider_k2.clickhouse.http`.
-
-The plugin and Airflow's official ``clickhousedb`` provider share the connection id ``clickhouse_default`` but read its
-port differently; this hook reads both forms: port 8123 or 8443 is HTTP's, any other is the native one. The extras
-``http_port`` and ``native_port`` name the other port; ``secure``, ``verify`` and ``ca_certs`` ask for TLS on both.
+Where the server listens is read by :mod:`airflow_provider_k2.hooks.clickhouse_connection`.
 """
 
 from __future__ import annotations
@@ -16,12 +13,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_k2.clickhouse.answers import explain
+from airflow_provider_k2.clickhouse.answers import refusal
 from airflow_provider_k2.clickhouse.arrow import read_arrow
 from airflow_provider_k2.clickhouse.http import TIMEOUT, Endpoints, HttpClient
 from airflow_provider_k2.clickhouse.pinned import FIXED_CODES, GUARDS, QUESTION, Pins, decide
 from airflow_provider_k2.clickhouse.sql import long_query_settings
 from airflow_provider_k2.exceptions import CLICKHOUSE, ServiceError, SourceMissingError
+from airflow_provider_k2.hooks.clickhouse_connection import read_endpoints
 from airflow_provider_k2.hooks.native import native_hook
 
 if TYPE_CHECKING:
@@ -33,50 +31,6 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.native import NativeHook
 
 _LOG = logging.getLogger(__name__)
-
-HTTP_PORTS = (8123, 8443)
-SECURE_PORTS = (8443, 9440)
-
-_UNKNOWN_TABLE_CODES = (60, 81)
-"""UNKNOWN_TABLE and UNKNOWN_DATABASE in ClickHouse's ErrorCodes.cpp."""
-
-
-def read_endpoints(connection: Any) -> Endpoints:
-    """Read an Airflow connection of either form; an extra that is null or empty counts as not given.
-
-    :param connection: an Airflow ``Connection``, of any type.
-    :raises ServiceError: when a port is no number.
-    """
-    extra = {name: value for name, value in connection.extra_dejson.items() if value not in (None, "")}
-    port, native, http = connection.port, _port(connection, extra, "native_port"), _port(connection, extra, "http_port")
-    # The extras name the port that `port` is not.
-    on_http = port in HTTP_PORTS or (native is not None and http is None and port not in (None, native))
-    secure = str(extra.get("secure", port in SECURE_PORTS)).strip().lower() in ("1", "true", "yes")
-    return Endpoints(
-        host=connection.host or "localhost",
-        native_port=native or (port if port and not on_http else (9440 if secure else 9000)),
-        http_port=http or (port if port and on_http else (8443 if secure else 8123)),
-        user=connection.login or "default",
-        password=connection.password or "",
-        database=connection.schema or "default",
-        secure=secure,
-        verify=str(extra.get("verify", True)).strip().lower() not in ("0", "false", "no"),
-        ca_certs=extra.get("ca_certs"),
-    )
-
-
-def _port(connection: Any, extra: dict[str, Any], name: str) -> int | None:
-    text = str(extra.get(name, "")).strip()
-    if not text:
-        return None
-    if not text.isdecimal() or int(text) not in range(1, 65536):
-        raise ServiceError(
-            f"The extra `{name}: {extra[name]!r}` of connection {connection.conn_id!r} is no port",
-            service=CLICKHOUSE,
-            untouched="Nothing was moved",
-            fix="write a number from 1 to 65535, or leave it out",
-        )
-    return int(text)
 
 
 class ClickHouseHook(BaseHook):
@@ -195,34 +149,30 @@ class ClickHouseHook(BaseHook):
             client.disconnect()
 
     def _run(self, ask: Callable[..., Any], *arguments: Any, **options: Any) -> list[tuple[Any, ...]]:
-        from clickhouse_driver.errors import Error, ServerException
+        from clickhouse_driver.errors import Error, ServerException, SocketTimeoutError
 
         try:
             result: list[tuple[Any, ...]] = ask(*arguments, **options)
         except ServerException as error:
-            raise self._server_error(error) from error
+            where = f"ClickHouse (connection {self.clickhouse_conn_id!r}) refuses a query"
+            raise refusal(
+                where, str(error.message), self.endpoints.user, self.clickhouse_conn_id, error.code
+            ) from error
         except (Error, OSError, EOFError) as error:
+            what, fix = "cannot be reached", "check the connection with {}, and that the server runs"
+            if isinstance(error, SocketTimeoutError):
+                what, fix = "does not answer in time", "check the server's log, check the port with {}"
+            elif isinstance(error, (EOFError, ConnectionError)):
+                what, fix = "breaks off", "check the server's log, check port and TLS with {}, and run it again"
+            said = " ".join(str(error).split()).rstrip(".")
             raise ServiceError(
                 f"ClickHouse at {self.endpoints.host}:{self.endpoints.native_port} (connection "
-                f"{self.clickhouse_conn_id!r}, native protocol) cannot be reached: {error}",
+                f"{self.clickhouse_conn_id!r}, native protocol) {what}: {said}",
                 service=CLICKHOUSE,
                 untouched="Nothing was moved",
-                fix=(f"check the connection with `airflow connections get {self.clickhouse_conn_id}`"),
+                fix=fix.format(f"`airflow connections get {self.clickhouse_conn_id}`"),
             ) from error
         return result
-
-    def _server_error(self, error: Any) -> Exception:
-        what, fix = explain(str(error.message), self.endpoints.user, error.code)
-        if error.code in _UNKNOWN_TABLE_CODES:
-            return SourceMissingError(
-                what, untouched="Nothing was moved", fix="create the table, or correct `source` in the table list"
-            )
-        return ServiceError(
-            f"ClickHouse (connection {self.clickhouse_conn_id!r}) refuses a query: {what}",
-            service=CLICKHOUSE,
-            untouched="Nothing was moved",
-            fix=fix,
-        )
 
     @property
     def http_client(self) -> HttpClient:
@@ -256,7 +206,10 @@ class ClickHouseHook(BaseHook):
             raise SourceMissingError(
                 f"The warm source {source} does not exist (or user {self.endpoints.user!r} may not see it)",
                 untouched="Nothing was moved and the watermark stands",
-                fix="create it, or correct `source` in the table list",
+                fix=(
+                    "create it, or correct `source` in the table list, or give the user "
+                    f"`GRANT SELECT ON {source} TO {self.endpoints.user}`"
+                ),
             )
         return [(str(name), str(kind)) for name, kind in rows]
 

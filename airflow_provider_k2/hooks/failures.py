@@ -1,7 +1,4 @@
-"""The last seam.
-
-What a library says of the catalog or the store becomes an error of ours, wherever a table's task met it.
-"""
+"""The last seam: what a library says about the catalog or the store becomes our error, wherever it was met."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2 import exceptions
+from airflow_provider_k2.commit.catalog import is_gone
 from airflow_provider_k2.commit.store import explain_store, in_one_line, is_of_store
 from airflow_provider_k2.exceptions import STORE, CommitConflictError, K2Error, ServiceError, TableChangedError
 
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
 
 _UNTOUCHED = {
     "compare": "Nothing was changed",
+    "repartition": "No row was touched; `k2 repartition --dry-run` says whether the partition spec was changed",
     "drop": "What was dropped before is proven to be cold, and nothing else was dropped",
 }
 _MOVING = "The watermark stands, and whatever was committed is found by the next run"
@@ -26,12 +25,12 @@ _MOVING = "The watermark stands, and whatever was committed is found by the next
 
 @contextmanager
 def about(table: str, step: str, iceberg: IcebergTableHook) -> Iterator[None]:
-    """Let whatever goes wrong inside say which table it is about, and a library's error which service.
+    """Add the table to whatever goes wrong inside, and the service to a library's error.
 
     :param table: short name of the table.
     :param step: what is being done.
     :param iceberg: the catalog's hook.
-    :raises K2Error: for what a service's library says; anything else is passed on with a note.
+    :raises K2Error: for errors of a service's library; anything else is passed on with a note.
     """
     with exceptions.about(table, step):
         try:
@@ -46,13 +45,13 @@ def about(table: str, step: str, iceberg: IcebergTableHook) -> Iterator[None]:
 
 
 def explain(error: BaseException, step: str, iceberg: IcebergTableHook) -> K2Error | None:
-    """What a library's error means; None when it is not one of a service's.
+    """What a library's error means; None if it is not about a service.
 
     :param error: what was raised.
     :param step: what was being done.
     :param iceberg: the catalog's hook.
     """
-    from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
+    from pyiceberg.exceptions import CommitFailedException
 
     untouched = _UNTOUCHED.get(step, _MOVING)
     if isinstance(error, CommitFailedException):
@@ -61,11 +60,11 @@ def explain(error: BaseException, step: str, iceberg: IcebergTableHook) -> K2Err
             untouched=untouched,
             fix="run it again",
         )
-    if isinstance(error, NoSuchTableError):
+    if is_gone(error):
         return TableChangedError(
             f"the cold table is gone since this began: {in_one_line(error)}",
             untouched=untouched,
-            fix="find out who dropped it; if it is to begin anew, run `k2 watermarks reset` for it",
+            fix="find out who dropped it; if it is to start over, run `k2 watermarks reset` for it",
         )
     if is_of_store(error):
         what, fix = explain_store(error)

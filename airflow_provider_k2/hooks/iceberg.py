@@ -5,16 +5,24 @@ Airflow's official IcebergHook (REST, SQL, Glue by configuration) with what the 
 
 from __future__ import annotations
 
-import functools
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow.providers.apache.iceberg.hooks.iceberg import IcebergHook
-from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay, wait_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
+from airflow_provider_k2.commit.catalog import (
+    describe_catalog,
+    explain_catalog,
+    is_gone,
+    is_of_catalog,
+    may_answer_later,
+    name_service,
+)
 from airflow_provider_k2.commit.cold_state import find_commit
 from airflow_provider_k2.commit.entry import entry_property
-from airflow_provider_k2.exceptions import CATALOG, CommitUnknownError, ServiceError
+from airflow_provider_k2.commit.store import explain_store, in_one_line, is_of_store
+from airflow_provider_k2.exceptions import CATALOG, CommitUnknownError, ServiceError, TableChangedError
 from airflow_provider_k2.hooks.redaction import hide, mask, secrets_of
 
 if TYPE_CHECKING:
@@ -62,16 +70,16 @@ class IcebergTableHook(IcebergHook):
 
         :raises ServiceError: when it cannot be reached.
         """
+        from airflow_provider_k2.hooks.rest_catalog import answers_within
+
         try:
             mask(self._secrets)
-            catalog: Catalog = IcebergHook.catalog.func(self)
+            with answers_within(CATALOG_TIMEOUT):
+                catalog: Catalog = IcebergHook.catalog.func(self)
         except Exception as error:
             if _is_missing_connection(error):
                 raise
             raise self._failure(error) from self._cause(error)
-        session = getattr(catalog, "_session", None)
-        if session is not None:
-            session.request = functools.partial(session.request, timeout=CATALOG_TIMEOUT)
         return catalog
 
     @cached_property
@@ -93,23 +101,23 @@ class IcebergTableHook(IcebergHook):
 
         :param error: what pyiceberg, requests or SQLAlchemy raised.
         """
-        return self._failure(error) if _is_of_catalog(error) else None
+        return self._failure(error) if is_of_catalog(error) else None
 
     def fix_of(self, error: BaseException | None) -> str:
-        """What fixes a refusal of the catalog's.
+        """What fixes a failure of the catalog, or of the store that it keeps metadata in.
 
         :param error: what pyiceberg raised.
         """
-        return _explain(error or ValueError())[1].format(f"`airflow connections get {self.conn_id}`")
+        if error is not None and is_of_store(error):
+            return explain_store(error)[1]
+        return explain_catalog(error or ValueError())[1].format(f"`airflow connections get {self.conn_id}`")
 
     def _failure(self, error: BaseException) -> ServiceError:
-        said = " ".join(hide(str(error), self._secrets).split()).rstrip(".")
-        what, fix = _explain(error)
         return ServiceError(
-            f"The Iceberg catalog of connection {self.conn_id!r} {what}: {type(error).__name__}: {said}",
+            f"The Iceberg catalog of connection {self.conn_id!r} {hide(describe_catalog(error), self._secrets)}",
             service=CATALOG,
             untouched="Nothing was committed and the watermark stands",
-            fix=fix.format(f"`airflow connections get {self.conn_id}`"),
+            fix=self.fix_of(error),
         )
 
     def _ask(self, question: Callable[[], T]) -> T:
@@ -117,14 +125,12 @@ class IcebergTableHook(IcebergHook):
 
         :raises ServiceError: when it cannot be reached, or refuses.
         """
-        from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
-
         try:
             return question()
-        except (NoSuchTableError, NoSuchNamespaceError, ServiceError):
+        except ServiceError:
             raise
         except Exception as error:
-            if _is_missing_connection(error):
+            if _is_missing_connection(error) or is_gone(error):
                 raise
             raise self._failure(error) from self._cause(error)
 
@@ -139,6 +145,38 @@ class IcebergTableHook(IcebergHook):
             return self._ask(lambda: self.catalog.load_table(target))
         except (NoSuchTableError, NoSuchNamespaceError):
             return None
+
+    def refuse_unknown_namespace(self, target: str) -> None:
+        """Tell a table that is not there yet from a mistake in the table list or the connection.
+
+        :param target: a cold table that the catalog does not have.
+        :raises ServiceError: when it does not even have its namespace.
+        """
+        from pyiceberg.exceptions import ForbiddenError, NoSuchNamespaceError
+
+        namespace = target.partition(".")[0]
+
+        def look() -> None:
+            try:
+                self.catalog.load_namespace_properties(namespace)
+            except (ForbiddenError, NotImplementedError) as error:
+                # Who may not look at namespaces may still read the tables in them.
+                self.log.debug("The namespace %s is not looked at: %s", namespace, error)
+
+        try:
+            self._ask(look)
+        except NoSuchNamespaceError as error:
+            warehouse = self.catalog.properties.get("warehouse")
+            raise ServiceError(
+                f"The Iceberg catalog of connection {self.conn_id!r} has no namespace {namespace!r} in its warehouse"
+                f"{f' {warehouse!r}' if warehouse else ''}",
+                service=CATALOG,
+                untouched="Nothing was changed",
+                fix=(
+                    f"correct `target` in the table list, or `warehouse` in the connection, see `airflow connections "
+                    f"get {self.conn_id}`; where nothing was ever offloaded, the first run of the offload makes it"
+                ),
+            ) from error
 
     def create(self, table: TableConfig, schema: Schema) -> Table:
         """Create a cold table with the partition spec of the table list.
@@ -179,7 +217,7 @@ class IcebergTableHook(IcebergHook):
                 self.catalog.create_namespace(namespace)
             except (NamespaceAlreadyExistsError, ForbiddenError) as error:
                 # Who may not make namespaces may still make tables in one that is there.
-                self.log.debug("The namespace %s is not made: %s", namespace, error)
+                self.log.debug("The namespace %s was not created: %s", namespace, error)
             try:
                 return self.catalog.create_table(table.target, schema, partition_spec=spec, properties=properties)
             except TableAlreadyExistsError:
@@ -191,22 +229,32 @@ class IcebergTableHook(IcebergHook):
         """Find out whether a commit of unknown outcome has happened; refreshes ``table``.
 
         :returns: its snapshot id, or None when it is not among the ancestors of the current snapshot.
-        :raises CommitUnknownError: when the catalog does not answer in time; the next run looks again.
+        :raises CommitUnknownError: when the catalog does not answer in time, or refuses; the next run looks again.
+        :raises TableChangedError: when the table no longer exists.
         """
         waiting = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, Exception)),
+            retry=retry_if_exception(lambda error: isinstance(error, Exception) and may_answer_later(error)),
             stop=stop_after_delay(RECOVERY_SECONDS),
             wait=wait_exponential(multiplier=0.5, max=10),
+            reraise=True,
         )
         try:
             waiting(table.refresh)
-        except RetryError as error:
+        except Exception as error:
+            name = ".".join(table.name())
+            if is_gone(error):
+                raise TableChangedError(
+                    f"the cold table {name} was dropped while window {commit_id} was committed: {in_one_line(error)}",
+                    untouched="Nothing was committed",
+                    fix="find out who dropped it",
+                ) from error
+            how_long = f" (asked for {RECOVERY_SECONDS} seconds)" if may_answer_later(error) else ""
             raise CommitUnknownError(
-                f"{'.'.join(table.name())}: the catalog has not answered for {RECOVERY_SECONDS} "
-                f"seconds, so it is unknown whether window {commit_id} was committed",
-                untouched="Nothing was written again",
-                fix="the next run looks it up",
-            ) from error
+                f"it is unknown whether window {commit_id} was committed to {name}{how_long}, because "
+                f"{hide(name_service(error)[1], self._secrets)}",
+                untouched="Nothing was written again, and the next run looks it up",
+                fix=self.fix_of(error),
+            ) from self._cause(error)
         snapshot = find_commit(table.metadata, commit_id)
         return snapshot.snapshot_id if snapshot else None
 
@@ -217,48 +265,3 @@ def _is_missing_connection(error: Exception) -> bool:
     In a task of Airflow 3 the supervisor says so in an error of its own.
     """
     return type(error).__name__ in ("AirflowNotFoundException", "AirflowRuntimeError")
-
-
-def _is_of_catalog(error: BaseException) -> bool:
-    from pyiceberg.exceptions import OAuthError, RESTError
-
-    return isinstance(error, (RESTError, OAuthError)) or any(
-        kind.__module__.startswith(("requests.", "urllib3.", "sqlalchemy.exc")) for kind in type(error).__mro__
-    )
-
-
-def _explain(error: BaseException) -> tuple[str, str]:
-    """What the catalog did, by the library's error, and what fixes it.
-
-    ``{}`` stands for the command that shows the connection.
-    """
-    import requests
-    from pyiceberg.exceptions import (
-        AuthorizationExpiredError,
-        BadRequestError,
-        ForbiddenError,
-        OAuthError,
-        ServerError,
-        ServiceUnavailableError,
-        UnauthorizedError,
-    )
-
-    if isinstance(error, (UnauthorizedError, OAuthError, AuthorizationExpiredError)):
-        return "does not accept the credentials", "correct `credential`, `token` or the keys in the connection, see {}"
-    if isinstance(error, ForbiddenError):
-        return "does not allow it", "give the connection's user the right that it names, see {}"
-    if isinstance(error, BadRequestError):
-        return (
-            "refuses the request",
-            "correct what it names in the entry of the table list, or in the connection, see {}",
-        )
-    if isinstance(error, (ServerError, ServiceUnavailableError)):
-        return "fails", "look into the catalog's log, and run it again"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "has a certificate that is not trusted", "correct `ssl` in the connection's extras, see {}"
-    if isinstance(error, requests.exceptions.Timeout):
-        return "does not answer in time", "look into the catalog's log, and run it again"
-    # SQLAlchemy's, of a catalog in a database.
-    if isinstance(error, requests.exceptions.ConnectionError) or type(error).__name__ == "OperationalError":
-        return "cannot be reached", "check host and port with {}, and that the catalog runs"
-    return "does not work", "check it with {}"

@@ -1,4 +1,4 @@
-"""What a failure of the ledger's PostgreSQL means, and what fixes it: told by its SQLSTATE, or by the driver's words.
+"""What a failure of the ledger's PostgreSQL means and what fixes it, judging by its SQLSTATE or the driver's words.
 
 Pure.
 
@@ -68,13 +68,13 @@ _FULL = "free disk space on the PostgreSQL server"
 _STATES = {
     "42501": _NO_RIGHT,
     "53100": _FULL,
-    "58030": f"look into PostgreSQL's log: its disk fails; {_FULL}, if that is all",
+    "58030": f"check PostgreSQL's log: its disk fails; {_FULL}, if that is all",
     "53200": "give the PostgreSQL server more memory",
     "53300": (
         'raise `max_connections` (or the CONNECTION LIMIT of role "{user}"), or run fewer tasks at once '
         "(an Airflow pool)"
     ),
-    "25006": "let the connection point to the primary: this server, or this user, only reads",
+    "25006": "point the connection to the primary: this server, or this user, is read-only",
     "57014": 'raise `statement_timeout` of role "{user}" or of the database, or look for what slows the server down',
     "55P03": "look into `pg_stat_activity` for who holds the lock, and run it again",
     "40P01": "run it again",
@@ -89,11 +89,11 @@ _STATES = {
     ),
 }
 
-BROKE_OFF = "look into PostgreSQL's log and at what lies between (a proxy, a pooler), and run it again; see {show}"
+BROKE_OFF = "check PostgreSQL's log and what lies between (a proxy, a pooler), and run it again; see {show}"
 
 
 def explain_connecting(error: BaseException, **names: str) -> tuple[str, str]:
-    """What PostgreSQL, or the way to it, answers to a new connection, and what fixes it.
+    """What PostgreSQL, or something on the way to it, answers to a new connection, and what fixes it.
 
     :param error: the driver's.
     :param names: ``conn_id``, ``user`` and ``database`` of the connection.
@@ -114,11 +114,11 @@ def explain_refusal(error: BaseException, **names: str) -> tuple[str, str]:
     # Class 08: connection exception. 57P01 to 57P03: an administrator stops the server, or it has crashed.
     if not state or state.startswith(("08", "57P")):
         return "broke off", _with(BROKE_OFF, names)
-    return "refuses", _with(_STATES.get(state, "look into PostgreSQL's log, and check the database with {show}"), names)
+    return "refuses", _with(_STATES.get(state, "check PostgreSQL's log, and check the database with {show}"), names)
 
 
 def first_line(error: BaseException) -> str:
-    """The driver's message without what follows its first line, and without a full stop."""
+    """The first line of the driver's message, without a full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 

@@ -1,11 +1,8 @@
-"""Control queries on ClickHouse's native protocol.
-
-By airflow-clickhouse-plugin's hook where it is installed, else alike.
+"""Control queries over ClickHouse's native protocol: by airflow-clickhouse-plugin's hook, if it is installed.
 
 The plugin is an extra (``airflow-provider-k2[plugin]``), because it caps Airflow below 3.4, and this is the only module
 that imports it. With it, its hook connects, logs and runs the queries; it is handed the connection in its own form.
-Without it,
-:class:`DriverHook` does the same with clickhouse-driver.
+Without it, :class:`DriverHook` does the same with clickhouse-driver.
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ class NativeHook(Protocol):
 
 
 def native_hook(conn_id: str, endpoints: Endpoints, timeout: int) -> NativeHook:
-    """Make the hook for a connection: the plugin's where it can be imported.
+    """Make the hook for a connection: the plugin's, if it can be imported.
 
     :param conn_id: the Airflow connection, for the plugin's own use.
     :param endpoints: where its server listens.

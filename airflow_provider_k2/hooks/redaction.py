@@ -1,7 +1,4 @@
-"""Secrets that stand where Airflow does not look for them.
-
-In a catalog's URI, and in extras whose names do not say so.
-"""
+"""Secrets in places where Airflow does not look: in a catalog's URI, and in extras whose names do not say so."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ _SECRET_NAME = re.compile(
 )
 _RESERVED = re.compile(r"[/@:?#\[\]&]+")
 _SHORTEST = 4
-"""Characters of a secret at least: shorter ones would mask words that mean something else."""
+"""Minimum characters of a secret: shorter ones would mask unrelated words."""
 
 
 def secrets_of(host: str | None, extra: Mapping[str, Any]) -> frozenset[str]:
@@ -36,7 +33,7 @@ def secrets_of(host: str | None, extra: Mapping[str, Any]) -> frozenset[str]:
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:
-    """Text without any of the secrets; the longest go first, because one may hold another."""
+    """Text without any of the secrets; the longest go first, because one may contain another."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
@@ -66,7 +63,7 @@ def _leaves(name: str, value: Any) -> Iterable[tuple[str, str]]:
 def _secrets_of_uri(text: str) -> Iterable[str]:
     """Passwords of a URI.
 
-    One that is not encoded may hold the characters that end it, so every reading of it counts.
+    One that is not encoded may contain the characters that end it, so every reading of it counts.
     """
     _, separator, rest = text.partition("//")
     if not separator:
@@ -74,7 +71,7 @@ def _secrets_of_uri(text: str) -> Iterable[str]:
     passwords = set()
     for match in re.finditer("@", rest):
         _, colon, password = rest[: match.start()].partition(":")
-        # The first reading is the usual one; a later one is meant only where the password holds such a character.
+        # The first reading is the usual one; a later one applies only if the password contains such a character.
         if colon and "://" not in password:
             passwords.add(password)
     passwords.update(value for name, value in parse_qsl(rest.partition("?")[2]) if _SECRET_NAME.search(name))

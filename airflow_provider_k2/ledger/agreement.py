@@ -16,7 +16,7 @@ from airflow_provider_k2.commit.archive import ARCHIVE, NAME, history
 from airflow_provider_k2.commit.cold_state import ColdState, records
 from airflow_provider_k2.commit.dropped import covers, read_dropped
 from airflow_provider_k2.exceptions import IdentityError, WatermarkError
-from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
+from airflow_provider_k2.hooks.ledger_rows import StoredWatermark, WindowRecord
 from airflow_provider_k2.ledger.marks import ANNULLED_ACTION, MARKS, dropped_ranges
 from airflow_provider_k2.windows import describe_cursor
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_k2.commit.dropped import Dropped
     from airflow_provider_k2.commit.record import CommitRecord
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.tables.model import TableConfig
 
 WHO = "the offload itself"
@@ -58,9 +59,9 @@ AHEAD = Correction("move back", "the cold tier does not prove the ledger's water
 class Agreement:
     """The watermark that both sides prove.
 
-    :param watermark: from here on rows are not in the cold tier yet.
-    :param stored: what the ledger says; None when it has nothing.
-    :param correction: how the ledger has to be repaired; None where it is right.
+    :param watermark: rows from here on are not in the cold tier yet.
+    :param stored: what the ledger says; None if it has nothing.
+    :param correction: how the ledger has to be repaired; None if it is right.
     """
 
     watermark: int
@@ -80,7 +81,8 @@ def decide(
     :param state: what the cold tier proves.
     :param stored: what the ledger says.
     :param identities: UUIDs of source and target as they are now.
-    :param committed_above: the ledger's committed scheduled windows above a watermark; asked where it matters only.
+    :param committed_above: returns the ledger's committed scheduled windows above a watermark; called only if it
+        matters.
     :raises IdentityError: when source or target was dropped and created again.
     """
     reset = is_reset(state, stored, identities)
@@ -93,7 +95,11 @@ def decide(
     if proven is not None and stored.watermark < proven:
         return Agreement(proven, stored.watermark, BEHIND)
     floor = table.start if proven is None else proven
-    if not reset and stored.watermark > floor and not _only_empty(committed_above(floor), floor, stored.watermark):
+    if (
+        not reset
+        and stored.watermark > floor
+        and not only_empty_between(committed_above(floor), floor, stored.watermark)
+    ):
         return Agreement(floor, stored.watermark, AHEAD)
     return Agreement(stored.watermark, stored.watermark)
 
@@ -103,7 +109,7 @@ def refuse_future(
 ) -> None:
     """Refuse a stored watermark above the warm tier's now, which nothing in the cold tier explains.
 
-    :param latest: no window can have ended later than here: the warm tier's now.
+    :param latest: no window can have ended later than this: the warm tier's clock.
     :raises WatermarkError: naming both.
     """
     if (
@@ -129,7 +135,7 @@ def apply_agreement(
     log: logging.Logger,
     is_time: bool,
 ) -> None:
-    """Repair the ledger where it differs from what was agreed on.
+    """Repair the ledger if it differs from what was agreed on.
 
     :param cold: the cold table; windows that only it knows are written to the ledger.
     """
@@ -166,7 +172,7 @@ def lost_deletions(table: TableConfig, metadata: TableMetadata, ledger: Watermar
     known = read_dropped(metadata, table.pipeline)
     if not known:
         return ()
-    # Those that were annulled are known, too: the cold table's record of one stays only where it could not be taken
+    # Those that were annulled are known, too: the cold table's record of one stays only if it could not be taken
     # back.
     held = dropped_ranges([mark for mark in ledger.marks(table, MARKS) if mark.action != ANNULLED_ACTION])
     return tuple(one for one in known if not covers(held, one))
@@ -201,12 +207,12 @@ def check_identity(
                     table=table.name,
                     untouched=(
                         "Nothing was moved: windows of the old one would be mixed with the new "
-                        f"one's. If that is meant, say so with `k2 watermarks reset {table.name}`"
+                        f"one's. If that is intended, confirm it with `k2 watermarks reset {table.name}`"
                     ),
                 )
 
 
-def _only_empty(windows: Sequence[WindowRecord], floor: int, watermark: int) -> bool:
+def only_empty_between(windows: Sequence[WindowRecord], floor: int, watermark: int) -> bool:
     """Whether empty windows cover ``[floor, watermark)`` without a gap; only they leave no trace in the cold tier."""
     reached = floor
     for window in windows:

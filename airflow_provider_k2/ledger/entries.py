@@ -1,6 +1,6 @@
-"""What every entry of every pipeline reads, as the ledger keeps it.
+"""What every entry of every pipeline reads, as kept in the ledger.
 
-The deletion gate asks all that read the same table.
+The deletion gate checks all that read the same table.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class StoredEntry:
     :param source_uuid: identity of its source, as of its last window or run.
     :param watermark: its watermark; None before its first window.
     :param identity: the warm object that gives the source its identity; None for an entry that was last offloaded
-        before the ledger kept entries, of which nothing below is known, either.
+        before the ledger kept entries; nothing below is known for it, either.
     :param target_uuid: identity of its cold table.
-    :param read_uuids: UUIDs of the source, and of all that it reads.
-    :param read_names: names of what could not be found there: on another server, say; most are no tables at all.
+    :param read_uuids: UUIDs of the source, and of everything that it reads.
+    :param read_names: names of what could not be found, for example on another server; most are not tables at all.
     :param entry: the entry as the table list has it.
     """
 
@@ -51,7 +51,7 @@ class StoredEntry:
         return f"pipeline {self.pipeline!r}, table {self.target}"
 
     def config(self) -> TableConfig | None:
-        """The entry, or None where it is not known, or not understood by this version."""
+        """The entry, or None if it is not known, or not understood by this version."""
         from airflow_provider_k2.tables.reader import read_entry
 
         if self.entry is None:
@@ -65,7 +65,7 @@ class StoredEntry:
 def store_entry(
     ledger: WatermarkHook, table: TableConfig, identities: tuple[str, str], lineage: Iterable[WarmObject]
 ) -> None:
-    """Write down what an entry reads, where the ledger does not know it yet.
+    """Record what an entry reads, if the ledger does not know it yet.
 
     :param identities: UUIDs of source and target.
     :param lineage: the source, and what it reads.
@@ -123,7 +123,7 @@ def stored_entries(ledger: WatermarkHook) -> list[StoredEntry]:
 
 
 def delete_entry(ledger: WatermarkHook, pipeline: str, target: str, *, who: str, reason: str) -> None:
-    """Take an entry out of the ledger: its watermark, and what it reads. Its windows and events stay."""
+    """Remove an entry from the ledger: its watermark, and what it reads. Its windows and events stay."""
     with ledger.transaction() as cursor:
         key = (pipeline, target)
         cursor.execute("DELETE FROM k2.watermarks WHERE pipeline = %s AND target = %s RETURNING watermark", key)

@@ -7,17 +7,14 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.exceptions import (
-    K2Error,
-    LeaseHeldError,
-    LeaseLostError,
-)
+from airflow_provider_k2.exceptions import K2Error, LeaseHeldError, LeaseLostError
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
 
-    from airflow_provider_k2.hooks.watermark import Lease, WatermarkHook
+    from airflow_provider_k2.hooks.ledger_rows import Lease
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.tables.model import TableConfig
 
 
@@ -25,9 +22,9 @@ if TYPE_CHECKING:
 def hold_lease(
     ledger: WatermarkHook, table: TableConfig, holder: str, *, wait: int, seconds: int, log: logging.Logger
 ) -> Iterator[HeldLease]:
-    """Take a table's lease, keep it alive, give it back.
+    """Take a table's lease, keep it alive, release it.
 
-    :param holder: who asks; the same for every try of one task.
+    :param holder: who asks for it; the same for every try of one task.
     :param wait: seconds to wait for another run's lease.
     :param seconds: how long the lease outlives its holder.
     :raises LeaseHeldError: when another run still holds it.
@@ -51,11 +48,11 @@ def hold_lease(
         try:
             ledger.release(held.lease)
         except K2Error as error:
-            log.warning("%s: the lease could not be given back and expires by itself: %s", table.name, error)
+            log.warning("%s: the lease could not be released and expires by itself: %s", table.name, error)
 
 
 class HeldLease:
-    """A lease with a heartbeat of its own, so that a long window does not lose it."""
+    """A lease with its own heartbeat, so that a long window does not lose it."""
 
     def __init__(self, ledger: WatermarkHook, lease: Lease, seconds: int, log: logging.Logger) -> None:
         self.ledger, self.lease, self.seconds, self.log = ledger, lease, seconds, log
@@ -84,6 +81,6 @@ class HeldLease:
         self.ledger.renew(self.lease, self.seconds)
 
     def stop(self) -> None:
-        """End the heartbeat."""
+        """Stop the heartbeat."""
         self._stopped.set()
         self._thread.join(timeout=5)

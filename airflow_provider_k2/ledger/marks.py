@@ -1,4 +1,4 @@
-"""Events of the ledger that say what the warm tier need not hold any more. Pure."""
+"""Events of the ledger that say what the warm tier no longer needs to hold. Pure."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_k2.commit.dropped import Dropped
-    from airflow_provider_k2.hooks.watermark import Mark
+    from airflow_provider_k2.hooks.ledger_rows import Mark
 
 
 RETENTION_ACTION = "retention"
-"""Action of the ledger's events that tell of a deliberate deletion: ``after`` is the bucket value below which warm rows
-were dropped, from ``before`` on; ``before`` is null where all rows below were."""
+"""Action of the ledger's events for a deliberate deletion: ``after`` is the bucket value below which warm rows
+were dropped, from ``before`` on; ``before`` is null if all rows below were."""
 
 ANNULLED_ACTION = "retention annulled"
-"""Action of the ledger's events that take a deletion back which ClickHouse refused.
+"""Action of the ledger's events that cancel a deletion which ClickHouse refused: the last one with these bounds never
 
-The last one of these bounds never was.
+happened.
 """
 
 RESET_ACTION = "reset"
 """Action of the ledger's events that accept a re-created source: ``after`` is where it begins."""
 
 HOLD_ACTION = "hold ttl"
-"""Action of the ledger's events that tell that the deletion gate took a TTL away: ``reason`` is its deleting element,
+"""Action of the ledger's events that say that the deletion gate removed a TTL: ``reason`` is its deleting element,
 ``after`` the time below which rows of its column may have been deleted before."""
 
 PUT_BACK_ACTION = "put ttl back"
@@ -35,13 +35,13 @@ PUT_BACK_ACTION = "put ttl back"
 
 
 def last_hold(marks: Sequence[Mark]) -> Mark | None:
-    """Return the hold that the ledger knows of and that has not ended, or None."""
+    """Return the hold in the ledger that has not ended, or None."""
     newest = [mark for mark in marks if mark.action in (HOLD_ACTION, PUT_BACK_ACTION)][-1:]
     return newest[0] if newest and newest[0].action == HOLD_ACTION else None
 
 
 def dropped_ranges(marks: Sequence[Mark]) -> tuple[Dropped, ...]:
-    """What was deleted on purpose, or a reset made history of, by the bucket column: joined and in order. Pure."""
+    """What was deleted on purpose, or became history by a reset, by the bucket column: joined and in order. Pure."""
     return join(
         # A reset's `before` is the watermark that it left.
         (None if mark.action == RESET_ACTION else mark.before, mark.after)
@@ -53,8 +53,8 @@ def dropped_ranges(marks: Sequence[Mark]) -> tuple[Dropped, ...]:
 def deletions(marks: Sequence[Mark], dropped: Sequence[Dropped] = ()) -> tuple[int | None, tuple[tuple[int, int], ...]]:
     """What was deleted on purpose, by the bucket column. Pure.
 
-    :param dropped: what the cold table itself says of it.
-    :returns: the value below which everything was, or None; and the ranges above it, in order and apart.
+    :param dropped: what the cold table itself says about it.
+    :returns: the value below which everything was deleted, or None; and the separate ranges above it, in order.
     """
     ranges = join((*dropped_ranges(marks), *dropped))
     below = next((upper for lower, upper in ranges if lower is None), None)
@@ -64,7 +64,7 @@ def deletions(marks: Sequence[Mark], dropped: Sequence[Dropped] = ()) -> tuple[i
 def _happened(marks: Sequence[Mark]) -> list[Mark]:
     """Events without the deletions that were annulled.
 
-    One event goes for each annulment, not its range: an earlier event of the same rows, or of rows below them, stands.
+    Each annulment cancels one event, not its range: an earlier event about the same rows, or rows below them, stands.
     """
     happened: list[Mark] = []
     for mark in marks:

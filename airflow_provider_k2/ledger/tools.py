@@ -15,6 +15,7 @@ from airflow_provider_k2.commit.archive import ARCHIVE, NAME
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.commit.entry import refuse_changed
 from airflow_provider_k2.exceptions import CATALOG, ServiceError, WatermarkError
+from airflow_provider_k2.hooks.ledger_leases import LEASE_SECONDS
 from airflow_provider_k2.ledger.agreement import ADOPTED, check_identity, lost_deletions, windows_of
 from airflow_provider_k2.ledger.entries import StoredEntry, delete_entry, stored_entries
 from airflow_provider_k2.tables.model import TableConfig
@@ -27,11 +28,9 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
     from airflow_provider_k2.commit.dropped import Dropped
-    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
-
-LEASE_SECONDS = 60
+    from airflow_provider_k2.hooks.ledger_rows import StoredWatermark, WindowRecord
+    from airflow_provider_k2.hooks.services import Services
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
 
 _NO_TARGET = "the cold table does not exist; the next run creates it and begins at the table's start"
 
@@ -80,6 +79,7 @@ NOTHING_FOUND = Found()
 class WatermarkTools:
     """Changes watermarks by hand.
 
+    :param services: warm tier, cold tier and ledger.
     :param who: who asks, for the ledger.
     :param reason: why.
     :param dry_run: change nothing.
@@ -87,15 +87,13 @@ class WatermarkTools:
 
     def __init__(
         self,
-        clickhouse: ClickHouseHook,
-        iceberg: IcebergTableHook,
-        ledger: WatermarkHook,
+        services: Services,
         *,
         who: str,
         reason: str,
         dry_run: bool = False,
     ) -> None:
-        self.clickhouse, self.iceberg, self.ledger = clickhouse, iceberg, ledger
+        self.clickhouse, self.iceberg, self.ledger = services.clickhouse, services.iceberg, services.ledger
         self.who, self.reason, self.dry_run = who, reason, dry_run
 
     def set(self, table: TableConfig, value: int, *, force: bool = False) -> Change:
@@ -162,6 +160,7 @@ class WatermarkTools:
         """
         cold = self._cold(table)
         if cold is None:
+            self.iceberg.refuse_unknown_namespace(table.target)
             return self._change(table, "rebuild", self.ledger.watermark(table), None, None, ("", ""), _NO_TARGET)
         state, stored, identities = self._known(table, cold)
         check_identity(table, state.last, None, identities)
@@ -196,6 +195,7 @@ class WatermarkTools:
         self, table: TableConfig, cold: Table | None
     ) -> tuple[ColdState, StoredWatermark | None, tuple[str, str]]:
         if cold is None:
+            self.iceberg.refuse_unknown_namespace(table.target)
             raise WatermarkError(
                 f"the cold table {table.target} does not exist",
                 table=table.name,
@@ -282,50 +282,3 @@ def _note(table: TableConfig, value: int, proven: int) -> str | None:
         f"the cold tier proves {words} only: the next run moves the watermark back to it, unless the ledger shows "
         "nothing but empty windows between"
     )
-
-
-@dataclass(frozen=True)
-class Line:
-    """One table in the overview.
-
-    :param stored: the ledger's watermark.
-    :param cold: what the cold tier proves; None when nothing, or when it cannot be reached.
-    :param last: the newest window, whatever its state.
-    :param holder: who holds the lease now, or None.
-    :param error: why the cold tier could not be asked.
-    """
-
-    table: TableConfig
-    stored: StoredWatermark | None
-    cold: int | None
-    snapshot_id: int | None
-    last: WindowRecord | None
-    holder: str | None
-    error: str | None = None
-
-
-def overview(tables: tuple[TableConfig, ...], iceberg: IcebergTableHook, ledger: WatermarkHook) -> list[Line]:
-    """Return the ledger, a line a table, beside what the cold tier proves; without the latter when that is down."""
-    holders = {(pipeline, target): holder for pipeline, target, holder, *_ in ledger.leases()}
-    lines, error = [], None
-    for table in tables:
-        state = None
-        if error is None:
-            try:
-                cold = iceberg.load(table.target)
-                state = read_cold_state(cold.metadata, table.pipeline) if cold else None
-            except ServiceError as failure:
-                error = str(failure)
-        history = ledger.history(table, 1)
-        lines.append(
-            Line(
-                table=table,
-                stored=ledger.watermark(table),
-                cold=state.watermark if state else None,
-                snapshot_id=state.last_snapshot_id if state else None,
-                last=history[0] if history else None,
-                holder=holders.get((table.pipeline, table.target)),
-                error=error,
-            )
-        )
-    return lines

@@ -1,4 +1,4 @@
-"""Which rows the warm tier must still hold: rows that may be gone are no loss."""
+"""Which rows the warm tier must still hold: rows that may be gone are not a loss."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Retention:
-    """Which rows the warm tier promises to hold still.
+    """Which rows the warm tier still promises to hold.
 
-    :param known: False when that cannot be found out; then cold rows before the oldest warm row count as history.
+    :param known: False if that cannot be determined; then cold rows before the oldest warm row count as history.
     :param column: column that a TTL counts from; None when rows never expire by TTL.
     :param edge: rows whose ``column`` is below it may be gone (epoch microseconds).
     :param dropped: rows whose bucket column is below it were deleted on purpose (the deletion gate's record), or None.
@@ -51,9 +51,9 @@ def read_retention(
     :param cold: metadata of the cold table, which knows what the deletion gate dropped, as the ledger does.
     :param time_columns: time columns that both tiers hold.
     :param bucket_column: column of the buckets.
-    :returns: the retention, and a note when it could not be found out exactly.
+    :returns: the retention, and a note if it could not be determined exactly.
     """
-    # The source was re-created (reset), or rows were dropped on purpose: what lies below is history.
+    # The source was re-created (reset), or rows were dropped on purpose: what is below is history.
     marks = ledger.marks(table, MARKS)
     dropped, gone = deletions(marks, read_dropped(cold, table.pipeline))
     unknown = Retention(known=False, dropped=dropped, gone=gone)
@@ -71,7 +71,7 @@ def read_retention(
     if column not in time_columns:
         if table.mode != "upsert" or bucket_column not in time_columns:
             return unknown, f"{table.identity_source} expires by {column}, which is not in the cold table; {history}"
-        # A row arrives, and expires, after its event time: what is young by event time is young by arrival.
+        # A row arrives, and expires, after its event time: a row that is young by event time is young by arrival.
         column = bucket_column
     edge = warm.held_at
     if edge is None:

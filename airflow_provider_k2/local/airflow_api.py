@@ -36,11 +36,10 @@ class AirflowApi:
     def run_dag(self, dag_id: str, timeout: float, conf: dict[str, Any] | None = None) -> str:
         """Run a DAG once: a run that the schedule owes, or else a triggered one; wait until all of its runs have ended.
 
-        A DAG that was paused gets the run of its last data interval when it is unpaused; a second one would find
-        nothing.
+        A paused DAG gets the run of its last data interval when it is unpaused; a second run would find nothing.
 
         :param timeout: seconds.
-        :param conf: the run conf; with it, the run is triggered always.
+        :param conf: the run conf; with it, the run is always triggered.
         :returns: the worst state among the runs that ended meanwhile: ``success`` or ``failed``.
         :raises AirflowApiError: when it does not end in time.
         """

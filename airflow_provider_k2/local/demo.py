@@ -21,7 +21,7 @@ from airflow_provider_k2.tables.reader import load_tables
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from airflow_provider_k2.hooks.watermark import WindowRecord
+    from airflow_provider_k2.hooks.ledger_rows import WindowRecord
     from airflow_provider_k2.reconciliation.reconciler import TableVerdict
     from airflow_provider_k2.tables.model import TableConfig, TableList
 
@@ -64,7 +64,7 @@ def run_demo(
 
     :param home: directory of the local system.
     :param engine: ``auto``, ``direct`` or ``spark``.
-    :param files: recordings to replay instead of generated messages; ``kraken`` in a file's name tells the exchange.
+    :param files: recordings to replay instead of generated messages; ``kraken`` in a file's name says which exchange.
     :param say: prints one line of progress.
     :raises DemoError: when the DAG run fails or does not end.
     """
@@ -137,18 +137,16 @@ def _messages(files: Sequence[str], client: Any) -> Iterator[tuple[str, Iterator
 
 
 def _results(tables: TableList, since: float) -> list[TableResult]:
-    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.hooks.watermark import WatermarkHook
+    from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.reconciliation.reconciler import Reconciler
 
-    ledger = WatermarkHook()
-    reconciler = Reconciler(ClickHouseHook(), IcebergTableHook(), ledger)
+    services = Services.connect()
+    reconciler = Reconciler(services)
     results = []
     for table in tables.tables:
         windows = [
             window
-            for window in ledger.history(table, 1_000)
+            for window in services.ledger.history(table, 1_000)
             if window.state == "committed" and window.started_at.timestamp() >= since
         ]
         results.append(

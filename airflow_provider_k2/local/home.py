@@ -51,7 +51,7 @@ def port_answers(port: int) -> bool:
 class Home:
     """A local system's directory, ``.k2`` by default.
 
-    :param path: the directory; it and all that is below it is its owner's alone (0700, files 0600).
+    :param path: the directory; it and everything below it belongs to its owner alone (0700, files 0600).
     :param default_ports: try each server's usual port first; otherwise only free ports far from them.
     """
 
@@ -73,7 +73,7 @@ class Home:
                 path.chmod(PRIVATE_DIRECTORY)
 
     def check(self) -> None:
-        """Refuse a directory that somebody else can write: what is in it would be run, and processes ended by it.
+        """Refuse a directory that somebody else can write: its contents would be run, and could end processes.
 
         :raises LocalSystemError: when it is.
         """

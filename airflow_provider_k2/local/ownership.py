@@ -25,7 +25,7 @@ def why_not_trusted(path: Path) -> str | None:
         if owner not in (os.geteuid(), 0):
             return f"it belongs to {_account(owner)}, not to {_account(os.geteuid())}"
     if target.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return f"others may write it (its mode is {stat.S_IMODE(target.st_mode):04o})"
+        return f"others may write to it (its mode is {stat.S_IMODE(target.st_mode):04o})"
     return None
 
 

@@ -182,7 +182,7 @@ def _configure(directory: Path) -> None:
 
 
 def _make_environment(directory: Path) -> Path:
-    """A virtual environment with pyspark; by uv where it is installed."""
+    """A virtual environment with pyspark, made by uv if it is installed."""
     python = directory / "venv" / "bin" / "python"
     uv = shutil.which("uv")
     if not python.exists():
@@ -235,7 +235,7 @@ def java_major(java_home: Path) -> int | None:
 
 
 def _fetch_jars(directory: Path, submit: Path) -> None:
-    """Fetch the jars with all they need: by Maven where it is installed, else by spark-submit's own resolver.
+    """Fetch the jars with everything they need: by Maven if it is installed, else by spark-submit's own resolver.
 
     Maven goes first because it may be configured for a mirror, which spark-submit knows nothing of.
 

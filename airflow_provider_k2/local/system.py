@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DATA_SERVICES = ("clickhouse", "postgres", "seaweedfs")
 ALL_SERVICES = (*DATA_SERVICES, "airflow")
 SPARK_CLUSTER = "spark-cluster"
-"""A service besides: few need more than Spark's local mode."""
+"""An extra service: few need more than Spark's local mode."""
 
 
 class LocalSystem:
@@ -69,7 +69,7 @@ class LocalSystem:
         self.airflow = Airflow(self.home, self.postgres, (dags or Path("dags")).absolute(), self._connections)
 
     def up(self) -> None:
-        """Start what does not run, side by side, and write the env file.
+        """Start what is not running, in parallel, and write the env file.
 
         :raises LocalSystemError: a service does not come up; the others stay as they are.
         """

@@ -37,11 +37,11 @@ def server_certificate(directory: Path) -> tuple[Path, Path]:
 
 
 def private_authority(directory: Path) -> tuple[Path, Path, Path]:
-    """A new authority, and a certificate of it, by which the parts of a service know each other: nobody else has one.
+    """A new authority, and a certificate from it, by which the parts of a service know each other: nobody else has one.
 
     The authority's key is thrown away.
 
-    :param directory: where ``ca.crt``, ``part.crt`` and ``part.key`` (mode 0600) are written, each time anew.
+    :param directory: where ``ca.crt``, ``part.crt`` and ``part.key`` (mode 0600) are written, new each time.
     :return: the paths of the three.
     """
     import trustme

@@ -1,6 +1,6 @@
-"""The keys of a run conf.
+"""The keys of a run conf. A key that nothing reads is refused, so that a misspelled one does not offload everything.
 
-What reads none of them is refused, so that a misspelled one is not a run about everything. Pure.
+Pure.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ COMPARISON_KEYS = ("since", "until", "tables", "repair", "force")
 RETENTION_KEYS = ("tables", "dry_run")
 
 AIRFLOWS_KEYS = ("openlineage",)
-"""Keys that Airflow puts into a run conf by itself: TriggerDagRunOperator hands its own lineage down."""
+"""Keys that Airflow itself puts into a run conf: TriggerDagRunOperator passes on its own lineage."""
 
 _OTHER_WORDS = {
     **dict.fromkeys(("since", "from", "start", "begin", "lower"), ("lower", "since")),
     **dict.fromkeys(("until", "to", "end", "upper"), ("upper", "until")),
 }
-"""Words for a bound that are not alike enough to be found by their letters."""
+"""Words for a bound that are too different to be matched by their letters."""
 
 
 def refuse_unknown(conf: Mapping[str, Any], known: tuple[str, ...], declared: Collection[str] = ()) -> None:
     """Refuse keys of a run conf that nothing reads.
 
-    A range under a misspelled key would be another run, and a green one.
+    With a range under a misspelled key, a different run would be green.
 
     :param known: the keys that are read.
     :param declared: keys that the DAG declares as params for tasks of its own.
-    :raises RunConfError: naming each of them, the known ones, and the one that is probably meant.
+    :raises RunConfError: naming each of them, the known ones, and the one that was probably intended.
     """
     unknown = [key for key in conf if key not in known and key not in declared and key not in AIRFLOWS_KEYS]
     if not unknown:

@@ -1,6 +1,6 @@
-"""Whether a dag run is about its data interval, which nearly every run has without anybody's asking. Pure.
+"""Whether a dag run is for its data interval, which nearly every run has without being asked for. Pure.
 
-A backfill run is about it. A scheduled run is not: it goes on from the watermark. Of a manual run Airflow guesses the
+A backfill run is. A scheduled run is not: it continues from the watermark. For a manual run, Airflow guesses the
 interval from the date of triggering, so only one that differs from that guess was typed in by a person.
 """
 
@@ -19,9 +19,9 @@ MANUAL = ("manual", "operator_triggered")
 """Run types that a person or another DAG triggers; the second one is Airflow 3.3's."""
 
 PATIENCE = timedelta(hours=1)
-"""How far the logical date may lie from the moment of triggering before it was chosen.
+"""How far the logical date may be from the moment of triggering without counting as chosen: the form shows when it
 
-The form shows when it was opened.
+was opened.
 """
 
 Interval = tuple[datetime, datetime]
@@ -32,10 +32,10 @@ class RunFacts:
     """What Airflow says of a dag run.
 
     :param run_type: Airflow's run type.
-    :param start: start of the data interval; None where there is none.
+    :param start: start of the data interval; None if there is none.
     :param end: its end.
     :param logical_date: None for a run of Airflow 3 without one.
-    :param made_at: when the run was triggered; None where that is not known.
+    :param made_at: when the run was triggered; None if that is not known.
     """
 
     run_type: str
@@ -48,7 +48,7 @@ class RunFacts:
 def asked_interval(
     run: RunFacts, guess: Callable[[datetime], Interval | None], keys: tuple[str, str] = ("lower", "upper")
 ) -> Interval | None:
-    """Return the data interval when the run is about it, None when it is not.
+    """Return the data interval if the run is for it, else None.
 
     :param run: the dag run.
     :param guess: the interval that the DAG's timetable gives a manual run of a date; None without a timetable.
@@ -68,7 +68,7 @@ def asked_interval(
     if run.logical_date is not None and run.made_at is not None and abs(run.made_at - run.logical_date) > PATIENCE:
         raise RunConfError(
             f"This run was triggered on {_utc(run.made_at)} for the logical date "
-            f"{_utc(run.logical_date)}, but a manual run goes on from the watermark, whatever its "
+            f"{_utc(run.logical_date)}, but a manual run continues from the watermark, whatever its "
             "date",
             untouched="Nothing was changed",
             fix=(
@@ -85,12 +85,12 @@ def is_past(run: RunFacts, now: datetime) -> bool:
 
 
 def describe_past(run: RunFacts, keys: tuple[str, str] = ("lower", "upper")) -> str:
-    """What a scheduled run of the past does now, for its log: a reader would take it for its data interval."""
+    """What a scheduled run of the past does now, for its log, because a reader would expect its data interval."""
     interval = "" if run.start is None or run.end is None else f", {_utc(run.start)} to {_utc(run.end)}"
     return (
-        f"this is a scheduled run of the past{interval}, but no scheduled run is about its data interval: it does "
-        f"what a run of "
-        f"now does. For a range, trigger one with `{keys[0]}` and `{keys[1]}` in the run conf, or backfill this DAG."
+        f"this is a scheduled run of the past{interval}, but no scheduled run moves its data interval: it does "
+        f"the same as a run of now. For a range, trigger one with `{keys[0]}` and `{keys[1]}` in the run conf, or "
+        f"backfill this DAG."
     )
 
 

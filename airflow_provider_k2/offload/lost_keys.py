@@ -1,4 +1,4 @@
-"""Keys that an upsert table's cold tier holds and its warm tier does not have any more, in a range of event time."""
+"""Keys of an upsert table that the cold tier holds and the warm tier no longer has, in a range of event time."""
 
 from __future__ import annotations
 

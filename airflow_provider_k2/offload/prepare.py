@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
     from pyiceberg.table import Table
 
-    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook
+    from airflow_provider_k2.hooks.ledger_rows import StoredWatermark
+    from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.tables.model import PartitionField, TableConfig
 
 
@@ -43,8 +42,7 @@ class Prepared:
     table: TableConfig
     warm: WarmTable
     cold: Table
-    iceberg: IcebergTableHook
-    ledger: WatermarkHook
+    services: Services
     stored: StoredWatermark | None
     source_uuid: str
     partition: tuple[PartitionField, ...]
@@ -82,7 +80,9 @@ class Prepared:
                 f"ClickHouse empties column {', '.join(emptied)} after a time (it has a TTL of its own)",
             )
         times = list(self.warm.plan.names)
-        retention, note = read_retention(table, self.warm.hook, self.ledger, self.cold.metadata, times, table.cursor)
+        retention, note = read_retention(
+            table, self.warm.hook, self.services.ledger, self.cold.metadata, times, table.cursor
+        )
         everything = (BEGINNING, 2**63 - 1)
         if not retention.known:
             return (*everything, note or f"what {table.identity_source} deletes is not known")
@@ -98,9 +98,7 @@ class Prepared:
 
 def prepare(
     table: TableConfig,
-    clickhouse: ClickHouseHook,
-    iceberg: IcebergTableHook,
-    ledger: WatermarkHook,
+    services: Services,
     log: logging.Logger,
 ) -> Prepared:
     """Load both sides; the cold table is created, or brought up to the type plan.
@@ -111,6 +109,7 @@ def prepare(
     :raises ReplacedByLessError: when the cold table holds rows that no pipeline of ours wrote, and the entry has no
         `start`.
     """
+    clickhouse, iceberg, ledger = services.clickhouse, services.iceberg, services.ledger
     cold = iceberg.load(table.target)
     warm = WarmTable(table, clickhouse, held_types(cold) if cold else None)
     plan = warm.plan
@@ -123,6 +122,7 @@ def prepare(
     source_uuid = warm.uuid()
     if cold is None:
         if stored is not None:
+            iceberg.refuse_unknown_namespace(table.target)
             raise WatermarkError(
                 f"the ledger has a watermark, but the cold table {table.target} does not exist any more",
                 table=table.name,
@@ -145,8 +145,7 @@ def prepare(
         table,
         warm,
         cold,
-        iceberg,
-        ledger,
+        services,
         stored,
         source_uuid,
         partition_of(table, plan, cold),

@@ -1,4 +1,4 @@
-"""What a range that is done again would take out of the cold tier, found without writing anything."""
+"""What offloading a range again would remove from the cold tier, found without writing anything."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def preview(warm: WarmTable, cold: Table, window: Window) -> Unreplaced | None:
 
     The window's rows are fetched in the form in which they would be written, to a temporary file of this machine.
 
-    :returns: None when the window holds every one of them.
+    :returns: None if the window holds every one of them.
     """
     facts = warm.facts(window, ())
     row_bytes = sum(part.size for part in facts.parts) / max(facts.rows, 1)
@@ -39,7 +39,7 @@ def preview(warm: WarmTable, cold: Table, window: Window) -> Unreplaced | None:
             lambda: warm.count(window),
             lambda: _fetch(warm, window, file, settings),
             lambda fetched: fetched,
-            f"{warm.table.name}: window {window.describe(warm.is_time)}",
+            f"{warm.table.name}: window {window.describe()}",
         )
         cursor = warm.table.cursor
         held = HeldRange(cold, range_filter(cold, cursor, window), cursor, lambda: _batches(file, row_bytes))

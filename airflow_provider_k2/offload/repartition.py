@@ -1,7 +1,7 @@
 """Give a cold table the partition spec that its entry names: what ``k2 repartition`` does.
 
-Iceberg evolves a spec without touching a file: those that are there keep the spec that they were written with, and new
-windows, and what a window rewrites, take the new one.
+Iceberg evolves a spec without touching a file: existing files keep the spec that they were written with; new windows,
+and files that a window rewrites, use the new one.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.commit.catalog import is_of_catalog
 from airflow_provider_k2.commit.cold_state import read_cold_state
 from airflow_provider_k2.commit.entry import entry_property, refuse_changed, spec_fields
 from airflow_provider_k2.exceptions import CommitConflictError, TableListError
+from airflow_provider_k2.hooks.failures import about
+from airflow_provider_k2.hooks.ledger_leases import LEASE_SECONDS
 from airflow_provider_k2.ledger.leases import hold_lease
 from airflow_provider_k2.schema.cold_table import check_format
 
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.tables.model import TableConfig
 
-LEASE_SECONDS = 60
-
 
 @dataclass(frozen=True)
 class Repartition:
@@ -34,7 +35,7 @@ class Repartition:
     :param table: short name.
     :param before: fields of the spec, as the table list writes them.
     :param after: fields of the new one.
-    :param made: False for a dry run, and where there is nothing to change.
+    :param made: False for a dry run, and if there is nothing to change.
     """
 
     table: str
@@ -56,12 +57,19 @@ def repartition(
 
     :param who: who asks, for the ledger.
     :param dry_run: change nothing.
-    :raises TableListError: when the cold table does not exist, or cannot be partitioned so.
+    :raises TableListError: when the cold table does not exist, or cannot be partitioned like that.
     :raises LeaseHeldError: while a run holds the table's lease.
     :raises CommitConflictError: when another writer changed the table at the same moment.
     """
-    if dry_run:
-        return _planned(table, _load(table, iceberg), made=False)
+    with about(table.name, "repartition", iceberg):
+        if dry_run:
+            return _planned(table, _load(table, iceberg), made=False)
+        return _change(table, iceberg, ledger, who, log)
+
+
+def _change(
+    table: TableConfig, iceberg: IcebergTableHook, ledger: WatermarkHook, who: str, log: logging.Logger
+) -> Repartition:
     with hold_lease(ledger, table, f"k2 repartition by {who}", wait=0, seconds=LEASE_SECONDS, log=log) as held:
         cold = _load(table, iceberg)
         change = _planned(table, cold, made=True)
@@ -83,6 +91,7 @@ def repartition(
 def _load(table: TableConfig, iceberg: IcebergTableHook) -> Table:
     cold = iceberg.load(table.target)
     if cold is None:
+        iceberg.refuse_unknown_namespace(table.target)
         raise TableListError(
             f"the cold table {table.target} does not exist",
             table=table.name,
@@ -125,6 +134,8 @@ def _evolve(table: TableConfig, cold: Table, change: Repartition) -> None:
             metrics = {f"write.metadata.metrics.column.{part.column}": "full" for part in table.partition}
             transaction.set_properties({**metrics, **entry_property(table)})
     except ValueError as error:
+        if is_of_catalog(error):
+            raise
         raise TableListError(
             f"{table.target} cannot be partitioned by {_words(change.after)}: {error}",
             table=table.name,

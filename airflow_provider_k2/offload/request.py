@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
+from airflow_provider_k2.hooks.ledger_leases import LEASE_SECONDS
 
 if TYPE_CHECKING:
     from airflow_provider_k2.commit.job import WindowJob
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 class Request:
     """What a run was asked to do.
 
-    :param run_id: the dag run, or what else asks.
+    :param run_id: the dag run, or whatever else asks.
     :param holder: identity for the lease; the same for every try of one task.
-    :param window: an explicit range (backfill, repair), or None to go on from the watermark.
+    :param window: an explicit range (backfill, repair), or None to continue from the watermark.
     :param of_time: its bounds were given as times.
     :param kind: ``scheduled``, ``backfill`` or ``repair``.
-    :param force: take cold rows of the range out even where the warm tier has none in their place.
-    :param keep: leave cold rows of the range that the warm tier does not have beside its own.
-    :param dead: paths of cold files that cannot be read: they go out as the range, in one window, is moved again.
+    :param force: remove cold rows of the range even if the warm tier has none in their place.
+    :param keep: keep cold rows of the range that the warm tier does not have.
+    :param dead: paths of unreadable cold files: they are removed when the range is moved again, in one window.
     :param wait: seconds to wait for another run's lease.
     :param lease_seconds: how long the lease outlives its holder.
     """

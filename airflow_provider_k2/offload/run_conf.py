@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_k2.exceptions import RunConfError
 from airflow_provider_k2.offload.conf_keys import COMPARISON_KEYS, OFFLOAD_KEYS, RETENTION_KEYS, refuse_unknown
@@ -20,13 +20,28 @@ from airflow_provider_k2.windows import Window, describe_cursor, to_micros
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from airflow_provider_k2.reconciliation.buckets import TableVerdict
+    from airflow_provider_k2.reconciliation.verdict import TableVerdict
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 
 _BOUNDS = range(-(2**63), 2**63)
 
 KINDS = ("scheduled", "backfill", "repair")
+
+
+class RunQuestion(NamedTuple):
+    """What a dag run says of itself.
+
+    :param conf: its run conf, over the params.
+    :param run_type: Airflow's run type; ``backfill`` where a data interval counts.
+    :param interval: that data interval.
+    :param declared: keys that the DAG declares as params for tasks of its own.
+    """
+
+    conf: Mapping[str, Any]
+    run_type: str
+    interval: tuple[datetime | None, datetime | None] = (None, None)
+    declared: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -79,27 +94,20 @@ class AskedRetention:
     tables: tuple[str, ...]
 
 
-def read_request(
-    conf: Mapping[str, Any],
-    run_type: str,
-    interval: tuple[datetime | None, datetime | None],
-    declared: Collection[str] = (),
-) -> Asked:
+def read_request(asked: RunQuestion) -> Asked:
     """Read a dag run.
 
-    :param conf: run conf or params: ``lower``, ``upper`` (ISO time with zone, or integer), ``tables``, ``keep``,
-        ``force``.
-    :param run_type: Airflow's run type; ``backfill`` takes the data interval.
-    :param interval: the data interval.
-    :param declared: keys that the DAG declares as params for tasks of its own.
+    :param asked: its conf may have ``lower``, ``upper`` (ISO time with zone, or integer), ``tables``, ``keep`` and
+        ``force``; the run type ``backfill`` takes the data interval.
     :raises RunConfError: when a key is not known, or a value cannot be read.
     """
-    refuse_unknown(conf, OFFLOAD_KEYS, declared)
+    conf = asked.conf
+    refuse_unknown(conf, OFFLOAD_KEYS, asked.declared)
     force, tables = asked_flag(conf, "force") or False, asked_tables(conf)
     keep = asked_flag(conf, "keep") or False
     if keep and force:
         raise RunConfError(
-            "The run conf has both `keep` and `force`, which say the opposite of each other",
+            "The run conf has both `keep` and `force`, which contradict each other",
             untouched="Nothing was moved",
             fix="give one of them",
         )
@@ -113,8 +121,8 @@ def read_request(
     if lower is not None and upper is not None:
         window = _window(read_bound(lower), read_bound(upper), "swap the bounds", "let `upper` be later than `lower`")
         return Asked(window, not (_is_integer(lower) and _is_integer(upper)), "backfill", force, tables, keep)
-    start, end = interval
-    if run_type == "backfill" and start is not None and end is not None:
+    start, end = asked.interval
+    if asked.run_type == "backfill" and start is not None and end is not None:
         conf_instead = "give `lower` and `upper` in the run conf"
         timetable = (
             f"{conf_instead}, or schedule this DAG by a CronDataIntervalTimetable, whose intervals are not empty"
@@ -124,25 +132,18 @@ def read_request(
     return Asked(None, False, "scheduled", force, tables, keep)
 
 
-def read_comparison(
-    conf: Mapping[str, Any],
-    run_type: str,
-    interval: tuple[datetime | None, datetime | None],
-    declared: Collection[str] = (),
-) -> AskedComparison:
+def read_comparison(asked: RunQuestion) -> AskedComparison:
     """Read a dag run that compares.
 
-    :param conf: run conf or params: ``since``, ``until`` (ISO time with zone, or integer), ``repair``, ``force``,
-        ``tables``.
-    :param run_type: Airflow's run type; ``backfill`` compares the data interval.
-    :param interval: the data interval.
-    :param declared: keys that the DAG declares as params for tasks of its own.
+    :param asked: its conf may have ``since``, ``until`` (ISO time with zone, or integer), ``repair``, ``force`` and
+        ``tables``; the run type ``backfill`` compares the data interval.
     :raises RunConfError: when a key is not known, or a value cannot be read.
     """
-    refuse_unknown(conf, COMPARISON_KEYS, declared)
+    conf = asked.conf
+    refuse_unknown(conf, COMPARISON_KEYS, asked.declared)
     since, until = (None if conf.get(name) is None else read_bound(conf[name]) for name in ("since", "until"))
-    start, end = interval
-    if since is None and until is None and run_type == "backfill" and start is not None and end is not None:
+    start, end = asked.interval
+    if since is None and until is None and asked.run_type == "backfill" and start is not None and end is not None:
         since, until = to_micros(start), to_micros(end)
     refuse_empty(since, until)
     return AskedComparison(
@@ -150,24 +151,17 @@ def read_comparison(
     )
 
 
-def read_retention(
-    conf: Mapping[str, Any],
-    run_type: str,
-    interval: tuple[datetime | None, datetime | None],
-    declared: Collection[str] = (),
-) -> AskedRetention:
+def read_retention(asked: RunQuestion) -> AskedRetention:
     """Read a dag run of the deletion gate.
 
-    :param conf: run conf or params: ``dry_run``, ``tables``.
-    :param run_type: Airflow's run type; a ``backfill`` is refused.
-    :param interval: the data interval that was asked for.
-    :param declared: keys that the DAG declares as params for tasks of its own.
+    :param asked: its conf may have ``dry_run`` and ``tables``; the run type ``backfill`` is refused.
     :raises RunConfError: when a key is not known, a value cannot be read, or the run is about a range.
     """
-    refuse_unknown(conf, RETENTION_KEYS, declared)
-    if run_type == "backfill" and None not in interval:
+    conf = asked.conf
+    refuse_unknown(conf, RETENTION_KEYS, asked.declared)
+    if asked.run_type == "backfill" and None not in asked.interval:
         raise RunConfError(
-            "The deletion gate goes by the age of rows alone, so it cannot be run for a data interval",
+            "The deletion gate works by the age of rows alone, so it cannot be run for a data interval",
             untouched="Nothing was dropped",
             fix="trigger it without one",
         )
@@ -181,7 +175,7 @@ def refuse_empty(since: int | None, until: int | None) -> None:
     """
     if since is not None and until is not None and since >= until:
         raise RunConfError(
-            f"The asked range is empty: it begins at {describe_cursor(since)} and ends at "
+            f"The requested range is empty: it begins at {describe_cursor(since)} and ends at "
             f"{describe_cursor(until)}, exclusive",
             untouched="Nothing was compared",
             fix=str("swap the bounds" if since > until else "let `until` be later than `since`"),
@@ -201,7 +195,7 @@ def refuse_future(verdict: TableVerdict, since: int | None, now: Callable[[], in
     at = now()
     if since >= at:
         raise RunConfError(
-            f"the asked range begins at {describe_cursor(since, True)}, which lies in the future: "
+            f"the requested range begins at {describe_cursor(since, True)}, which lies in the future: "
             f"the warm tier is at {describe_cursor(at, True)}",
             table=verdict.table,
             untouched="Nothing was compared",
@@ -247,7 +241,7 @@ def _window(lower: int, upper: int, if_reversed: str, if_empty: str) -> Window:
     if lower < upper:
         return Window(lower, upper)
     raise RunConfError(
-        f"The asked range is empty: it begins at {describe_cursor(lower)} and ends at "
+        f"The requested range is empty: it begins at {describe_cursor(lower)} and ends at "
         f"{describe_cursor(upper)}, exclusive",
         untouched="Nothing was moved",
         fix=str(if_reversed if lower > upper else if_empty),
@@ -267,7 +261,7 @@ def read_bound(value: Any) -> int:
     if bound is not None:
         if bound not in _BOUNDS:
             raise RunConfError(
-                f"The bound {value!r} is beyond what a cursor can be",
+                f"The bound {value!r} is outside the range of a cursor",
                 untouched="Nothing was moved",
                 fix="write an integer of at most 64 bits",
             )

@@ -1,6 +1,9 @@
 """The only place that knows SparkSubmitOperator's private names.
 
-How a submission of ours is run with a user's parameters.
+How our submissions are run with a user's parameters. Private, because the operator keeps the user's connection,
+deploy mode and binary under private names only, and a hook from one submission to the next.
+
+Seen in apache-airflow-providers-apache-spark 6.3.4.
 """
 
 from __future__ import annotations
@@ -45,8 +48,8 @@ class Driver:
 def described(operator: SparkSubmitOperator, submission: SparkSubmission) -> SparkSubmitOperator:
     """An operator that runs one submission, with all the parameters that a user gave; the user's own stays as it is.
 
-    Each has a hook of its own, so that no command line is left over, and does not resume: Airflow 3.3 keeps the first
-    driver of a task instance and would take it for every later window's.
+    Each has its own hook, so that no command line is left over. It does not resume: Airflow 3.3 keeps the first
+    driver of a task instance, and would mistake it for that of every later window.
     """
     one = copy.copy(operator)
     one.application = operator.application or submission.application
@@ -79,7 +82,7 @@ def find_driver(operator: SparkSubmitOperator, untouched: str, otherwise: str) -
 
     :param untouched: what a failure leaves; for messages.
     :param otherwise: how to do without Spark; for messages.
-    :raises ServiceError: when the connection is missing (the hook would silently take YARN), or its master takes no
+    :raises ServiceError: when the connection is missing (the hook would silently use YARN), or its master accepts no
         Python there.
     """
     name = operator._conn_id

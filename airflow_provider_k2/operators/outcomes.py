@@ -1,4 +1,4 @@
-"""What became of each table in a dag run: told by its own task, and read by the tasks that end the run.
+"""What happened to each table in a dag run: its own task says so, and the tasks that end the run read it.
 
 A task cannot ask Airflow 3's metadata database. The scheduler's states say which tables failed or were skipped, also
 where a process was killed; why, a task leaves in an XCom before it ends, which Airflow clears when the task is tried or
@@ -31,8 +31,7 @@ LONGEST = 1000
 FAILED, SKIPPED, DONE = "failed", "skipped", "done"
 
 _UNTOLD = {
-    "failed": "its task ended without a word (killed, out of memory, or not started at all); look at the log of the "
-    "task",
+    "failed": "its task ended without saying why (killed, out of memory, or never started); look at the task's log",
     "upstream_failed": "a task before it failed, so it was not started",
     "skipped": "Airflow or a person skipped it",
 }

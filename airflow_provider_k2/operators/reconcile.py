@@ -1,4 +1,4 @@
-"""The operator that compares warm and cold, repairs what differs, and fails when a difference remains."""
+"""The operator that compares warm and cold, repairs what differs, and fails if a difference remains."""
 
 from __future__ import annotations
 
@@ -45,22 +45,23 @@ class _Outcome:
 class ReconcileOperator(TableOperator):
     """Compare one table in both tiers bucket by bucket, replace what differs, and compare again.
 
-    Both sides are counted and summed by code of their own (:mod:`airflow_provider_k2.reconciliation.reconciler`). Every
-    bucket's figures are kept in ``k2.reconciliations``, those before a repair and those after it. The task fails when a
+    Each side is counted and summed by separate code (:mod:`airflow_provider_k2.reconciliation.reconciler`). Every
+    bucket's figures are stored in ``k2.reconciliations``, both before and after a repair. The task fails if a
     difference remains, or was not repaired for a reason that a person has to look at.
 
     Which range: ``since`` and ``until`` of the run conf, the data interval of a backfill run, or the last days.
 
-    Table, connections and Spark's parameters are those of :class:`.TableOperator`; ``engine`` is the one that repairs.
+    Table, connections and Spark's parameters are those of :class:`.TableOperator`; ``engine`` is used for repairs.
 
-    :param days: how many days back, whole ones in UTC, besides the present one, by the column that puts rows into
-        buckets; None for everything. An integer column knows no days: everything is compared.
+    :param days: how many whole days (UTC) to look back in addition to the current one, by the column that puts rows
+        into buckets; None for everything. An integer column has no days, so everything is compared.
     :param bucket: ``day`` or ``hour``.
-    :param repair: replace buckets that differ by what the warm tier holds, never by fewer rows, then compare again.
-    :param cold_reader: what reads the cold side: ``arrow`` in the worker, ``spark`` by spark-submit, or ``auto``: Spark
-        above ``spark_rows`` where a cluster is configured.
-    :param spark_rows: rows of the cold files concerned above which ``auto`` takes Spark.
-    :param threads: cold files that Arrow reads side by side.
+    :param repair: replace buckets that differ with what the warm tier holds, but never with fewer rows, and compare
+        again.
+    :param cold_reader: what reads the cold side: ``arrow`` in the worker, ``spark`` through spark-submit, or ``auto``:
+        Spark above ``spark_rows`` if a cluster is configured.
+    :param spark_rows: rows in the cold files to be read above which ``auto`` takes Spark.
+    :param threads: cold files that Arrow reads in parallel.
     :returns: what was compared, found and repaired, as XCom; also when the task fails.
     """
 
@@ -81,32 +82,21 @@ class ReconcileOperator(TableOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.days = days
-        self.bucket = bucket
-        self.repair = repair
-        self.cold_reader = cold_reader
-        self.spark_rows = spark_rows
-        self.threads = threads
+        self.days, self.bucket, self.repair = days, bucket, repair
+        self.cold_reader, self.spark_rows, self.threads = cold_reader, spark_rows, threads
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-        from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-        from airflow_provider_k2.hooks.watermark import WatermarkHook
         from airflow_provider_k2.offload.run import Offload
         from airflow_provider_k2.reconciliation.reconciler import Reconciler
 
         started = time.monotonic()
         table = self.table_config
         self._check_parameters()
-        asked = read_comparison(*self._asked_by(context))
+        asked = read_comparison(self._asked_by(context))
         self._skip_unless_asked(asked.tables)
-        hooks = (
-            ClickHouseHook(self.clickhouse_conn_id),
-            IcebergTableHook(self.iceberg_conn_id),
-            WatermarkHook(self.watermark_conn_id),
-        )
-        reconciler = Reconciler(*hooks, threads=self.threads, spark=self._reading(context))
-        offload = Offload(table, *hooks, lambda rows: self._choose_engine(table, rows, context), self.log)
+        services = self._connect()
+        reconciler = Reconciler(services, threads=self.threads, spark=self._reading(context))
+        offload = Offload(table, services, lambda rows: self._choose_engine(table, rows, context), self.log)
         wanted = self.repair if asked.repair is None else asked.repair
         outcome = self._compare_and_repair(context, reconciler, offload, asked, wanted)
         answer = _xcom(outcome, time.monotonic() - started)
@@ -131,7 +121,7 @@ class ReconcileOperator(TableOperator):
         run_id = context["dag_run"].run_id
         since = self._since(reconciler, offload.table, asked)
         verdict = self._compare(reconciler, offload.table, since, asked.until, run_id)
-        refuse_future(verdict, asked.since, reconciler.clickhouse.now)
+        refuse_future(verdict, asked.since, reconciler.services.clickhouse.now)
         self._warn_of_pending(verdict, asked.until)
         outcome = _Outcome(verdict, len(verdict.divergent))
         if not (wanted and (verdict.divergent or verdict.dead)):
@@ -166,7 +156,7 @@ class ReconcileOperator(TableOperator):
         from airflow_provider_k2.reconciliation.results import store
 
         verdict = reconciler.verify(table, since=since, until=until, bucket=self.bucket)
-        store(reconciler.ledger, table, verdict, run_id)
+        store(reconciler.services.ledger, table, verdict, run_id)
         for note in verdict.notes:
             self.log.info("%s: %s.", table.name, note)
         for bucket in verdict.divergent:
@@ -201,7 +191,7 @@ class ReconcileOperator(TableOperator):
         since = reconciler.days_ago(table, self.days)
         looks = "everything is compared" if since is None else f"the last {self.days} days are compared"
         if table.cursor_is_event_time:
-            looks += "; the cursor is the event time, so rows that arrive late are found here only" + (
+            looks += "; the cursor is the event time, so only this task finds rows that arrive late" + (
                 "" if since is None else " (rows that come later still need a larger `days`)"
             )
         self.log.info("%s: %s.", table.name, looks)

@@ -14,7 +14,7 @@ from airflow_provider_k2.exceptions import (
     TypePlanError,
     WatermarkError,
 )
-from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
+from airflow_provider_k2.hooks.ledger_leases import LEASE_SECONDS
 from airflow_provider_k2.offload.run_conf import read_retention
 from airflow_provider_k2.operators.table_task import TableTask
 from airflow_provider_k2.tables.reader import load_tables, read_entry
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
 
 class RetentionOperator(TableTask, BaseOperator):
-    """Drop the warm partitions of one table that are past their age, each only when it is proven to be cold.
+    """Drop the warm partitions of one table that are past their age, but only those that are proven to be cold.
 
-    It also looks at what the warm table's own TTL is about to delete: what is not proven is saved (``ttl: hold``) or
-    told (``ttl: backstop``). Partitions that had to stay, and alerts, fail the task at its end, with both counts; a
-    retry would find the same, so there is none.
+    It also checks what the warm table's own TTL is about to delete: rows that are not proven are saved (``ttl: hold``)
+    or reported (``ttl: backstop``). Partitions that had to stay, and alerts, fail the task at its end, with both
+    counts. A retry would find the same, so there is none.
 
-    :param table: name of a table of the table list, one entry of such a list as a mapping, or a ``TableConfig``; it has
-        a ``retention``.
-    :param table_list: path of the table list (YAML); the nine standard tables when not given.
-    :param others: further entries that may read the same warm table, as mappings: what is not in ``table_list``. Every
+    :param table: name of a table in the table list, one entry of such a list as a mapping, or a ``TableConfig``; it
+        must have a ``retention``.
+    :param table_list: path of the table list (YAML); the nine standard tables if not given.
+    :param others: further entries that may read the same warm table and are not in ``table_list``, as mappings. Every
         entry that was ever offloaded is known from the ledger.
-    :param dry_run: change nothing, only say what would be done; ``dry_run`` of the run conf overrules it.
+    :param dry_run: change nothing, only say what would be done; ``dry_run`` in the run conf overrides it.
     :param clickhouse_conn_id: connection of the warm tier.
     :param iceberg_conn_id: connection of the cold tier's catalog.
     :param watermark_conn_id: connection of the ledger's PostgreSQL.
     :param lease_seconds: how long a dead holder's lease outlives it.
-    :param threads: cold files that are read side by side.
+    :param threads: cold files that are read in parallel.
     :returns: the table, what was dropped, kept and alerted, as XCom; also when the task fails.
     """
 
@@ -84,21 +84,11 @@ class RetentionOperator(TableTask, BaseOperator):
             return self._execute(context)
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-        from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-        from airflow_provider_k2.hooks.watermark import WatermarkHook
         from airflow_provider_k2.retention.gate import DeletionGate
 
-        asked = read_retention(*self._asked_by(context))
+        asked = read_retention(self._asked_by(context))
         self._skip_unless_asked(asked.tables)
-        gate = DeletionGate(
-            ClickHouseHook(self.clickhouse_conn_id),
-            IcebergTableHook(self.iceberg_conn_id),
-            WatermarkHook(self.watermark_conn_id),
-            self.log,
-            self.threads,
-            self._known(),
-        )
+        gate = DeletionGate(self._connect(), self.log, self.threads, self._known())
         report = gate.run(
             self.table_config,
             run_id=context["dag_run"].run_id,
@@ -109,7 +99,7 @@ class RetentionOperator(TableTask, BaseOperator):
         )
         document = report.document()
         if report.failed:
-            # A task that fails returns nothing; what it did has to be found all the same.
+            # A task that fails returns nothing, but what it did must still be found.
             context["ti"].xcom_push(key="return_value", value=document)
         report.raise_if_failed()
         return document

@@ -7,13 +7,25 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator, SkipMixin
 
 from airflow_provider_k2.operators.outcomes import DONE, FAILED, SKIPPED, Outcome, read_outcomes, read_states
+from airflow_provider_k2.render import Column, log_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_k2.hooks.watermark import WindowRecord
+    from airflow_provider_k2.hooks.ledger_rows import WindowRecord
+
+
+_COLUMNS = (
+    Column("table", width=26),
+    Column("engine", width=7),
+    Column("state", width=10),
+    Column("rows", right=True, width=12),
+    Column("seconds", right=True, width=8),
+    Column("rows/s", right=True, width=10),
+    Column("snapshot"),
+)
 
 
 class RunReportOperator(BaseOperator, SkipMixin):
@@ -132,15 +144,20 @@ def outcomes_of(windows: list[WindowRecord]) -> list[Outcome]:
 
 def render(windows: list[WindowRecord]) -> str:
     """Lay the windows of a run out as a text table."""
-    lines = [f"{'table':<26} {'engine':<7} {'state':<10} {'rows':>12} {'seconds':>8} {'rows/s':>10} snapshot"]
-    for window in windows:
-        seconds = (window.finished_at - window.started_at).total_seconds() if window.finished_at else 0.0
-        rate = f"{window.rows / seconds:,.0f}" if window.rows and seconds else "-"
-        lines.append(
-            f"{window.target.rpartition('.')[2]:<26} {window.engine:<7} {window.state:<10} {window.rows or 0:>12,} "
-            f"{seconds:>8.2f} {rate:>10} {window.snapshot_id or '-'}"
-        )
-    return "Windows of this run:\n" + "\n".join(lines)
+    return "Windows of this run:\n" + log_table(_COLUMNS, map(_row, windows))
+
+
+def _row(window: WindowRecord) -> list[str]:
+    seconds = (window.finished_at - window.started_at).total_seconds() if window.finished_at else 0.0
+    return [
+        window.target.rpartition(".")[2],
+        window.engine,
+        window.state,
+        f"{window.rows or 0:,}",
+        f"{seconds:.2f}",
+        f"{window.rows / seconds:,.0f}" if window.rows and seconds else "-",
+        str(window.snapshot_id or "-"),
+    ]
 
 
 def render_outcomes(outcomes: list[Outcome]) -> list[str]:

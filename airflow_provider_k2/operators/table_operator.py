@@ -16,7 +16,7 @@ from airflow_provider_k2.exceptions import (
     TypePlanError,
     WatermarkError,
 )
-from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
+from airflow_provider_k2.hooks.ledger_leases import LEASE_SECONDS
 from airflow_provider_k2.operators._spark_submit import described, find_driver, kill, run, spark_offer
 from airflow_provider_k2.operators.table_task import TableTask
 from airflow_provider_k2.tables.model import ENGINES
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 class TableOperator(TableTask, SparkSubmitOperator):
     """Base of the operators that work on one table of the table list.
 
-    Every parameter of :class:`~airflow.providers.apache.spark.operators.spark_submit.SparkSubmitOperator` works as
-    there; they matter when the work goes to Spark.
+    All parameters of :class:`~airflow.providers.apache.spark.operators.spark_submit.SparkSubmitOperator` work as
+    usual; they matter when the work goes to Spark.
 
-    :param table: name of a table of the table list, one entry of such a list as a mapping, or a ``TableConfig``.
-    :param table_list: path of the table list (YAML); the nine standard tables when not given.
+    :param table: name of a table in the table list, one entry of such a list as a mapping, or a ``TableConfig``.
+    :param table_list: path of the table list (YAML); the nine standard tables if not given.
     :param clickhouse_conn_id: connection of the warm tier.
     :param iceberg_conn_id: connection of the cold tier's catalog.
     :param watermark_conn_id: connection of the ledger's PostgreSQL.
     :param engine: ``auto``, ``direct`` or ``spark``, instead of the entry's own.
     :param lease_seconds: how long a dead holder's lease outlives it.
-    :param parallel_files: files that the direct engine writes side by side.
+    :param parallel_files: files that the direct engine writes in parallel.
     """
 
     permanent = (

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
 
-from airflow_provider_k2.exceptions import K2Error, RunConfError
+from airflow_provider_k2.exceptions import K2Error, RunConfError, ServiceError, SourceMissingError
 from airflow_provider_k2.offload.data_interval import RunFacts, asked_interval, describe_past, is_past
+from airflow_provider_k2.offload.run_conf import RunQuestion
 from airflow_provider_k2.operators.outcomes import NotAskedError, PermanentError, tell
 from airflow_provider_k2.tables.model import TableConfig
 from airflow_provider_k2.tables.reader import read_entry
@@ -26,10 +27,8 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.offload.data_interval import Interval
-
-    RunQuestion = tuple[dict[str, Any], str, tuple[datetime | None, datetime | None], set[str]]
-    """Conf over the params, run type, the data interval that counts, and the keys that the DAG declares as params."""
 
 
 class TableTask:
@@ -37,13 +36,16 @@ class TableTask:
 
     table: str | Mapping[str, Any] | TableConfig
     table_list: str | Path | None
+    clickhouse_conn_id: str
+    iceberg_conn_id: str
+    watermark_conn_id: str
     task_id: str
     log: logging.Logger
 
     bounds = ("lower", "upper")
     """Names of the bounds in the run conf."""
     untouched = "Nothing was changed"
-    """What a message says of the state that an error leaves."""
+    """What a message says about the state that an error leaves."""
     permanent: tuple[type[K2Error], ...] = ()
     """What no retry fixes: a person has to decide. The task fails at once."""
 
@@ -62,25 +64,34 @@ class TableTask:
         """
         return read_entry(self.table, self.table_list, f"task {self.task_id}")
 
+    def _connect(self) -> Services:
+        """The three services, by the task's connections; nothing is reached yet."""
+        from airflow_provider_k2.hooks.services import Services
+
+        return Services.connect(self.clickhouse_conn_id, self.iceberg_conn_id, self.watermark_conn_id)
+
     @contextmanager
     def _failing_at_once(self, context: Context) -> Iterator[None]:
-        """Fail the task without a retry where none would help; leave the reason for the run's report either way.
+        """Fail the task without a retry if none would help; leave the reason for the run's report in either case.
 
         :raises AirflowFailException: for an error of ``permanent``, and for a missing connection.
         """
         try:
             yield
         except BaseException as error:
+            if isinstance(error, (ServiceError, SourceMissingError)):
+                # What was asked before, or after, the table's own steps.
+                error.at(table=self.table_name)
             final = self._final(error)
             tell(context, self.table_name, final or error)
             if final is None and not isinstance(error, K2Error):
                 raise
-            # One traceback is enough for what was expected: what a library said is in the sentence.
+            # One traceback is enough for an expected error: what a library said is in the sentence.
             self.log.debug("%s: what led to it:", self.table_name, exc_info=error)
             raise final or error from None
 
     def _final(self, error: BaseException) -> AirflowFailException | None:
-        """The error that ends the task for good, or None where a retry may help."""
+        """The error that ends the task for good, or None if a retry may help."""
         if isinstance(error, self.permanent):
             return PermanentError(error)
         if isinstance(error, AirflowNotFoundException):
@@ -93,7 +104,7 @@ class TableTask:
     def _asked_by(self, context: Context) -> RunQuestion:
         """What the dag run asks, for the readers of :mod:`airflow_provider_k2.offload.run_conf`.
 
-        :raises RunConfError: when the run conf is no mapping, or the run's date could mean either.
+        :raises RunConfError: when the run conf is not a mapping, or the run's date could mean either.
         """
         dag_run = context["dag_run"]
         conf = dag_run.conf or {}
@@ -110,7 +121,7 @@ class TableTask:
         explicit = any(merged.get(name) is not None for name in self.bounds)
         interval = None if explicit else asked_interval(facts, _guess_of(self), self.bounds)
         kind = facts.run_type if interval is None else "backfill"
-        return merged, kind, interval or (None, None), _declared(self) | (params.keys() - conf.keys())
+        return RunQuestion(merged, kind, interval or (None, None), _declared(self) | (params.keys() - conf.keys()))
 
     def _skip_unless_asked(self, tables: tuple[str, ...]) -> None:
         """Skip when the run conf names tables, and this one is not among them."""
@@ -126,7 +137,7 @@ class TableTask:
 
 
 def _run_facts(dag_run: Any) -> RunFacts:
-    """What Airflow says of the run.
+    """What Airflow says about the run.
 
     3.x knows when it was triggered, 2.11 when it was queued, until somebody clears it.
     """

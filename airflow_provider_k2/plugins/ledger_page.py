@@ -1,7 +1,7 @@
 """The ledger as an HTML page: watermarks and the last windows of every table, for whoever may see DAGs.
 
 It reads the ledger that the deployment names (``[k2] watermark_conn_id`` of Airflow's configuration), takes no
-parameter, and changes nothing: a ledger that is not there yet is said so.
+parameter, and changes nothing. If there is no ledger yet, it says so.
 """
 
 # No `from __future__ import annotations`: FastAPI reads the annotations of a local function.
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from airflow_provider_k2.windows import describe_cursor, seems_time
+from airflow_provider_k2.windows import Window, describe_cursor
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +20,10 @@ SECTION, OPTION, DEFAULT = "k2", "watermark_conn_id", "postgres_default"
 _WATERMARKS = "SELECT pipeline, target, watermark, updated_at FROM k2.watermarks ORDER BY 1, 2"
 _WINDOWS = (
     "SELECT target, lower_bound, upper_bound, kind, state, engine, row_count, snapshot_id, started_at, "
-    "extract(epoch FROM finished_at - started_at), error FROM k2.windows ORDER BY started_at DESC LIMIT 100"
+    "extract(epoch FROM finished_at - started_at), error, (to_jsonb(windows) ->> 'is_time')::boolean "
+    "FROM k2.windows ORDER BY started_at DESC LIMIT 100"
 )
+"""The page migrates nothing: a ledger that no run of this version has seen yet has no column ``is_time``."""
 
 _HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'", "Cache-Control": "no-store"}
 
@@ -37,7 +39,7 @@ def build_app() -> Any:
     def may_see_dags(user: GetUserDep) -> None:
         # Not `requires_access_dag`, which would be content with the DAG of a `?dag_id=`.
         if not get_auth_manager().is_authorized_dag(method="GET", user=user):
-            raise HTTPException(403, "You may not see DAGs, and so not the ledger of what they do.")
+            raise HTTPException(403, "You may not see DAGs, so you may not see the ledger either.")
 
     app = FastAPI(title="K2 ledger", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -70,11 +72,11 @@ def ledger_page() -> tuple[int, str]:
         with WatermarkHook(conn_id).reading() as cursor:
             cursor.execute("SELECT to_regclass('k2.watermarks'), to_regclass('k2.windows')")
             if None in cursor.fetchone():
-                return 200, render_page([], [], "There is no ledger yet: the first run of an offload makes it.")
+                return 200, render_page([], [], "There is no ledger yet: the first run of an offload creates it.")
             cursor.execute(_WATERMARKS)
             marks = cursor.fetchall()
             cursor.execute(_WINDOWS)
-            return 200, render_page(marks, cursor.fetchall())
+            windows = cursor.fetchall()
     except Exception:
         log.exception("The ledger's page cannot read the ledger (connection %r).", conn_id)
         what = (
@@ -82,6 +84,7 @@ def ledger_page() -> tuple[int, str]:
             "configuration) cannot be read. The log of the api-server says why; nothing was changed."
         )
         return 503, render_problem("The ledger cannot be read", what)
+    return 200, render_page(marks, windows)
 
 
 @cache
@@ -125,12 +128,13 @@ def _window(  # noqa: PLR0913, PLR0917 - one argument for each column of the que
     started: Any,
     seconds: Any,
     error: Any,
+    is_time: bool | None,
 ) -> dict[str, Any]:
-    is_time = seems_time(upper)
+    window = Window(lower, upper, is_time)
     return {
         "target": target,
-        "lower": describe_cursor(lower, is_time),
-        "upper": describe_cursor(upper, is_time),
+        "lower": describe_cursor(lower, window.holds_time),
+        "upper": describe_cursor(upper, window.holds_time),
         "kind": kind,
         "state": state,
         "engine": engine,

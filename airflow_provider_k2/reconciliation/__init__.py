@@ -1,1 +1,1 @@
-"""Reconciliation: both tiers measured by code paths of their own, compared by bucket, repaired by atomic replaces."""
+"""Reconciliation: both tiers measured by separate code, compared by bucket, repaired by atomic replaces."""

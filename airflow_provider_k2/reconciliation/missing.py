@@ -1,7 +1,7 @@
-"""Row by row: how many warm rows the cold tier lacks, for ranges of which the warm tier has deleted a part already.
+"""Row by row: how many warm rows the cold tier lacks, for ranges of which the warm tier has already deleted a part.
 
-Sums cannot tell there: the cold tier holds more. So the hashes of the rows that are left are looked for among the cold
-rows', equal rows as often as they occur. Memory is two words a row of the ranges looked at.
+Sums cannot tell there, because the cold tier holds more. So the hashes of the rows that are left are looked up among
+the cold rows', equal rows as often as they occur. Memory is two words per row of the ranges looked at.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from airflow_provider_k2.clickhouse.sql import cursor_condition, cursor_expressi
 from airflow_provider_k2.commit._pyiceberg import arrow_filters, read_batches
 from airflow_provider_k2.commit.bounds import range_filter
 from airflow_provider_k2.exceptions import CLICKHOUSE, ServiceError
-from airflow_provider_k2.reconciliation.cold_side import readable
+from airflow_provider_k2.reconciliation.cold_files import readable
 from airflow_provider_k2.schema.cold_table import held_types
 from airflow_provider_k2.schema.type_plan import TypePlan
 from airflow_provider_k2.warm.source import WarmTable
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from pyiceberg.table import Table
 
-    from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
+    from airflow_provider_k2.reconciliation.buckets import Bucket
     from airflow_provider_k2.reconciliation.reconciler import Reconciler
+    from airflow_provider_k2.reconciliation.verdict import TableVerdict
     from airflow_provider_k2.tables.model import TableConfig
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
@@ -69,10 +70,10 @@ def find_missing(
     """
     spans = list(join(verdict.partly_expired, since, until))
     # Where files cannot be read, nothing is known of their rows, and the verdict says so.
-    cold = reconciler.iceberg.load(table.target) if spans and not verdict.dead else None
+    cold = reconciler.services.iceberg.load(table.target) if spans and not verdict.dead else None
     if cold is None or verdict.watermark is None:
         return Missing()
-    warm = WarmTable(table, reconciler.clickhouse, held_types(cold))
+    warm = WarmTable(table, reconciler.services.clickhouse, held_types(cold))
     plan, uncompared = common(warm, cold)
     if uncompared != verdict.uncompared:
         # The verdict speaks of other columns than these rows would be compared by.

@@ -19,7 +19,7 @@ from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.commit.entry import refuse_changed
 from airflow_provider_k2.exceptions import IdentityError, TableListError
 from airflow_provider_k2.hooks.failures import about
-from airflow_provider_k2.ledger.agreement import _only_empty, check_identity, is_reset
+from airflow_provider_k2.ledger.agreement import check_identity, is_reset, only_empty_between
 from airflow_provider_k2.ledger.warm_retention import read_retention
 from airflow_provider_k2.reconciliation.buckets import (
     DAY,
@@ -27,30 +27,28 @@ from airflow_provider_k2.reconciliation.buckets import (
     INTEGER_BUCKET,
     Bucket,
     BucketKey,
-    Ends,
     Facts,
     Scope,
     Status,
-    TableVerdict,
     pair,
 )
 from airflow_provider_k2.reconciliation.cold_side import ColdSide
 from airflow_provider_k2.reconciliation.missing import common, find_missing
 from airflow_provider_k2.reconciliation.sentences import describe_file, offload_command
+from airflow_provider_k2.reconciliation.verdict import Ends, TableVerdict
 from airflow_provider_k2.reconciliation.warm_side import cursor_range, measure_warm
 from airflow_provider_k2.schema.cold_table import held_types
 from airflow_provider_k2.warm.source import WarmTable
 from airflow_provider_k2.warm.visibility import describe_hidden
-from airflow_provider_k2.windows import Window, describe_cursor, iso_cursor
+from airflow_provider_k2.windows import Window, describe_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyiceberg.table import Table
 
-    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook
+    from airflow_provider_k2.hooks.ledger_rows import StoredWatermark
+    from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.reconciliation.spark_side import SparkReading, SparkSide
     from airflow_provider_k2.tables.model import TableConfig
 
@@ -67,23 +65,18 @@ def bucket_column(table: TableConfig) -> str:
 class Reconciler:
     """Compares tables of the warm and the cold tier.
 
-    :param clickhouse: the warm tier.
-    :param iceberg: the cold tier.
-    :param ledger: the ledger.
+    :param services: warm tier, cold tier and ledger.
     :param threads: cold files that are read side by side.
     :param spark: how Spark reads the cold side, and from how many rows on; None leaves all of it to Arrow.
     """
 
     def __init__(
         self,
-        clickhouse: ClickHouseHook,
-        iceberg: IcebergTableHook,
-        ledger: WatermarkHook,
+        services: Services,
         threads: int = 2,
         spark: SparkReading | None = None,
     ) -> None:
-        self.clickhouse, self.iceberg, self.ledger, self.threads = clickhouse, iceberg, ledger, threads
-        self.spark = spark
+        self.services, self.threads, self.spark = services, threads, spark
 
     def days_ago(self, table: TableConfig, days: int | None) -> int | None:
         """Midnight (UTC) so many days ago, by the warm tier's clock: where a comparison of the last days begins.
@@ -91,10 +84,11 @@ class Reconciler:
         :param days: whole days besides the present one; None for everything.
         :returns: None for everything, and where the bucket column holds no time.
         """
-        column = WarmTable(table, self.clickhouse).columns.get(bucket_column(table), "")
-        if days is None or not is_time_type(column):
-            return None
-        now = self.clickhouse.now()
+        with about(table.name, "compare", self.services.iceberg):
+            column = WarmTable(table, self.services.clickhouse).columns.get(bucket_column(table), "")
+            if days is None or not is_time_type(column):
+                return None
+            now = self.services.clickhouse.now()
         return now - now % DAY - days * DAY
 
     def verify(
@@ -108,15 +102,16 @@ class Reconciler:
         :raises K2Error: when a service cannot be reached, or the type plan refuses.
         """
         started = time.monotonic()
-        with about(table.name, "compare", self.iceberg):
+        with about(table.name, "compare", self.services.iceberg):
             verdict = self._verify(table, since, until, bucket)
         return replace(verdict, seconds=round(time.monotonic() - started, 3))
 
     def _verify(self, table: TableConfig, since: int | None, until: int | None, bucket: str) -> TableVerdict:
-        cold = self.iceberg.load(table.target)
-        stored = self.ledger.watermark(table)
-        warm = WarmTable(table, self.clickhouse, held_types(cold) if cold else None)
+        cold = self.services.iceberg.load(table.target)
+        stored = self.services.ledger.watermark(table)
+        warm = WarmTable(table, self.services.clickhouse, held_types(cold) if cold else None)
         if cold is None:
+            self.services.iceberg.refuse_unknown_namespace(table.target)
             return _without_target(table, warm, stored)
         state = read_cold_state(cold.metadata, table.pipeline)
         refuse_changed(table, state.last, cold.metadata)
@@ -138,7 +133,9 @@ class Reconciler:
             )
         is_time = is_time_type(warm.columns[column])
         times = [name for name in plan.names if is_time_type(warm.columns[name])]
-        retention, note = read_retention(table, self.clickhouse, self.ledger, cold.metadata, times, column)
+        retention, note = read_retention(
+            table, self.services.clickhouse, self.services.ledger, cold.metadata, times, column
+        )
         width = WIDTHS[bucket] if is_time else INTEGER_BUCKET
         scope = Scope(column, width, table.start, watermark, retention, since, until)
         measure = measure_warm(warm, plan, scope)
@@ -159,7 +156,10 @@ class Reconciler:
                 *_not_compared(uncompared, warm.emptied_columns),
                 *((note,) if note else ()),
                 *map(describe_file, files),
-                *(f"{said}; hidden rows were not compared" for said in describe_hidden(self.clickhouse, warm.lineage)),
+                *(
+                    f"{said}; hidden rows were not compared"
+                    for said in describe_hidden(self.services.clickhouse, warm.lineage)
+                ),
             ),
             uncompared=uncompared,
             columns=plan.names,
@@ -184,7 +184,7 @@ class Reconciler:
                 f"{rows:,} rows of partly expired buckets, without a {scope.column} or with one that a later row may "
                 "change"
             )
-            verdict = replace(verdict, notes=(*verdict.notes, f"{note}, were not looked for in the cold tier"))
+            verdict = replace(verdict, notes=(*verdict.notes, f"{note}, were not looked up in the cold tier"))
         if len(unseen) == len(left):
             return verdict
         until = scope.expiring_to if scope.until is None else min(scope.until, scope.expiring_to)
@@ -196,7 +196,7 @@ class Reconciler:
             missing = find_missing(self, table, alone, scope.since, until)
             buckets.append(replace(bucket, missing=missing.rows))
             if missing.lower is not None and missing.upper is not None:
-                notes.append(_not_cold(buckets[-1], verdict, warm, Window(missing.lower, missing.upper)))
+                notes.append(_not_cold(buckets[-1], verdict, warm, Window(missing.lower, missing.upper, warm.is_time)))
         return replace(verdict, buckets=tuple(buckets), notes=(*verdict.notes, *notes))
 
     def _cold_side(
@@ -226,7 +226,9 @@ class Reconciler:
         if proven is not None and (stored.watermark <= proven):
             return proven
         floor = table.start if proven is None else proven
-        if stored.watermark <= floor or _only_empty(self.ledger.committed_after(table, floor), floor, stored.watermark):
+        if stored.watermark <= floor or only_empty_between(
+            self.services.ledger.committed_after(table, floor), floor, stored.watermark
+        ):
             return stored.watermark
         return floor
 
@@ -237,7 +239,7 @@ def _not_cold(bucket: Bucket, verdict: TableVerdict, warm: WarmTable, inside: Wi
     A repair leaves such buckets alone.
     """
     window = inside if warm.table.mode == "append" else cursor_range(warm, verdict.column, inside) or inside
-    bounds = {name: iso_cursor(getattr(window, name), warm.is_time) for name in ("lower", "upper")}
+    bounds = window.iso()
     command = offload_command({"tables": [verdict.table], **bounds, "keep": True})
     return (
         f"{bucket.missing:,} warm rows in the bucket that begins at "

@@ -1,6 +1,6 @@
 """Repair of divergent buckets by atomic replaces: the offload's own windows, of kind ``repair``.
 
-A repair never moves the watermark, and takes a cold row out only where the warm tier has what replaces it, unless it is
+A repair never moves the watermark, and removes a cold row only if the warm tier has what replaces it, unless it is
 told otherwise (promise 6).
 """
 
@@ -20,7 +20,8 @@ from airflow_provider_k2.windows import Window, describe_cursor
 if TYPE_CHECKING:
     from airflow_provider_k2.commit.content import Unreplaced
     from airflow_provider_k2.offload.run import Offload
-    from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
+    from airflow_provider_k2.reconciliation.buckets import Bucket
+    from airflow_provider_k2.reconciliation.verdict import TableVerdict
 
 
 _EXPIRING = (
@@ -53,15 +54,15 @@ def repair(
     keep: bool = False,
     wait: int = 30,
 ) -> Repair:
-    """Replace divergent buckets by what the warm tier holds.
+    """Replace divergent buckets with what the warm tier holds.
 
     :param offload: the offload of the table.
     :param verdict: a verdict that was just found.
-    :param run_id: what asks, for the ledger.
+    :param run_id: what asked for it, for the ledger.
     :param holder: identity for the lease.
     :param buckets: the buckets to repair; by default all divergent ones.
-    :param force: take cold rows out even where the warm tier has none in their place.
-    :param keep: leave cold rows that the warm tier does not have beside what it has.
+    :param force: remove cold rows even if the warm tier has none in their place.
+    :param keep: keep cold rows that the warm tier does not have.
     :param wait: seconds to wait for another run's lease.
     :raises K2Error: when a window fails for another reason than that the warm tier holds fewer rows.
     """
@@ -87,7 +88,7 @@ def repair(
 
 @dataclass(frozen=True)
 class DeadRange:
-    """Files that cannot be read, and the range that is moved again in their place.
+    """Unreadable files, and the range that is moved again in their place.
 
     :param window: the cursor range.
     :param paths: the files.
@@ -108,7 +109,7 @@ class DeadRange:
 
 
 def dead_ranges(offload: Offload, verdict: TableVerdict, watermark: int, refused: list[str]) -> list[DeadRange]:
-    """Ranges of the files that cannot be read, those that overlap together.
+    """Ranges of the unreadable files; those that overlap are joined.
 
     Why a file has none is added to ``refused``.
     """
@@ -121,7 +122,7 @@ def dead_ranges(offload: Offload, verdict: TableVerdict, watermark: int, refused
         if ranges and lower < ranges[-1].upper:
             before = ranges.pop()
             paths, lower, upper = paths | before.paths, before.lower, max(upper, before.upper)
-        ranges.append(DeadRange(Window(lower, upper), paths, lower, upper))
+        ranges.append(DeadRange(Window(lower, upper, verdict.is_time), paths, lower, upper))
     for file in verdict.dead:
         if file.lower is None:
             refused.append(
@@ -131,19 +132,18 @@ def dead_ranges(offload: Offload, verdict: TableVerdict, watermark: int, refused
             )
     if offload.table.mode == "append":
         return ranges
-    return [_of_keys(WarmTable(offload.table, offload.clickhouse), verdict, ranges, watermark)] if ranges else []
+    return (
+        [_of_keys(WarmTable(offload.table, offload.services.clickhouse), verdict, ranges, watermark)] if ranges else []
+    )
 
 
 def _of_keys(warm: WarmTable, verdict: TableVerdict, ranges: list[DeadRange], watermark: int) -> DeadRange:
-    """All files of an upsert table that cannot be read.
-
-    Its windows end at the watermark, and look into files of any time.
-    """
+    """All unreadable files of an upsert table. Its windows end at the watermark, and read files of any time."""
     found = [lowest_cursor(warm, verdict.column, one.lower, one.upper, watermark) for one in ranges]
-    # Where the warm tier has no such key any more, the window only takes the files out, if that is asked for.
+    # If the warm tier no longer has such a key, the window only removes the files, if that is asked for.
     lowest = min((cursor for cursor in found if cursor is not None), default=watermark - 1)
     paths = frozenset(path for one in ranges for path in one.paths)
-    return DeadRange(Window(lowest, watermark), paths, ranges[0].lower, max(one.upper for one in ranges))
+    return DeadRange(Window(lowest, watermark, warm.is_time), paths, ranges[0].lower, max(one.upper for one in ranges))
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Planned:
 
     :param window: the range.
     :param unreplaced: cold rows of it that the warm tier does not have, or None.
-    :param dead: files that cannot be read and would go out with it.
+    :param dead: unreadable files that would be removed with it.
     """
 
     window: Window
@@ -161,12 +161,12 @@ class Planned:
 
 
 def preview_repair(offload: Offload, verdict: TableVerdict) -> tuple[list[Planned], list[str]]:
-    """Find what a repair would take out of the cold tier, without changing anything.
+    """Find what a repair would remove from the cold tier, without changing anything.
 
     :returns: each range that it would replace, and why the other buckets would be left alone.
     """
     refused: list[str] = []
-    cold = offload.iceberg.load(offload.table.target)
+    cold = offload.services.iceberg.load(offload.table.target)
     if verdict.watermark is None or verdict.problem is not None or cold is None:
         return [], refused
     dead = dead_ranges(offload, verdict, verdict.watermark, refused)
@@ -174,9 +174,9 @@ def preview_repair(offload: Offload, verdict: TableVerdict) -> tuple[list[Planne
     windows = _windows(offload, verdict, verdict.watermark, chosen, refused)
     planned = [Planned(one.window, None, tuple(sorted(one.paths))) for one in dead]
     if offload.table.mode == "upsert":
-        # Only rows of the same key are taken out.
+        # Only rows of the same key are removed.
         return [*planned, *(Planned(window, None) for window in windows)], refused
-    warm = WarmTable(offload.table, offload.clickhouse, held_types(cold))
+    warm = WarmTable(offload.table, offload.services.clickhouse, held_types(cold))
     return [*planned, *(Planned(window, preview(warm, cold, window)) for window in windows)], refused
 
 
@@ -188,7 +188,7 @@ def _windows(
     if table.mode == "append":
         planned = [plan_append(bucket, verdict, table.start, watermark) for bucket in buckets]
     else:
-        warm = WarmTable(table, offload.clickhouse)
+        warm = WarmTable(table, offload.services.clickhouse)
         planned = [_plan_upsert(bucket, verdict, warm, watermark) for bucket in buckets]
     refused += [f"{table.name}: {plan}" for plan in planned if isinstance(plan, str)]
     windows = [plan for plan in planned if isinstance(plan, Window)]
@@ -213,13 +213,13 @@ def plan_append(bucket: Bucket, verdict: TableVerdict, start: int, watermark: in
     if lower == bucket.start and any(other.start == bucket.start for other in verdict.partly_expired):
         # It expires by another column than the cursor: expired rows lie between the others.
         return where + _EXPIRING
-    return Window(lower, max(lower, min(bucket.end, watermark)))
+    return Window(lower, max(lower, min(bucket.end, watermark)), verdict.is_time)
 
 
 def _plan_upsert(bucket: Bucket, verdict: TableVerdict, warm: WarmTable, watermark: int) -> Window | str:
     """Cursor range that holds every key of a bucket of an upsert table, or why it is left alone.
 
-    It ends at the watermark: of a key with several rows, the last settled one has to win.
+    It ends at the watermark: if a key has several rows, the last settled one has to win.
     """
     if bucket.start is None or bucket.end is None:
         return _NO_VALUE.format(what=f"rows without a {verdict.column}")
@@ -229,7 +229,7 @@ def _plan_upsert(bucket: Bucket, verdict: TableVerdict, warm: WarmTable, waterma
     lowest = lowest_cursor(warm, verdict.column, bucket.start, bucket.end, watermark)
     if lowest is None:
         return f"{where} is not repaired: only the cold tier has rows of it. Delete them from the cold table by hand."
-    return Window(lowest, watermark)
+    return Window(lowest, watermark, warm.is_time)
 
 
 def _where(bucket: Bucket, verdict: TableVerdict) -> str:

@@ -1,4 +1,4 @@
-"""What reconciliation found, kept in the ledger: the proof that a deletion gate and an auditor ask for."""
+"""What reconciliation found, kept in the ledger, as proof for the deletion gate and for auditors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from airflow_provider_k2.hooks.ledger_growth import prune_comparisons
 
 if TYPE_CHECKING:
     from airflow_provider_k2.hooks.watermark import WatermarkHook
-    from airflow_provider_k2.reconciliation.buckets import TableVerdict
+    from airflow_provider_k2.reconciliation.verdict import TableVerdict
     from airflow_provider_k2.tables.model import TableConfig
 
 
 def store(ledger: WatermarkHook, table: TableConfig, verdict: TableVerdict, run_id: str) -> None:
     """Write every bucket of a verdict to ``k2.reconciliations``, in one transaction; old ones of the same buckets go.
 
-    :param run_id: the dag run, or what else asked.
+    :param run_id: the dag run, or whatever else asked for it.
     """
     rows = [
         (

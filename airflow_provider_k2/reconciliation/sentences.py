@@ -10,8 +10,9 @@ from airflow_provider_k2.windows import describe_cursor, from_micros
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_provider_k2.reconciliation.buckets import BadFile, Bucket, TableVerdict
+    from airflow_provider_k2.reconciliation.buckets import Bucket
     from airflow_provider_k2.reconciliation.repair import Planned
+    from airflow_provider_k2.reconciliation.verdict import BadFile, TableVerdict
 
 SHOWN = 5
 """Buckets that an error names; all of them are in the log and in ``k2.reconciliations``."""
@@ -34,7 +35,7 @@ def describe_bucket(bucket: Bucket, verdict: TableVerdict) -> str:
 
 
 def describe_file(file: BadFile) -> str:
-    """A file of the cold table that readers cannot read, or do not find, without the sentence's end."""
+    """A file of the cold table that readers cannot read, or do not find; without a full stop."""
     window = f", of window {file.window_id}" if file.window_id else ""
     if file.dead:
         return f"the cold file {file.path} ({file.rows:,} rows{window}) is {file.why}"
@@ -49,7 +50,7 @@ def describe_difference(verdict: TableVerdict, *, refused: Sequence[str], repair
 
     :param refused: why buckets were not repaired.
     :param repaired: whether something was replaced before this comparison.
-    :param asked_to_repair: whether a repair was wanted.
+    :param asked_to_repair: whether a repair was requested.
     """
     name = verdict.table
     if verdict.problem is not None:
@@ -84,16 +85,16 @@ def describe_difference(verdict: TableVerdict, *, refused: Sequence[str], repair
 
 def describe_plan(planned: Planned, verdict: TableVerdict, *, keep: bool, force: bool) -> str:
     """What the repair of one range would do, and to which cold rows that the warm tier does not have."""
-    where = f"{verdict.table}: {planned.window.describe(verdict.is_time)} would be replaced by what the warm tier holds"
+    where = f"{verdict.table}: {planned.window.describe()} would be replaced by what the warm tier holds"
     if planned.dead:
         return (
-            f"{where}, and {', '.join(planned.dead)}, which cannot be read, would be taken out; if the warm tier does "
+            f"{where}, and {', '.join(planned.dead)}, which cannot be read, would be removed; if the warm tier does "
             f"not have all of its rows, {'THEY WOULD BE GIVEN UP' if force else 'that would be a reason to refuse'}."
         )
     unreplaced = planned.unreplaced
     if unreplaced is None:
-        return f"{where}; every cold row that goes has a counterpart."
-    fate = "would stay" if keep else "WOULD BE TAKEN OUT" if force else "would be a reason to refuse"
+        return f"{where}; every cold row that is removed has a counterpart."
+    fate = "would stay" if keep else "WOULD BE REMOVED" if force else "would be a reason to refuse"
     rows = f"{unreplaced.rows:,} of the {unreplaced.held:,} cold rows"
     return f"{where}; {rows} are not in the warm tier and {fate} (for example {unreplaced.example})."
 

@@ -1,8 +1,8 @@
-"""The cold side of a comparison, read by tasks of Spark: for more rows than one worker should read alone.
+"""The cold side of a comparison, read by Spark tasks: for more rows than one worker should read alone.
 
 Same interface and same answer as :class:`.cold_side.ColdSide`, and the same code: the worker plans which files are
-read, at a pinned snapshot, and executors read and sum them as the worker would. They need the files' storage only, no
-catalog.
+read, at a pinned snapshot, and executors read and sum them as the worker would. They need only the files' storage,
+and no catalog.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from airflow_provider_k2.engines.spark.wire import (
     unpack_metadata,
 )
 from airflow_provider_k2.ledger.warm_retention import Retention
-from airflow_provider_k2.reconciliation.buckets import SPARK_ROWS, BadFile, BucketKey, Facts, Scope
+from airflow_provider_k2.reconciliation.buckets import SPARK_ROWS, BucketKey, Facts, Scope
 from airflow_provider_k2.reconciliation.cold_files import refuse_outdated
 from airflow_provider_k2.reconciliation.cold_side import ColdSide
+from airflow_provider_k2.reconciliation.verdict import BadFile
 from airflow_provider_k2.tables.model import TableConfig
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 TASK_BYTES = 64 * 2**20
-"""Size of the files that one task reads, at least: seconds of work, so that many small files are not many tasks."""
+"""Minimum size of the files that one task reads: seconds of work, so that many small files do not become many tasks."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class SparkSide:
             tasks=[{"files": [_pack_task(task, cold.metadata) for task in group]} for group in _groups(files)],
             access=storage_access(cold.io, cold.location()),
         )
-        # Beside the data files, where a look for orphans finds it should nobody take it.
+        # Next to the data files, where maintenance finds it as an orphan if nobody takes it.
         place, name = cold.location_provider(), f"k2-verify-{secrets.token_hex(4)}"
         answer = run_job(self.spark, job, cold.io, lambda end: place.new_data_location(f"{name}-{end}"))
         total: dict[BucketKey, Facts] = {}
@@ -180,7 +181,7 @@ def _reading(shared: str) -> _Reading:
 
 
 def _groups(files: Iterable[FileScanTask]) -> Iterator[list[FileScanTask]]:
-    """Files together that are worth a task; the largest come first."""
+    """Groups of files that are worth a task; the largest come first."""
     group: list[FileScanTask] = []
     size = 0
     for task in files:

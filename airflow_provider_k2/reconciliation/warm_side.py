@@ -85,7 +85,7 @@ def measure_warm(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
 
 
 def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
-    """The last row of each key; keys whose last row is pending are handed out, so that the cold side leaves them out.
+    """The last row of each key; keys whose last row is pending are returned, so that the cold side leaves them out.
 
     One query, so that no key can settle or change between two of them.
     """
@@ -104,8 +104,8 @@ def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
         f"{_value(warm, scope.column)} AS _k2_m, {_expiring(warm, scope)} AS _k2_x "
         f"FROM {quote_qualified(table.source)} WHERE {' AND '.join(where)}"
     )
-    # A tuple, because argMax alone would pass over a row whose value is null. Of rows that tie, the hash decides, as it
-    # does when rows go cold.
+    # A tuple, because argMax alone would skip a row whose value is null. Between rows that tie, the hash decides, as
+    # it does when rows go cold.
     last = (
         "SELECT _k2_k, max(_k2_c) AS _k2_last, argMax((_k2_h, _k2_m, _k2_x), (_k2_o, _k2_h)) AS r "
         f"FROM ({inner}) GROUP BY _k2_k"
@@ -122,7 +122,7 @@ def _measure_keys(warm: WarmTable, plan: TypePlan, scope: Scope) -> WarmMeasure:
         f"SELECT _k2_k, _k2_last, r.1 AS _k2_h, r.2 AS _k2_m, r.3 AS _k2_x FROM ({last})) WHERE {wanted} "
         "GROUP BY bucket, expiring"
     )
-    # Where every key counts, they are counted without their last row: another query, and a cheaper one.
+    # If every key counts, keys are counted without their last row: a different query, and a cheaper one.
     counted = f"SELECT count() FROM (SELECT _k2_k, _k2_last, r.2 AS _k2_m FROM ({last})) WHERE {wanted}"
     if inside == "1":
         keys = ", ".join(map(quote_identifier, table.key))
@@ -171,7 +171,7 @@ def cursor_range(warm: WarmTable, column: str, inside: Window) -> Window | None:
         f"SELECT count(), min({value}), max({value}) FROM {quote_qualified(warm.table.source)} "
         f"WHERE {cursor_condition(column, warm.columns[column], inside)}"
     )[0]
-    return Window(int(row[1]), int(row[2]) + 1) if row[0] else None
+    return Window(int(row[1]), int(row[2]) + 1, warm.is_time) if row[0] else None
 
 
 def _value(warm: WarmTable, column: str) -> str:

@@ -31,12 +31,12 @@ _FROM_ELSEWHERE = re.compile(
     r"\b(?:dict|joinGet|file|host|FQDN|current|user|version|uptime|get|server|timezone|query|tcpPort|transaction"
     r"|initial)\w*\("
 )
-"""Functions whose answer does not follow from their arguments; random and present times give another one right away."""
+"""Functions whose result does not follow from their arguments; random values and current times change at once."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Why the rows of some parts would not be whole in the cold tier.
+    """Why the rows of some parts would not be complete in the cold tier.
 
     :param why: the reason.
     :param fix: what to do about it.
@@ -96,10 +96,7 @@ class ColumnCheck:
         return _lost(self.run, lost) if lost else None
 
     def _columns(self, seen: PartsSeen) -> list[BaseColumn]:
-        """Columns with values of their own in some parts.
-
-        An ALIAS has none, it is computed from others at each read.
-        """
+        """Columns with their own values in some parts. An ALIAS has none; it is computed from others at each read."""
         database, _, table = self.run.table.identity_source.partition(".")
         where = {"database": database, "table": table}
         rows = self.run.clickhouse.execute(
@@ -114,12 +111,12 @@ class ColumnCheck:
             f"%(table)s AND active AND {seen.where.replace('_part', 'name')} ORDER BY column",
             where,
         )
-        # A column that the user may not see is in the parts all the same.
+        # A column that the user may not see is still in the parts.
         hidden = [BaseColumn(str(name), str(kind)) for name, kind in held if name not in columns]
         return [*columns.values(), *(column for column in hidden if column.name not in _INTERNAL)]
 
     def _shows_as_is(self) -> bool:
-        """Whether the source is the table itself, or shows its rows as they are."""
+        """Whether the source is the table itself, or shows its rows unchanged."""
         by_name = {one.name: one for one in self.run.lineage}
         source = by_name.get(self.run.table.source)
         if source is None or any(one.engine in COMPUTING for one in self.run.lineage):
@@ -129,7 +126,7 @@ class ColumnCheck:
     # Views ------------------------------------------------------------------------------------------------------------
 
     def _kept_by_view(self, seen: PartsSeen, wanted: list[BaseColumn], cold: set[str]) -> set[str] | Loss:
-        """Columns that the view shows, by their values, under whatever name; or why not even its rows are all there."""
+        """Columns that the view shows, by their values, under any name; or why not even all rows are there."""
         types = {column.name: column.type for column in wanted}
         shown = {
             name: kind for name, kind in WarmTable(self.run.table, self.run.clickhouse).columns.items() if name in cold
@@ -147,7 +144,7 @@ class ColumnCheck:
             f"the view {self.run.table.source} makes {above.rows:,} rows of the {below.rows:,} rows of these parts of "
             f"{self.run.base.name}"
             + ("" if above.rows != below.rows else ", but does not show the values of each row together")
-            + ": rows that it leaves out, joins or groups are not in the cold tier as they are",
+            + ": rows that it leaves out, joins or groups are not in the cold tier unchanged",
             f"offload {self.run.base.name} itself, or a view of it that shows every row once",
         )
 
@@ -158,7 +155,7 @@ class ColumnCheck:
     def _together(
         self, seen: PartsSeen, types: Mapping[str, str], shown: Mapping[str, str], names: Mapping[str, str]
     ) -> set[str] | None:
-        """The matched columns, when each row's values are in one row of the view; None when they are not."""
+        """The matched columns, if each row's values are in one row of the view; else None."""
         ours, theirs = tuple(names), tuple(names.values())
         below = sum_rows(
             self.run.clickhouse,
@@ -169,15 +166,12 @@ class ColumnCheck:
         )
         above = self._sum_view(seen, {name: shown[name] for name in theirs}, theirs)
         needed = {self.run.warm.column, *(self.run.table.key if self.run.table.mode == "upsert" else ())}
-        # By these the rows are compared: under another name they would be other rows.
+        # Rows are compared by these: under another name they would be different rows.
         same = all(names.get(name) == name for name in needed)
         return set(ours) if same and (below.rows, below.together) == (above.rows, above.together) else None
 
     def _kept_by_key(self, seen: PartsSeen, wanted: list[BaseColumn], shown: Mapping[str, str]) -> set[str] | None:
-        """Columns that a view shows which puts the rows of a key together.
-
-        States are compared when they are finished.
-        """
+        """Columns of a view that combines the rows of a key. States are finalised before they are compared."""
         key = self.run.table.key
         finished = {column.name: expression for column in wanted if (expression := finish(column)) is not None}
         grouped = [f"{expression} AS {quote_any(name)}" for name, expression in finished.items()]
@@ -212,7 +206,7 @@ class ColumnCheck:
         rows = f"SELECT {others}{quote_any(column.name)} AS _k2_v FROM {rows_of(self.run.base.name, seen.where)}"
         again = word("_k2_e", column.type)
         try:
-            # Only cold columns are there to compute it from: any other one is an unknown name.
+            # It can be computed only from cold columns: any other one is an unknown name.
             differs = self.run.clickhouse.execute(
                 f"SELECT countIf({hash_of} != {again}) FROM (SELECT _k2_v, "
                 f"CAST({column.computed} AS {column.type}) AS _k2_e "
@@ -224,7 +218,7 @@ class ColumnCheck:
 
 
 def match(below: Sums, above: Sums) -> dict[str, str]:
-    """Which column of a view has the values of a column of the table: that of its name, if it does, or any. Pure."""
+    """Which column of a view has the values of a column of the table: preferably the one with its name. Pure."""
     names = {name: name for name, total in below.columns.items() if above.columns.get(name) == total}
     free = {name: total for name, total in above.columns.items() if name not in names}
     for name, total in below.columns.items():
@@ -236,7 +230,7 @@ def match(below: Sums, above: Sums) -> dict[str, str]:
 
 
 def finish(column: BaseColumn) -> str | None:
-    """SQL that finishes the states of a column when rows are grouped; None for a column without states. Pure."""
+    """SQL that finalises the states of a column when rows are grouped; None for a column without states. Pure."""
     try:
         kind = parse_type(column.type)
     except ValueError:

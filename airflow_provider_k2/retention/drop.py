@@ -1,7 +1,4 @@
-"""Partitions past their age: each is proven, written down, looked at once more, and dropped.
-
-Or it stays, with the reason.
-"""
+"""Partitions past their age: each is proven, recorded, looked at once more, and dropped; or it stays, with why."""
 
 from __future__ import annotations
 
@@ -26,16 +23,16 @@ if TYPE_CHECKING:
     from airflow_provider_k2.warm.ttl import Ttl
 
 DROP_TRIES = 4
-"""How often a partition is proven when its parts or the cold table change meanwhile."""
+"""How often a partition is proven if its parts or the cold table change in the meantime."""
 PAUSE = 1.0
-"""Seconds before the second try; before each further one a second more."""
+"""Seconds before the second try; one second more before each further try."""
 
 
 @dataclass(frozen=True)
 class _Outcome:
     """What one try to drop a unit came to.
 
-    :param done: True when it is gone, False when rows of it are left that came late; None when it was not dropped.
+    :param done: True if it is gone, False if late rows of it are left, None if it was not dropped.
     :param gone: rows that went although it was not dropped as a whole.
     :param again: whether another try may succeed.
     """
@@ -94,7 +91,7 @@ class Dropper:
     def _try(self, unit: Unit, ranges: tuple[ProofRange, ...], gone: int) -> _Outcome:
         """Prove a unit as it is now, and drop it.
 
-        :param gone: rows of it that tries before have dropped.
+        :param gone: rows of it that earlier tries have dropped.
         """
         run = self.run
         seen, rows = run.warm.look(unit.names), run.warm.rows(unit.names)
@@ -115,11 +112,11 @@ class Dropper:
         except ServiceError as error:
             run.log.warning("%s: %s", run.table.name, error)
             if _is_answer(error) and self._all_there(unit, seen):
-                # Nothing is gone. The record of it would hide a later loss, and a refusal does not go away by trying.
+                # Nothing is gone. The record would hide a later loss, and another try would be refused, too.
                 said = " ".join(str(error).split()).rstrip(".")
                 record.take_back(f"it was not dropped: {said}")
                 return _Outcome(replace(proof, problem=f"it is proven, but could not be dropped: {said}", fix=_RIGHTS))
-            # A merge took one of the parts, say. Some may be gone: what is left is proven row by row.
+            # For example, a merge took one of the parts. Some may be gone: what is left is proven row by row.
             return _Outcome(replace(proof, problem=str(error)), gone=rows - run.warm.rows(unit.names), again=True)
         late = run.warm.rows(unit.names)
         self._dropped(unit, gone + rows)
@@ -135,9 +132,9 @@ class Dropper:
         proof: Proof,
         claims: list[Claim],
     ) -> _Outcome | None:
-        """Write a deletion down, and look at both tiers for the last time; says why it may not happen."""
+        """Record a deletion, and look at both tiers for the last time; says why it may not happen."""
         run = self.run
-        # Written down first: a deletion that nobody knows of would look like a loss.
+        # Recorded first, because a deletion that nobody knows about would look like a loss.
         failpoint("before_drop_check")
         try:
             run.check_lease()
@@ -168,14 +165,11 @@ class Dropper:
     def _prove(
         self, unit: Unit, ranges: tuple[ProofRange, ...], seen: PartsSeen
     ) -> tuple[ProofRange | None, Proof, list[Claim]]:
-        """The first range by which a unit is proven, its proof, and what others say.
-
-        Of those that fail the last proof.
-        """
+        """The first range by which a unit is proven, its proof, and what others say. If all fail, the last proof."""
         run = self.run
         counted = run.warm.count(unit.names)
         if seen.mutations:
-            what = f"a mutation of {run.base.name} has still to be applied to its rows ({seen.mutations[0][:120]})"
+            what = f"a mutation of {run.base.name} is still to be applied to its rows ({seen.mutations[0][:120]})"
             return None, Proof(counted, problem=what, fix="wait until it is done (`system.mutations`)"), []
         if (hidden := self._hidden(seen)) is not None:
             return None, Proof(counted, problem=hidden, fix="let the gate run as a user who sees every row"), []
@@ -203,7 +197,7 @@ class Dropper:
         """Say when the user does not see every row of the parts: they would be dropped unseen."""
         held, visible = sum(seen.rows.values()), self.run.warm.visible(seen)
         if visible == held or self.run.warm.look_again(seen) != seen:
-            # Merged or dropped meanwhile: the last look sees that.
+            # Merged or dropped in the meantime: the last look notices.
             return None
         return (
             f"user {self.run.clickhouse.endpoints.user!r} sees {visible:,} of the {held:,} rows of its parts: a row "
@@ -213,7 +207,7 @@ class Dropper:
     # What became of it ------------------------------------------------------------------------------------------------
 
     def _all_there(self, unit: Unit, seen: PartsSeen) -> bool:
-        """Whether a drop that was refused has dropped nothing for sure."""
+        """Whether a refused drop has certainly dropped nothing."""
         try:
             return seen.names <= self.run.warm.parts(unit.names)
         except K2Error as error:
@@ -233,7 +227,7 @@ class Dropper:
         )
 
     def _look_back(self, unit: Unit, seen: PartsSeen, late: int) -> None:
-        """Tell of rows that came, or were changed, in the moment of the drop."""
+        """Report rows that came, or were changed, at the moment of the drop."""
         run = self.run
         if late:
             run.report.add_notes(
@@ -247,12 +241,12 @@ class Dropper:
             rows = sum(count for _, count, _ in changes)
             run.report.alerts.append(
                 f"{run.table.name}: {rows:,} rows of partition {unit.label} of {run.base.name} were updated or "
-                "deleted in the moment in which it was dropped. The cold tier holds them as they were before; change "
-                "them there, too, or give the rows to the warm tier again"
+                "deleted at the moment when it was dropped. The cold tier holds them as they were before; change "
+                "them there, too, or add the rows to the warm tier again"
             )
 
     def _keep(self, unit: Unit, proof: Proof, gone: int = 0) -> None:
-        """Write down that a unit stays.
+        """Record that a unit stays.
 
         :param gone: rows of it that were proven and dropped before ClickHouse refused.
         """
@@ -274,7 +268,7 @@ _RIGHTS = "give the gate the right, or ClickHouse the limit (`max_partition_size
 
 
 def _is_answer(error: ServiceError) -> bool:
-    """Whether ClickHouse has answered: what it got before a connection broke off it may do later."""
+    """Whether ClickHouse has answered: it may still do later what it received before a connection broke."""
     from clickhouse_driver.errors import ServerException
 
     return error.__cause__ is None or isinstance(error.__cause__, ServerException)

@@ -3,11 +3,11 @@
 One run of one table, under the table's lease:
 
 1. *Guard.* Rows that the warm table's own TTL is about to delete are compared with the cold tier. If they are not all
-   there, the TTL is taken away (``ttl: hold``) or left (``ttl: backstop``), and the run ends with an alert.
+   there, the TTL is removed (``ttl: hold``) or left (``ttl: backstop``), and the run ends with an alert.
 2. *Drop.* Partitions of which every row is older than ``keep`` are compared, each by a fresh proof, and dropped when
    every row and column of them is cold, for every entry that reads the table. The others stay, and the run ends with an
    error that names both counts.
-3. *Put back.* A TTL that was taken away is put back once the rows that it would delete are proven.
+3. *Put back.* A TTL that was removed is put back once the rows that it would delete are proven.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2.exceptions import TableListError
 from airflow_provider_k2.hooks.failures import about
-from airflow_provider_k2.hooks.watermark import LEASE_SECONDS
+from airflow_provider_k2.hooks.ledger_leases import LEASE_SECONDS
 from airflow_provider_k2.ledger.leases import hold_lease
 from airflow_provider_k2.reconciliation.reconciler import Reconciler
 from airflow_provider_k2.retention.drop import Dropper
@@ -29,9 +29,7 @@ from airflow_provider_k2.retention.run import GateRun
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.hooks.watermark import WatermarkHook
+    from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.tables.model import TableConfig
 
 __all__ = ["Deletion", "DeletionGate", "GateReport", "Kept"]
@@ -40,23 +38,19 @@ __all__ = ["Deletion", "DeletionGate", "GateReport", "Kept"]
 class DeletionGate:
     """Drops warm partitions past their age once they are proven to be cold.
 
-    :param clickhouse: the warm tier.
-    :param iceberg: the cold tier.
-    :param ledger: the ledger.
-    :param threads: cold files that are read side by side.
-    :param known: entries that may read the same tables, besides those that the ledger knows: the table list.
+    :param services: warm tier, cold tier and ledger.
+    :param threads: cold files that are read in parallel.
+    :param known: entries that may read the same tables, in addition to those in the ledger: the table list.
     """
 
     def __init__(
         self,
-        clickhouse: ClickHouseHook,
-        iceberg: IcebergTableHook,
-        ledger: WatermarkHook,
+        services: Services,
         log: logging.Logger | None = None,
         threads: int = 2,
         known: Iterable[TableConfig] = (),
     ) -> None:
-        self.reconciler = Reconciler(clickhouse, iceberg, ledger, threads)
+        self.reconciler = Reconciler(services, threads)
         self.log = log or logging.getLogger(__name__)
         self.known = tuple(known)
 
@@ -72,13 +66,13 @@ class DeletionGate:
     ) -> GateReport:
         """Guard the TTL, drop what is proven, keep the rest.
 
-        :param run_id: the dag run, or what else asks; proofs are kept under it in ``k2.reconciliations``.
+        :param run_id: the dag run, or whatever else asks; proofs are stored under it in ``k2.reconciliations``.
         :param holder: identity for the lease; the same for every try of one task.
         :param dry_run: change nothing, neither in ClickHouse nor in the ledger.
         :param wait: seconds to wait for an offload of the table.
         :param lease_seconds: how long the lease outlives its holder.
-        :returns: what was done; :meth:`GateReport.raise_if_failed` makes an error of what has to be looked at.
-        :raises K2Error: when nothing could be found out: a service that does not answer, a mistake in the table list.
+        :returns: what was done; :meth:`GateReport.raise_if_failed` raises an error about what has to be looked at.
+        :raises K2Error: when nothing could be determined: a service that does not answer, a mistake in the table list.
         """
         policy = table.retention
         if policy is None:
@@ -87,10 +81,10 @@ class DeletionGate:
                 untouched="Nothing was dropped",
                 fix="add `retention: 7d`, say",
             )
-        with about(table.name, "drop", self.reconciler.iceberg):
+        with about(table.name, "drop", self.reconciler.services.iceberg):
             if dry_run:
                 return self._go(GateRun(self.reconciler, table, policy, run_id, holder, None, self.log, self.known))
-            ledger = self.reconciler.ledger
+            ledger = self.reconciler.services.ledger
             with hold_lease(ledger, table, holder, wait=wait, seconds=lease_seconds, log=self.log) as lease:
                 return self._go(GateRun(self.reconciler, table, policy, run_id, holder, lease, self.log, self.known))
 

@@ -1,9 +1,9 @@
-"""The guard of a warm table's own TTL: which rows it is about to delete, how it is taken away, how it is put back.
+"""The guard of a warm table's own TTL: which rows it is about to delete, how it is removed, how it is put back.
 
 A TTL cannot be moved to a later time safely: ClickHouse keeps in each part when its rows expire, as of the time when
 the part was written, and deletes by that. ``MODIFY TTL`` to a longer interval does not change it until every part has
 been rewritten (``MATERIALIZE TTL``); until then a merge still deletes what was due by the old one. Without a deleting
-element a table deletes nothing at once, whatever its parts say. So the element is removed, and kept in the ledger.
+element, a table stops deleting at once, whatever its parts say. So the element is removed, and kept in the ledger.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def count_range(warm: WarmPartitions, lower: int, upper: int) -> int:
 def take_away(warm: WarmPartitions, ttl: WarmTtl) -> str:
     """Remove the deleting element of a TTL, on every replica; returns the statement."""
     if ttl.others:
-        # Moves and recompression go on; what they say is of ClickHouse's own words.
+        # Moves and recompression stay, in ClickHouse's own words.
         what = f"MODIFY TTL {', '.join(ttl.others)} SETTINGS materialize_ttl_after_modify = 0, alter_sync = 2"
     else:
         what = "REMOVE TTL SETTINGS alter_sync = 2"

@@ -1,4 +1,4 @@
-"""The gate and the warm table's own TTL: what it is about to delete is proven, or the TTL is taken away until it is."""
+"""The gate and the warm table's own TTL: what it is about to delete is proven, or the TTL is removed until it is."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TtlGuard:
         self.ttl = WarmTtl()
 
     def guard(self) -> bool:
-        """Look at what the TTL is about to delete; returns whether all of it is proven."""
+        """Check what the TTL is about to delete; returns whether all of it is proven."""
         identity = self.run.base.name
         marks = self.run.ledger.marks(self.run.table, MARKS)
         try:
@@ -72,7 +72,7 @@ class TtlGuard:
     def _prove_risk(self, risk: Risk, hidden: tuple[Hidden, ...]) -> Proof:
         """Compare the rows at risk, and what else lies in their range; ask the other users of the table."""
         for one in hidden:
-            # Which rows the TTL deletes of those that cannot be seen, nobody can tell.
+            # Nobody can tell which of the invisible rows the TTL deletes.
             return Proof(0, problem=one.describe(self.run.clickhouse.endpoints.user))
         if risk.unplaced or risk.lower is None or risk.upper is None:
             return Proof(
@@ -87,7 +87,8 @@ class TtlGuard:
             # What cannot be proven because a service is down is not proven, and the TTL does not wait for it.
             return Proof(0, problem=str(error).rstrip("."))
         except Exception as error:
-            # Neither is what breaks in a library, or here: the rows are gone before anybody has read a traceback.
+            # The same goes for errors in a library, or here: the rows would be gone before anybody has read a
+            # traceback.
             self.run.log.exception("%s: the rows that the TTL deletes cannot be compared.", self.run.table.name)
             return Proof(0, problem=f"the comparison broke off with {type(error).__name__}: {str(error).rstrip('.')}")
 
@@ -99,7 +100,7 @@ class TtlGuard:
         return proof
 
     def _protect(self, risk: Risk, proof: Proof, why: str) -> None:
-        """Take the TTL away, or only say so."""
+        """Remove the TTL, or only say so."""
         listed = [f"{one.name} ({one.rows:,} rows, from {describe_cursor(one.begins)} on)" for one in risk.partitions]
         listed = listed or ["unknown, as rows are hidden"]
         what = (
@@ -109,17 +110,17 @@ class TtlGuard:
         )
         fix = self.run.fix(proof)
         if self.ttl.is_held:
-            self._alert(f"{what}. The TTL was taken away before and stays away; no row is deleted. To fix it, {fix}.")
+            self._alert(f"{what}. The TTL was removed before and stays removed; no row is deleted. To fix it, {fix}.")
         elif self.run.policy.ttl == "backstop":
             self._alert(
                 f"{what}. Nothing was changed (`ttl: backstop`): the TTL WILL delete them. To keep them, {fix}."
             )
         elif self.run.lease is None:
-            self._alert(f"{what}. This is a dry run: the TTL would be taken away, and works still. To fix it, {fix}.")
+            self._alert(f"{what}. This is a dry run: the TTL would be removed; it still works. To fix it, {fix}.")
         else:
             statement = self._hold()
             self._alert(
-                f"{what}. The TTL was taken away ({statement}), so no row is deleted; the gate puts it back once they "
+                f"{what}. The TTL was removed ({statement}), so no row is deleted; the gate puts it back once they "
                 f"are proven. To fix it, {fix}."
             )
 
@@ -127,7 +128,7 @@ class TtlGuard:
         ttl = self.ttl.ttl
         assert ttl is not None
         self.run.check_lease()
-        # Written down first: without it nobody would know what to put back.
+        # Recorded first, because otherwise nobody would know what to put back.
         edge = expiry_edge(self.run.clickhouse, ttl)
         self.run.note(HOLD_ACTION, None, edge, self.ttl.element)
         statement = take_away(self.run.warm, self.ttl)
@@ -139,7 +140,7 @@ class TtlGuard:
         """Give the table its TTL back."""
         if self.run.lease is None:
             self.run.report.notes.append(
-                "the TTL that was taken away would be put back: all rows that it deletes are proven"
+                "the TTL that was removed would be put back: all rows that it deletes are proven"
             )
             return
         self.run.check_lease()

@@ -1,4 +1,4 @@
-"""The last look at both tiers before a drop: whether what was proven is still what is there."""
+"""The last look at both tiers before a drop: whether what was proven is still there unchanged."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def has_changed(run: GateRun, unit: Unit, seen: PartsSeen, proof: Proof, claims:
         *((c.table, _snapshot(c)) for c in claims if c.cold is not None),
     ]:
         if table is not None and not _is_proven(run, table, snapshot_id):
-            return f"the cold table {table.target} was changed by somebody while the rows were proven"
+            return f"somebody changed the cold table {table.target} while the rows were proven"
     # The warm tier last: a row may change there at any moment, and the drop follows at once.
     now = run.warm.look(unit.names)
     if now.mutations:
-        return f"a mutation of {run.base.name} has still to be applied to these rows ({now.mutations[0][:120]})"
+        return f"a mutation of {run.base.name} is still to be applied to these rows ({now.mutations[0][:120]})"
     if now.parts != seen.parts:
         return "its parts changed while they were proven"
     if now.patches != seen.patches:

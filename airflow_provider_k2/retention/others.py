@@ -6,7 +6,6 @@ content, as the table's own; else its watermark and the ledger's counts have to 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,14 +13,12 @@ from typing import TYPE_CHECKING
 from airflow_provider_k2.clickhouse.sql import cursor_expression, quote_identifier, quote_object
 from airflow_provider_k2.commit.dropped import read_dropped
 from airflow_provider_k2.exceptions import K2Error
-from airflow_provider_k2.ledger.entries import StoredEntry, stored_entries
 from airflow_provider_k2.ledger.marks import MARKS, deletions
 from airflow_provider_k2.reconciliation.missing import find_missing
 from airflow_provider_k2.reconciliation.reconciler import bucket_column
+from airflow_provider_k2.retention.other_entries import Other, find_others
 from airflow_provider_k2.retention.proof import Proof, ProofRange, read_proof
-from airflow_provider_k2.retention.view_rows import COMPUTING, only, rows_of, sum_rows
-from airflow_provider_k2.tables.model import to_entry
-from airflow_provider_k2.warm.lineage import closure, objects_below, refreshed
+from airflow_provider_k2.retention.view_rows import only, rows_of, sum_rows
 from airflow_provider_k2.windows import BEGINNING, describe_cursor
 
 if TYPE_CHECKING:
@@ -29,31 +26,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_k2.retention.run import GateRun
     from airflow_provider_k2.tables.model import TableConfig
-    from airflow_provider_k2.warm.lineage import WarmObject
-
-
-_GROUPING = re.compile(r"\b(?:GROUP BY|DISTINCT|LIMIT|JOIN|OVER|FINAL|INTERSECT|EXCEPT|IN)\b|\b\w+(?:Merge|State)\(")
-"""What may make one row of a view out of several."""
-
-
-@dataclass(frozen=True)
-class Other:
-    """An entry that reads the same table.
-
-    :param stored: what the ledger knows of it.
-    :param table: the entry, where it is known.
-    :param as_is: whether it shows the table's rows as they are; a view makes something of them.
-    :param grouping: whether a view below it may make a row of several.
-    :param made: whether its source is filled from the table again and again (a refreshable materialised view).
-    :param certain: False where it cannot be told whether it reads that table.
-    """
-
-    stored: StoredEntry
-    table: TableConfig | None
-    as_is: bool
-    grouping: bool = False
-    made: bool = False
-    certain: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,61 +91,10 @@ class OtherUsers:
                 break
         return claims
 
-    # Who --------------------------------------------------------------------------------------------------------------
-
     @cached_property
     def entries(self) -> list[Other]:
         """Every entry that reads the table, or may."""
-        run = self.run
-        stored = {(one.pipeline, one.target): one for one in stored_entries(run.ledger)}
-        listed = {(table.pipeline, table.target): table for table in run.known}
-        for key, table in listed.items():
-            if key not in stored:
-                stored[key] = StoredEntry(
-                    *key, table.source, "", "", None, table.identity_source, entry=to_entry(table)
-                )
-        stored.pop((run.table.pipeline, run.table.target), None)
-        names = {name for one in stored.values() for name in (one.source, one.identity) if name}
-        made = refreshed(run.clickhouse)
-        objects = objects_below(run.clickhouse, names | {name for reads in made.values() for name in reads})
-        found = []
-        for key, one in sorted(stored.items()):
-            other = self._other(one, listed.get(key), objects, made)
-            if other is not None:
-                found.append(other)
-        return found
-
-    def _other(
-        self,
-        stored: StoredEntry,
-        listed: TableConfig | None,
-        objects: tuple[WarmObject, ...],
-        made: dict[str, set[str]],
-    ) -> Other | None:
-        """An entry as another user of the table; None when it is none."""
-        base = self.run.base
-        known = {one.name: one for one in objects}
-        names = [name for name in (stored.source, stored.identity) if name]
-        direct, below = closure(objects, names), closure(objects, names, made)
-        uuids = {known[name].uuid for name in below if name in known}
-        table = listed or stored.config()
-        # By name alone a source of another server, or one that was made anew, would be taken for it.
-        here = stored.source_uuid in uuids or not stored.source_uuid
-        certain: bool | None = False
-        if base.uuid in stored.read_uuids or stored.source_uuid == base.uuid:
-            certain = True
-        elif here:
-            certain = base.uuid in uuids
-        elif stored.identity is None or base.name in stored.read_names:
-            certain = None
-        if certain is False:
-            return None
-        views = [known[name] for name in below if name in known and known[name].engine in COMPUTING]
-        grouping = any(_GROUPING.search(view.create_query) for view in views)
-        refreshes = here and base.name in below - direct
-        return Other(stored, table, here and not views, grouping, refreshes, bool(certain))
-
-    # What they need ---------------------------------------------------------------------------------------------------
+        return find_others(self.run)
 
     def _claim(self, other: Other, where: str) -> Claim:
         label = f"{other.stored.label} (source {other.stored.source})"

@@ -1,9 +1,9 @@
-"""The partitions of a warm table: what is in them, and how the parts that were proven are dropped, and no other one.
+"""The partitions of a warm table: what is in them, and how only the proven parts are dropped.
 
-A part of a MergeTree table never changes: an insert makes a new part, a merge replaces parts by a new one, a mutation
-by one of a new name. So the rows that were proven are named by the parts that held them while they were read, and
-``DROP PART`` takes exactly these. A row that arrives late lies in a part of another name and stays; a part that has
-been merged with it meanwhile is gone under its old name, and ClickHouse refuses. ``DROP PARTITION`` would take both.
+A part of a MergeTree table never changes: an insert makes a new part, a merge replaces parts with a new one, a
+mutation with one under a new name. So the rows that were proven are named by the parts that held them while they were
+read, and ``DROP PART`` takes exactly these. A late row is in a part with another name, and stays. If a part has been
+merged with it in the meantime, its old name is gone, and ClickHouse refuses. ``DROP PARTITION`` would take both.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class PartsSeen:
     :param parts: name, rows and hash of the files of each.
     :param patches: the same of the parts that update rows of these (lightweight updates and deletes), which leave them
         as they are.
-    :param mutations: commands that have still to be applied to some of them.
+    :param mutations: commands that are still to be applied to some of them.
     """
 
     parts: frozenset[tuple[str, int, str]]
@@ -157,7 +157,7 @@ class WarmPartitions:
         rows = self.hook.execute(
             "SELECT name, toUInt64(rows), hash_of_all_files, startsWith(partition_id, 'patch-') FROM system.parts "
             "WHERE database = %(database)s AND table = %(table)s AND active AND rows > 0 "
-            # The parts that update a partition's rows have a partition of their own, named after it.
+            # The parts that update a partition's rows are in their own partition, named after it.
             f"AND replaceRegexpOne(partition_id, '^patch-[0-9a-f]+-', '') IN ({listed})",
             where,
         )
@@ -188,7 +188,7 @@ class WarmPartitions:
         visible = int(self.hook.execute(sql)[0][0])
         if visible == sum(seen.rows.values()):
             return visible
-        # Deleted rows are not shown, unless that is asked for.
+        # Deleted rows are not shown unless asked for.
         return int(self.hook.execute(sql, settings=PHYSICAL)[0][0])
 
     def drop(self, parts: Iterable[str]) -> None:

@@ -16,8 +16,9 @@ from airflow_provider_k2.windows import SECOND
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from airflow_provider_k2.reconciliation.buckets import Bucket, TableVerdict
+    from airflow_provider_k2.reconciliation.buckets import Bucket
     from airflow_provider_k2.reconciliation.missing import Missing
+    from airflow_provider_k2.reconciliation.verdict import TableVerdict
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class ProofRange:
 
 @dataclass(frozen=True)
 class Proof:
-    """What a fresh comparison of a range found, beside what the warm object itself counts.
+    """What a fresh comparison of a range found, together with what the warm object itself counts.
 
     :param counted: rows (keys, in upsert mode) that ClickHouse counts in the partitions, whatever their cursor.
     :param warm: rows of the source that were compared.
@@ -105,7 +106,7 @@ class Proof:
     :param missing_in: range of the bucket column in which these lie, or None.
     :param problem: why nothing could be compared, or None.
     :param uncompared: columns of the source that the cold table lacks, or that have a TTL of their own.
-    :param fix: what to do about ``problem``, where that is not to look at the comparison.
+    :param fix: what to do about ``problem``, if that is not to look at the comparison.
     :param snapshot_id: the cold table's snapshot that was compared.
     :param columns: the columns that were.
     """
@@ -171,7 +172,7 @@ class Proof:
 
 
 def units(partitions: Iterable[Partition]) -> tuple[Unit, ...]:
-    """Put partitions together whose ranges overlap, oldest first; empty ones are left out."""
+    """Group partitions whose ranges overlap, oldest first; empty ones are left out."""
     found: list[list[Partition]] = []
     end: int | None = None
     for partition in sorted(
@@ -214,7 +215,7 @@ def proof_ranges(
 
 
 def _files(verdict: TableVerdict) -> str | None:
-    """Why files of the cold table are no proof; None when all of them are as they should be."""
+    """Why files of the cold table are not a proof; None if all of them are as they should be."""
     return "; ".join(map(describe_file, verdict.files)) or None
 
 

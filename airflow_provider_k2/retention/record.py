@@ -1,16 +1,15 @@
-"""Writing down what is about to be dropped, in the cold tables and in the ledger, and taking it back.
+"""Recording what is about to be dropped, in the cold tables and in the ledger, and cancelling the record.
 
-A deletion that nobody knows of would look like a loss: to the table whose gate drops the rows, and to every other entry
-that stands on the same warm table.
+A deletion that nobody knows about would look like a loss, to the table whose gate drops the rows and to every other
+entry that reads the same warm table.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.dropped import record_dropped, take_back
-from airflow_provider_k2.exceptions import K2Error, RetentionError
+from airflow_provider_k2.exceptions import CATALOG, K2Error, RetentionError
 from airflow_provider_k2.ledger.marks import ANNULLED_ACTION, RETENTION_ACTION
 
 if TYPE_CHECKING:
@@ -35,12 +34,11 @@ class DeletionRecord:
         self._undo: list[Callable[[str], None]] = []
 
     def write(self, proven: ProofRange, claims: Sequence[Claim], reason: str) -> None:
-        """Write a deletion down, before it happens.
+        """Record a deletion before it happens.
 
         :param proven: the table's own range.
         :param claims: what was proven of others.
-        :raises RetentionError: when a cold table cannot be told; what was written before is taken back.
-        :raises K2Error: likewise, when the ledger cannot.
+        :raises K2Error: when a cold table, or the ledger, cannot record it; what was written before is cancelled.
         """
         run = self.run
         try:
@@ -76,9 +74,9 @@ class DeletionRecord:
             )
 
     def take_back(self, why: str) -> None:
-        """Take the records back: nothing was dropped.
+        """Cancel the records, because nothing was dropped.
 
-        One that cannot be taken back stays, which only makes others careful.
+        One that cannot be cancelled stays, which only makes others careful.
         """
         undo, self._undo = self._undo, []
         # The cold table's first: as long as that stands, the ledger's must not be annulled.
@@ -87,9 +85,9 @@ class DeletionRecord:
             try:
                 if not blocked:
                     one(why)
-            except RetentionError as error:
-                blocked = True
-                self.run.log.warning("%s", error)
-            except K2Error:
-                with suppress(K2Error):
-                    self.run.log.warning("%s: the record of a deletion could not be taken back.", self.run.table.name)
+            except K2Error as error:
+                if isinstance(error, RetentionError) or getattr(error, "service", None) == CATALOG:
+                    blocked = True
+                    self.run.log.warning("%s", error)
+                    continue
+                self.run.log.warning("%s: the record of a deletion could not be cancelled.", self.run.table.name)

@@ -54,7 +54,7 @@ class GateReport:
     :param dropped: partitions that were dropped.
     :param kept: partitions past their age that had to stay.
     :param young: partitions that are not past their age.
-    :param alerts: what the warm table's own TTL is about to delete though it is not proven.
+    :param alerts: what the warm table's own TTL is about to delete although it is not proven.
     :param ttl: ``none``, ``working``, ``held`` or ``not understood``: how the warm table's own TTL is left.
     :param at_risk: rows that it deletes within the alert's lead.
     :param notes: what a reader has to know besides.
@@ -81,7 +81,7 @@ class GateReport:
         return bool(self.kept or self.alerts)
 
     def add_notes(self, notes: Iterable[str]) -> None:
-        """Add what a reader has to know besides, each sentence once."""
+        """Add what a reader also has to know, each sentence once."""
         self.notes += [note for note in dict.fromkeys(notes) if note not in self.notes]
 
     def raise_if_failed(self) -> None:

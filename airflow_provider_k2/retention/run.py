@@ -61,17 +61,17 @@ class GateRun:
     @property
     def clickhouse(self) -> ClickHouseHook:
         """The warm tier."""
-        return self.reconciler.clickhouse
+        return self.reconciler.services.clickhouse
 
     @property
     def iceberg(self) -> IcebergTableHook:
         """The cold tier."""
-        return self.reconciler.iceberg
+        return self.reconciler.services.iceberg
 
     @property
     def ledger(self) -> WatermarkHook:
         """The ledger."""
-        return self.reconciler.ledger
+        return self.reconciler.services.ledger
 
     @cached_property
     def lineage(self) -> tuple[WarmObject, ...]:
@@ -86,7 +86,7 @@ class GateRun:
     # Proof ------------------------------------------------------------------------------------------------------------
 
     def prove(self, wanted: ProofRange, counted: int) -> Proof:
-        """Compare a range afresh; the figures are kept in the ledger.
+        """Compare a range again; the figures are stored in the ledger.
 
         :param counted: rows (keys, in upsert mode) of the warm object in it.
         """

@@ -1,9 +1,9 @@
-"""What a view makes of some rows of the table below it: the same rows, read on both ways, told apart by sums of hashes.
+"""What a view makes from some rows of the table below it: the same rows, read in both ways, compared by sums of hashes.
 
-ClickHouse filters a table wherever a query reads it, also below views (``additional_table_filters``). So a view can be
-asked for the rows that it makes of some parts alone, whatever it does with them. Where it shows each of them once, with
-the values as they are, count and sums are the same as those of the table itself; where it leaves rows or values out,
-joins, groups, or makes other values, they are not.
+ClickHouse filters a table wherever a query reads it, also below views (``additional_table_filters``). So a view can
+be asked for the rows that it makes from some parts alone, whatever it does with them. If it shows each row once, with
+its values unchanged, count and sums equal those of the table itself. If it leaves out rows or values, joins, groups,
+or changes values, they do not.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
 
 TRANSPARENT = ("Buffer", "Merge", "Distributed", "Alias", "MaterializedView")
-"""Engines that show the rows of other tables as they are; no filter on these reaches below them."""
+"""Engines that show the rows of other tables unchanged; filters on these do not reach below them."""
 
 COMPUTING = ("View", "LiveView", "WindowView")
-"""Engines that make rows of others'."""
+"""Engines that make their rows from those of others."""
 
 _INTEGERS = frozenset(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64, 128))
 _UNHASHED = frozenset({"AggregateFunction", "JSON", "Object", "Dynamic", "Variant"})
@@ -76,7 +76,7 @@ def sum_rows(
 ) -> Sums:
     """Count and sum some rows.
 
-    :param rows: what stands behind FROM.
+    :param rows: what follows FROM.
     :param types: the columns to sum, with their types; those that cannot be hashed are left out.
     :param together: columns of them that are summed together.
     :param settings: of the query.
@@ -89,5 +89,5 @@ def sum_rows(
 
 
 def rows_of(table: str, where: str) -> str:
-    """What stands behind FROM for some rows of a table itself."""
+    """What follows FROM for some rows of a table itself."""
     return f"{quote_object(table)} WHERE {where}"

@@ -1,4 +1,4 @@
-"""The cold table's schema against the type plan: created, widened safely, or refused (promise 8)."""
+"""The cold table's schema, compared with the type plan: created, widened safely, or refused (promise 8)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _CASTABLE = {
 
 
 def held_types(cold: Table) -> dict[str, str]:
-    """Cold types by column, which the type plan takes where they hold every value, too."""
+    """Cold types by column, which the type plan uses if they hold every value, too."""
     return {field.name: str(field.field_type) for field in cold.schema().fields}
 
 
@@ -63,14 +63,14 @@ def is_widening(old: IcebergType, new: IcebergType) -> bool:
 
 
 def reconcile_schema(table: TableConfig, plan: TypePlan, cold: Table, log: logging.Logger) -> None:
-    """Bring an existing cold table's schema up to the plan where that is safe.
+    """Evolve an existing cold table's schema to the plan, if that is safe.
 
     New columns are added (optional, null in older rows) and types widened, inside lists and maps, too; each with a log
     line.
 
     :raises TypePlanError: when a column has disappeared from the source, was dropped or renamed in the cold tier by
-        somebody else, differs from a cold one by case only, or changed to a type that the cold one cannot become;
-        nothing is altered then.
+        somebody else, differs from a cold one only in case, or changed to a type that the cold one cannot become;
+        then nothing is altered.
     """
     present = {field.name: field.field_type for field in cold.schema().fields}
     planned = set(plan.names)
@@ -133,7 +133,7 @@ def widenings(
         case ListType(), ListType():
             yield from widenings((*path, "element"), old.element_type, new.element_type)
         case MapType(), MapType() if _same(old.key_type, new.key_type):
-            # Iceberg widens no keys.
+            # Iceberg does not widen keys.
             yield from widenings((*path, "value"), old.value_type, new.value_type)
         case _ if _same(old, new):
             return
@@ -158,12 +158,12 @@ def _castable(kind: IcebergType) -> str:
 
 
 def _same(old: IcebergType, new: IcebergType) -> bool:
-    # Nested types differ in their field ids only; their text does not show those.
+    # Nested types may differ only in their field ids, which their text does not show.
     return old == new or str(old) == str(new)
 
 
 def check_format(table: TableConfig, cold: Table) -> None:
-    """Refuse a cold table that cannot be replaced in part: found out after a window is written, it would be late.
+    """Refuse a cold table of which no part can be replaced; after a window is written it would be too late.
 
     :raises TypePlanError: for a format version other than 2, and for equality deletes, which pyiceberg does not read.
     """
@@ -214,7 +214,7 @@ def partition_of(table: TableConfig, plan: TypePlan, cold: Table) -> tuple[Parti
                 f"the cold table is partitioned by {column}, which does not go cold",
                 table=table.name,
                 untouched="Nothing was moved",
-                fix="take it out of `exclude`, or list it in `columns`",
+                fix="remove it from `exclude`, or list it in `columns`",
             )
         fields.append(PartitionField(transform, column))
     return tuple(fields)

@@ -1,4 +1,4 @@
-"""Names of columns that readers of the cold tier cannot do with. Pure."""
+"""Names of columns that readers of the cold tier cannot handle. Pure."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ ICEBERG_NAMES = frozenset(
 )
 """Metadata columns of the Iceberg specification ("Reserved Field IDs").
 
-Spark opens no table that has one of its own.
+Spark cannot open a table with a column of such a name.
 """
 
 
 def check_names(table: TableConfig, plan: TypePlan) -> None:
     """Check the names of all columns that go cold.
 
-    :raises TypePlanError: naming all that readers cannot do with, each with the fix.
+    :raises TypePlanError: naming all that readers cannot handle, each with the fix.
     """
     problems = [*_reserved(plan), *clashes(plan.names, (), table.case_sensitive)]
     if problems:
@@ -50,15 +50,15 @@ def _reserved(plan: TypePlan) -> Iterator[str]:
     names = [name for name in plan.names if name.lower() in ICEBERG_NAMES]
     if names:
         yield (
-            f"column {', '.join(names)} is called like a metadata column of Iceberg, so that Spark and others would "
+            f"column {', '.join(names)} is named like a metadata column of Iceberg, so Spark and others would "
             "not read the table; rename it in a view, or add it to `exclude`"
         )
 
 
 def clashes(names: Iterable[str], present: Iterable[str], case_sensitive: bool) -> Iterator[str]:
-    """Tell of names that differ by case only.
+    """Report names that differ only in case.
 
-    Spark, Trino, DuckDB and Hive fold it, and find two columns or the wrong one.
+    Spark, Trino, DuckDB and Hive ignore case, and find two columns or the wrong one.
 
     :param names: names that are to be added.
     :param present: names that are there already.

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from airflow_provider_k2.tables.model import TableConfig
 
 _GROWING = frozenset({"Int32", "Int64", "Decimal", "Date32", "DateTime64"})
-"""Names of the types that a column may have in the cold tier by which "less" is told exactly."""
+"""Names of the cold types by which "less" can be decided exactly."""
 
 _TIMES = frozenset({"DateTime64"})
 _DATES = _TIMES | {"Date32"}
 _TRANSFORMED = {"year": _DATES, "month": _DATES, "day": _DATES, "hour": _TIMES}
-"""Names of the types that a partition transform takes in the cold tier."""
+"""Names of the cold types that a partition transform accepts."""
 
 _FLOATS = frozenset({"Float32", "Float64"})
 _NESTED = frozenset({"Array", "Map"})
@@ -63,7 +63,7 @@ def _keys(table: TableConfig, plan: TypePlan) -> Iterator[str]:
         column = plan[name]
         if column.cast.name == "Nullable":
             yield (
-                f"key column {name} is {column.source}, and null equals no other key, so such rows would come twice; "
+                f"key column {name} is {column.source}, and null equals no other key, so such rows would appear twice; "
                 "give null a value in a view"
             )
         if column.cast.name in _NESTED:
@@ -82,7 +82,7 @@ def _partition(table: TableConfig, plan: TypePlan) -> Iterator[str]:
                 f"partition {part} is made of {column.source}, which readers round differently and then leave its "
                 "files out; partition by another column, or cast it to Decimal in a view"
             )
-        # Iceberg allows that to identity only, and refuses the table; readers that fold case go further.
+        # Iceberg allows that only for identity, and refuses the table; readers that ignore case are stricter.
         same = [name for name in plan.names if name.lower() == part.name.lower()]
         if part.transform != "identity" and same:
             yield (
@@ -92,7 +92,7 @@ def _partition(table: TableConfig, plan: TypePlan) -> Iterator[str]:
 
 
 def _event_time(table: TableConfig, plan: TypePlan) -> Iterator[str]:
-    """What makes no buckets; unlike a cursor it may be null, such rows are compared together."""
+    """An event time that makes no buckets. Unlike a cursor it may be null; such rows are compared together."""
     if table.event_time in plan.names:
         column = plan[table.event_time]
         if cursor_problem(str(unwrap(column.source)[0])):

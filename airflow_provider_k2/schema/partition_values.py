@@ -1,8 +1,8 @@
 """The value of a partition: how ClickHouse groups and finds rows by it, and how Iceberg stores it. Pure.
 
 A value travels as text that is exact for its type: times as epoch microseconds, dates as days, floats as their bits,
-bytes in hexadecimal digits. The manifest's value is made of it, not of the file's statistics, which ClickHouse leaves
-out for long strings and others cut.
+bytes in hexadecimal digits. The manifest's value is made from it, not from the file's statistics, which ClickHouse
+omits for long strings and others truncate.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ def partition_text(part: PartitionField, column: ColumnPlan) -> str:
         case FixedType() | BinaryType():
             return f"hex({value})"
         case StringType():
-            # Bytes that are no text are counted and refused in the same query; here they must only be readable.
+            # Bytes that are not text are counted and refused in the same query; here they only have to be readable.
             return f"toValidUTF8(toString({value}))"
     return f"toString({value})"
 
 
 def partition_condition(part: PartitionField, column: ColumnPlan, text: str | None) -> str:
-    """Condition for the rows of one partition; strings and numbers are compared as such, which is quick."""
+    """Condition for the rows of one partition; strings and numbers are compared as such, which is fast."""
     value = partition_expression(part, column.expression)
     if text is None:
         return f"isNull({value})"
@@ -118,7 +118,7 @@ def partition_value(part: PartitionField, kind: IcebergType, text: str | None) -
 def partition_folder(partition: Sequence[PartitionField], values: Sequence[str | None]) -> str:
     """Folders for the files of a partition, ``day=20500/symbol=BTC``; empty without a partition.
 
-    They are for people: paths carry no meaning in Iceberg. What is long or odd in them is replaced by its hash.
+    They are for people, because paths have no meaning in Iceberg. Long or odd parts are replaced with their hash.
     """
     return short_folder(
         "/".join(f"{part.name}={_folder(value)}" for part, value in zip(partition, values, strict=True))
@@ -126,7 +126,7 @@ def partition_folder(partition: Sequence[PartitionField], values: Sequence[str |
 
 
 def short_folder(path: str) -> str:
-    """A path of folders, or its hash where it is long or odd."""
+    """A path of folders, or its hash if it is long or odd."""
     is_fine = len(path) <= PATH_LENGTH and all(len(folder) <= 2 * FOLDER_LENGTH for folder in path.split("/"))
     return path if is_fine and "%00" not in path and not _ODD.search(path) else f"partition={_hash(path)}"
 

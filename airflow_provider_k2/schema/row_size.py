@@ -1,4 +1,4 @@
-"""How many bytes a row has when it is decoded, as ClickHouse SQL: what bounds files, row groups and batches. Pure."""
+"""How many bytes a row has when it is decoded, as ClickHouse SQL: this limits files, row groups and batches. Pure."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 from pyiceberg.types import BinaryType, FixedType, ListType, MapType, StringType
 
 from airflow_provider_k2.clickhouse.sql import balanced_sum, quote_identifier
-from airflow_provider_k2.schema.type_plan import unwrap
+from airflow_provider_k2.clickhouse.types import unwrap
 
 if TYPE_CHECKING:
     from airflow_provider_k2.clickhouse.types import ClickHouseType
     from airflow_provider_k2.schema.type_plan import ColumnPlan, TypePlan
 
 _WORD = 16
-"""Bytes of a value of fixed size, and of a text's offset and null bit, at the most."""
+"""Maximum bytes of a value of fixed size, or of a text's offset and null bit."""
 _NARROW = {"8": 8, "16": 4, "32": 2}
 """How much wider a number inside an array is in the cold tier's files and sums than in ClickHouse, by its bits."""
 
 
 def row_bytes(plan: TypePlan) -> str:
-    """Expression over the source's own columns that yields the bytes of one row, rather too many than too few."""
+    """Expression over the source's own columns that yields the bytes of one row, rounded up rather than down."""
     sized = [expression for column in plan.columns if (expression := _sized(column))]
     fixed = _WORD * len(plan.columns)
     for column in plan.columns:

@@ -1,4 +1,4 @@
-"""Values that a column's ClickHouse type lets in but its cold type cannot hold. Pure.
+"""Values that a column's ClickHouse type allows but its cold type cannot hold. Pure.
 
 The type plan cannot see them. Some are counted together with every window, before anything is written: maps that hold a
 key twice, integers that a long does not hold, and text that is not UTF-8 in columns by which rows are found. Other
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pyiceberg.types import DecimalType, ListType, LongType, MapType, StringType
 
 from airflow_provider_k2.clickhouse.sql import quote_identifier
-from airflow_provider_k2.schema.type_plan import unwrap
+from airflow_provider_k2.clickhouse.types import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -100,11 +100,11 @@ def unholdable(plan: TypePlan) -> tuple[Unholdable, ...]:
 def _broken_text(column: ColumnPlan) -> Iterator[Unholdable]:
     if _holds_any(column.target, StringType) and _lets_bytes_in(column.source):
         name = quote_identifier(column.name)
-        keep = f", or begin a new cold table that keeps its bytes (`types: {{{column.name}: binary}}`)"
+        keep = f", or start a new cold table that keeps its bytes (`types: {{{column.name}: binary}}`)"
         yield Unholdable(
             f"NOT isValidUTF8(toString({name}))",
             f"text in column {column.name} that is not UTF-8",
-            f"make it text in a view "
+            f"turn it into text in a view "
             f"(`toValidUTF8({column.name})`){keep if isinstance(column.target, StringType) else ''}",
         )
 
@@ -137,7 +137,7 @@ def _repeated_keys(column: ColumnPlan) -> Iterator[Unholdable]:
             f"a map in column {name} with the same key twice, which Iceberg's readers refuse or read differently",
             "keep one value of a key in a view"
             + (f" (`{one}` takes the first)" if isinstance(column.target, MapType) else "")
-            + f", or hold it as text (`toJSONString({name})`)",
+            + f", or store it as text (`toJSONString({name})`)",
         )
 
 
@@ -165,7 +165,7 @@ def _too_large(column: ColumnPlan) -> Iterator[Unholdable]:
             f"and `exclude` "
             f"{column.name} if it is cold already; in a new cold table, leave {column.name} out of `types`"
             if isinstance(column.target, LongType)
-            else f"rename the column in a view, so that a new cold column of decimals begins, and `exclude` "
+            else f"rename the column in a view, so that a new cold column of decimals is added, and `exclude` "
             f"{column.name}",
         )
 

@@ -144,7 +144,7 @@ def _retention(value: Any) -> RetentionPolicy:
         if values.get("alert", default) >= values["keep"]:
             mistakes += [
                 "(`alert`) is not shorter than `keep`",
-                "write a shorter `alert`: all rows would be at risk always",
+                "write a shorter `alert`: all rows would always be at risk",
             ]
         values.setdefault("alert", default)
     policy = RetentionPolicy(**{"keep": 0, **values})

@@ -1,6 +1,6 @@
 """The table list: YAML read into validated dataclasses. Pure, and cheap enough for DAG parsing.
 
-Every mistake of a file is reported at once, each with the entry it stands in and its fix.
+Every mistake of a file is reported at once, each with its entry and its fix.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeErro
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which also refuses a key that a mapping has twice.
+    """PyYAML's safe loader, which also refuses a key that appears twice in a mapping.
 
-    PyYAML itself keeps the last one only.
+    PyYAML itself keeps only the last one.
     """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
@@ -42,7 +42,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 raise ValueError(
-                    f"line {key.start_mark.line + 1}: the key `{key.value}` is there twice; a new entry of a list "
+                    f"line {key.start_mark.line + 1}: the key `{key.value}` appears twice; a new entry of a list "
                     "begins with `- `"
                 )
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
@@ -69,7 +69,7 @@ def read_entry(table: str | Mapping[str, Any] | TableConfig, table_list: str | P
     """Find the entry that an operator was given.
 
     :param table: name of a table of the table list, one entry of such a list as a mapping, or a ``TableConfig``.
-    :param table_list: path of the table list; the nine standard tables when not given.
+    :param table_list: path of the table list; the nine standard tables if not given.
     :param where: who asks, for messages.
     :raises TableListError: when it has a mistake or does not exist.
     """
@@ -130,7 +130,7 @@ class _Reader:
         self.mistakes.append(f"{entry}: {what}; {fix}.")
 
     def defaults(self, given: Any) -> dict[str, Any]:
-        """Check the defaults once, so that a bad one is not told again for every entry.
+        """Check the defaults once, so that a bad one is not reported again for every entry.
 
         :returns: as they were given; one that cannot be read is :data:`UNREAD`.
         """
@@ -145,7 +145,7 @@ class _Reader:
         return {name: UNREAD if value is UNREAD else given[name] for name, value in read.items()}
 
     def field(self, where: str, name: str, value: Any) -> Any:
-        """Read one field; of one with a mistake, what could be read all the same, or :data:`UNREAD`."""
+        """Read one field; if it has a mistake, return what could still be read, or :data:`UNREAD`."""
         try:
             return FIELDS[name](value)
         except ValueError as error:
@@ -187,7 +187,7 @@ class _Reader:
         return table
 
     def across(self, entries: list[Any], tables: list[PartialEntry]) -> None:
-        """Check what no entry shows alone: duplicates and dependencies, also of entries that have another mistake."""
+        """Check what no single entry shows: duplicates and dependencies, also for entries that have another mistake."""
         seen: dict[str, dict[Any, Any]] = {}
         for entry in entries:
             target = entry.get("target") if isinstance(entry, dict) else None
@@ -202,7 +202,7 @@ class _Reader:
                 self.depends(table, seen)
 
     def depends(self, table: PartialEntry, seen: dict[str, dict[Any, Any]]) -> None:
-        """Check that what a table depends on is there, and moves before it."""
+        """Check that the tables that one depends on exist, and move before it."""
         for name in table.depends_on:
             parent = seen.get(name.rpartition(".")[2])
             if parent is None:

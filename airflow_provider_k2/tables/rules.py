@@ -1,7 +1,7 @@
-"""What has to hold between the fields of one entry. Pure.
+"""What must hold between the fields of one entry. Pure.
 
-A rule yields ``(what, fix)`` for each mistake. It may ask for a field that could not be read: that ends this rule, and
-no other, so that one mistake does not hide those beside it.
+A rule yields ``(what, fix)`` for each mistake. It may ask for a field that could not be read: that ends only this
+rule, so that one mistake does not hide others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class PartialEntry:
     """What could be read of an entry; asking it for anything else raises :class:`UnreadError`.
 
     :param where: where it stands in the file, for messages.
-    :param values: the fields that could be read; of those that the entry does not have, the defaults are taken.
+    :param values: the fields that could be read; for those that the entry does not have, the defaults are used.
     :param unread: names of the fields that it has, but which could not be read.
     """
 
@@ -165,7 +165,7 @@ def _cursor_listed(table: TableConfig) -> Iterator[Mistake]:
 
 
 def _listed(table: TableConfig, role: str, columns: tuple[str, ...]) -> Iterator[Mistake]:
-    """What the entry names is among the columns that it lists."""
+    """The columns that the entry names are among those that it lists."""
     for column in columns:
         if table.columns and column not in table.columns:
             yield f"{role} column `{column}` is unknown", "add it to `columns`, or correct the name"

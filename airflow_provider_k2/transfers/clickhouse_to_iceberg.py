@@ -1,4 +1,4 @@
-"""The operator: moves what is new of one ClickHouse table into its Iceberg table, exactly once, and proves it."""
+"""The operator: moves what is new in one ClickHouse table to its Iceberg table, exactly once, and proves it."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 class ClickHouseToIcebergOperator(TableOperator):
-    """Move what is new of one table from ClickHouse to Iceberg.
+    """Move what is new in one table from ClickHouse to Iceberg.
 
     Each window becomes one atomic Iceberg commit that replaces what the target holds for it, so a retry, a backfill or
     two schedulers at once leave the same rows. Which range a run moves: ``lower`` and ``upper`` of the run conf, the
-    data interval of a backfill run, or what lies above the stored watermark.
+    data interval of a backfill run, or everything above the stored watermark.
 
     Table, connections, engine and Spark's parameters are those of :class:`.TableOperator`.
 
     :param depends_on_tasks: task id and map index by table, for the tables that the entry depends on.
-    :param when_locked: ``wait`` for another run's lease, or ``skip``.
+    :param when_locked: if another run holds the lease: ``wait`` for it, or ``skip``.
     :returns: rows, bounds, snapshot id, checksum and seconds, as XCom.
     """
 
@@ -51,24 +51,14 @@ class ClickHouseToIcebergOperator(TableOperator):
 
     def _execute(self, context: Context) -> dict[str, Any]:
         from airflow_provider_k2.exceptions import LeaseHeldError
-        from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-        from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-        from airflow_provider_k2.hooks.watermark import WatermarkHook
         from airflow_provider_k2.offload.run import Offload
 
         table = self.table_config
-        asked = read_request(*self._asked_by(context))
+        asked = read_request(self._asked_by(context))
         self._skip_unless_asked(asked.tables)
         self._require_parents(context, asked.tables)
         request = self._request(context, table, asked)
-        offload = Offload(
-            table,
-            ClickHouseHook(self.clickhouse_conn_id),
-            IcebergTableHook(self.iceberg_conn_id),
-            WatermarkHook(self.watermark_conn_id),
-            lambda rows: self._choose_engine(table, rows, context),
-            self.log,
-        )
+        offload = Offload(table, self._connect(), lambda rows: self._choose_engine(table, rows, context), self.log)
         try:
             report = offload.run(request)
         except LeaseHeldError as error:
@@ -81,7 +71,7 @@ class ClickHouseToIcebergOperator(TableOperator):
         from airflow_provider_k2.offload.request import Request
 
         if asked.window is not None:
-            self.log.info("%s: this run re-does %s; the watermark stays.", table.name, asked.window.describe())
+            self.log.info("%s: this run offloads %s again; the watermark stays.", table.name, asked.window.describe())
         return Request(
             run_id=context["dag_run"].run_id,
             holder=self._holder(context),
@@ -95,9 +85,9 @@ class ClickHouseToIcebergOperator(TableOperator):
         )
 
     def _require_parents(self, context: Context, tables: tuple[str, ...]) -> None:
-        """Skip when a table that this one depends on did not finish in this run, of which it is part.
+        """Skip if a table that this one depends on is part of this run and did not finish.
 
-        :param tables: the tables that the run is about; empty for all.
+        :param tables: the tables of the run; empty for all.
         """
         for name, (task_id, map_index) in (self.depends_on_tasks or {}).items():
             if tables and not {name, name.rpartition(".")[2]} & {table.rpartition(".")[2] for table in tables}:

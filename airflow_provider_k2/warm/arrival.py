@@ -1,7 +1,7 @@
 """How long rows of one cursor value may still arrive: until then, windows end before it. Pure.
 
-A cursor that is finer than the safety lag needs nothing: its value is passed when the lag is. A date, and any other
-time that is rounded down, has rows for as long as the day, hour or month lasts whose beginning it is.
+A cursor that is finer than the safety lag needs nothing: when the lag has passed, so has its value. A date, or any
+other time that is rounded down, gets rows for as long as the day, hour or month lasts that it begins.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _DAY = 24 * _HOUR
 BEHIND_UTC = 12 * _HOUR
 """How long a day lasts in some time zone after it has ended in UTC (UTC-12).
 
-Who filled a date in, and by which zone, no type
-tells: ``today()`` goes by the server's or the session's, a client by its own."""
+No type says who filled in a date, and by which zone: ``today()`` uses the server's or the session's, a client its
+own."""
 
 _UNITS = {
     "second": _SECOND,
     "minute": _MINUTE,
     "hour": _HOUR,
-    # With the hour by which a time zone may set its clocks back.
+    # Including the hour by which a time zone may set its clocks back.
     "day": _DAY + _HOUR,
     "week": 7 * _DAY + _HOUR,
     "month": 31 * _DAY + _HOUR,
@@ -82,7 +82,7 @@ _TRAILING = re.compile(r"(?: COMMENT '| CODEC\(| TTL | STATISTICS\()")
 def closed_to(moment: int, cursor_type: str, floor: int = 0) -> int:
     """Cursor value below which no row arrives any more.
 
-    :param moment: the safety lag before the warm tier's now, in epoch microseconds.
+    :param moment: the warm tier's current time less the safety lag, in epoch microseconds.
     :param cursor_type: ClickHouse type of the cursor.
     :param floor: how long one value may last by the cursor's definition (see :func:`floor_of`), in microseconds.
     """
@@ -93,11 +93,11 @@ def closed_to(moment: int, cursor_type: str, floor: int = 0) -> int:
 
 
 def floor_of(cursor: str, create_queries: Iterable[str]) -> int:
-    """How long one value of a cursor may last, by the statements that make the source and what it reads.
+    """How long one value of a cursor may last, by the statements that create the source and what it reads.
 
     :param cursor: the cursor's name.
     :param create_queries: ``create_table_query`` of each.
-    :returns: microseconds; 0 where no statement rounds it down.
+    :returns: microseconds; 0 if no statement rounds it down.
     """
     return max(
         (_floor(text) for query in create_queries for text in _expressions(cursor, query)),
@@ -106,7 +106,7 @@ def floor_of(cursor: str, create_queries: Iterable[str]) -> int:
 
 
 def _expressions(cursor: str, create_query: str) -> Iterator[str]:
-    """What a column is made of: its default, and what is called so in a SELECT."""
+    """What a column is made from: its default, and expressions with its name in a SELECT."""
     for name, rest in definitions(create_query):
         if name == cursor and (found := _DEFAULT.search(rest)):
             yield _TRAILING.split(found[1])[0].strip()

@@ -1,4 +1,4 @@
-"""Columns with a TTL of their own: ClickHouse empties them while the row stays. Pure."""
+"""Columns with their own TTL: ClickHouse empties them while the row stays. Pure."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _DEFINITION = re.compile(r"\s*(`(?:[^`\\]|\\.)*`|\w+)\s+")
 def column_ttls(create_query: str) -> tuple[str, ...]:
     """Names of the columns that have a TTL.
 
-    ``engine_full`` shows the table's TTL only, so the statement is read that made the table.
+    ``engine_full`` shows only the table's TTL, so the statement that created the table is read.
 
-    :param create_query: ``system.tables.create_table_query``; empty for what has none.
+    :param create_query: ``system.tables.create_table_query``; empty for an object without one.
     """
     return tuple(name for name, rest in definitions(create_query) if re.search(r"\bTTL\b", _QUOTED.sub("''", rest)))
 
 
 def definitions(create_query: str) -> Iterator[tuple[str, str]]:
     """Name and the rest of each definition between the outer parentheses."""
-    # Of the same length, so that places agree; neither a comma nor a parenthesis in a literal counts.
+    # Of the same length, so that positions agree; commas and parentheses in literals do not count.
     bare = _QUOTED.sub(lambda found: "_" * len(found[0]), create_query)
     begin = bare.find("(")
     depth, start = 0, begin + 1

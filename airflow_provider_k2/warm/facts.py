@@ -29,7 +29,7 @@ class WarmPart:
         in the order of the spec.
     :param rows: number of rows.
     :param checksum: their content checksum.
-    :param span: the cursor range in which they lie; reading only it lets ClickHouse's index rule the rest out.
+    :param span: the cursor range in which they lie; reading only that range lets ClickHouse's index rule out the rest.
     :param size: bytes of their values, decoded.
     :param widest: bytes of the largest row.
     """
@@ -44,7 +44,7 @@ class WarmPart:
 
 @dataclass(frozen=True)
 class Share:
-    """A share of an upsert table's keys: one of so many, by their hash."""
+    """A share of an upsert table's keys: one of several, by their hash."""
 
     number: int
     of: int
@@ -68,9 +68,9 @@ class WarmFacts:
 
 
 def measure_window(warm: WarmTable, window: Window, partition: Sequence[PartitionField]) -> WarmFacts:
-    """Count, sum and weigh a window by cold partition, and count what it must not hold, in one pass.
+    """Count, sum and weigh a window by cold partition, and count forbidden values, in one pass.
 
-    :raises TypePlanError: for values that no reader of the cold tier could make sense of, before anything is written.
+    :raises TypePlanError: for values that no reader of the cold tier could use, before anything is written.
     """
     plan, cursor = warm.plan, cursor_expression(warm.table.cursor, warm.cursor_type)
     roles = {*warm.table.key, *(part.column for part in partition)}
@@ -118,7 +118,7 @@ def _refuse(warm: WarmTable, window: Window, checks: Sequence[Unholdable], count
     problems = [check.describe(count) for check, count in zip(checks, counts, strict=True) if count]
     if problems:
         raise TypePlanError(
-            f"window {window.describe(warm.is_time)} cannot be held exactly: {'; '.join(problems)}",
+            f"window {window.describe()} cannot be held exactly: {'; '.join(problems)}",
             table=warm.table.name,
             untouched="Nothing was committed and the watermark stands",
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
 
 DEPTH = 16
-"""Levels of views over views that are followed."""
+"""How many levels of views over views are followed."""
 
 _STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'")
 _NAME = r"(?:`((?:[^`\\]|\\.|``)+)`|([A-Za-z_]\w*))"
@@ -31,7 +31,7 @@ class WarmObject:
     :param name: ``database.table``.
     :param engine: its engine's name.
     :param engine_full: the engine with its arguments; empty for a view.
-    :param create_query: the statement that makes it.
+    :param create_query: the statement that created it.
     :param uuid: its UUID.
     """
 
@@ -43,9 +43,9 @@ class WarmObject:
 
 
 def objects_below(hook: ClickHouseHook, names: Iterable[str]) -> tuple[WarmObject, ...]:
-    """Some objects, and all that they read, as far as the user may see them.
+    """Some objects, and everything that they read, as far as the user may see it.
 
-    A table function (``remote``, ``merge``) inside a view, and shards on other servers, are not seen.
+    Table functions (``remote``, ``merge``) inside a view, and shards on other servers, are not visible.
 
     :param names: ``database.table`` each.
     """
@@ -65,11 +65,11 @@ def objects_below(hook: ClickHouseHook, names: Iterable[str]) -> tuple[WarmObjec
 def closure(
     objects: Iterable[WarmObject], names: Iterable[str], besides: Mapping[str, set[str]] | None = None
 ) -> set[str]:
-    """Names of all that some objects may read, themselves included; those of columns are among them. Pure.
+    """Names of everything that some objects may read, including themselves; some of the names are columns. Pure.
 
     :param objects: all that is known, as :func:`objects_below` returns it.
     :param names: ``database.table`` each.
-    :param besides: what tables are made from again and again, by name (:func:`refreshed`).
+    :param besides: what refreshed tables are made from, by name (:func:`refreshed`).
     """
     known = {one.name: one for one in objects}
     found: set[str] = set()
@@ -92,7 +92,7 @@ def _matches(name: str, pattern: tuple[str, str]) -> bool:
 
 
 def refreshed(hook: ClickHouseHook) -> dict[str, set[str]]:
-    """What each table is made from that a refreshable materialised view fills again and again, by the table's name."""
+    """What each table that a refreshable materialised view fills is made from, by the table's name."""
     rows = hook.execute(
         f"{_SELECT} WHERE engine = 'MaterializedView' AND match(create_table_query, '\\\\bREFRESH (EVERY|AFTER)\\\\b')"
     )
@@ -143,7 +143,7 @@ def reads(one: WarmObject) -> set[str]:
     if one.engine.endswith("MergeTree"):
         return set()
     if one.engine == "MaterializedView":
-        # Its rows lie in its target, or in a table of its own.
+        # Its rows are in its target, or in its own inner table.
         database, _, name = one.name.partition(".")
         target = _TARGET.search(one.create_query)
         return {_joined(target)} if target else {f"{database}..inner_id.{one.uuid}", f"{database}..inner.{name}"}

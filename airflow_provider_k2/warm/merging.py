@@ -1,6 +1,6 @@
-"""Sources whose engine changes rows behind the cursor: what is allowed of them, by mode. Pure.
+"""Sources whose engine changes rows behind the cursor: what is allowed, by mode. Pure.
 
-A merge of such an engine takes rows out, or puts others in their place, long after a window has moved them. In mode
+A merge of such an engine removes rows, or replaces them, long after a window has moved them. In mode
 ``append`` the cold tier would keep what the warm tier has dropped or changed.
 """
 
@@ -24,16 +24,16 @@ _ARGUMENTS = re.compile(r"MergeTree\(((?:[^()']|'(?:[^'\\]|\\.)*'|\([^()]*\))*)\
 _STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'")
 
 _DOES = {
-    "Summing": "adds the rows of one sorting key up",
+    "Summing": "adds up the rows of one sorting key",
     "Replacing": "keeps one row of each sorting key",
-    "Collapsing": "takes rows out in pairs",
-    "VersionedCollapsing": "takes rows out in pairs",
+    "Collapsing": "removes rows in pairs",
+    "VersionedCollapsing": "removes rows in pairs",
     "Aggregating": "puts the rows of one sorting key together",
-    "Graphite": "thins old rows out",
+    "Graphite": "thins out old rows",
     "Coalescing": "puts the rows of one sorting key together",
 }
 _PARTIAL = frozenset({"Summing", "Aggregating", "Graphite", "Coalescing"})
-"""Engines of which a row may be a part of a value until a merge."""
+"""Engines whose rows may hold only a part of a value until a merge."""
 _PAIRED = frozenset({"Collapsing", "VersionedCollapsing"})
 
 
@@ -49,7 +49,7 @@ def check_merges(table: TableConfig, lineage: Iterable[WarmObject]) -> None:
     problems = list(_append(objects) if table.mode == "append" else _upsert(table, objects))
     if problems:
         raise TypePlanError(
-            f"{'; '.join(problems)}; or, where that is known and meant, accept it with "
+            f"{'; '.join(problems)}; or, if that is known and intended, accept it with "
             "`accept_merges: true` in the table list",
             table=table.name,
             untouched="Nothing was moved",
@@ -89,9 +89,9 @@ def _upsert(table: TableConfig, objects: tuple[WarmObject, ...]) -> Iterator[str
             )
         elif kind in _PAIRED:
             yield (
-                f"{one.name} is a {one.engine}, in which a row that takes another one back is a row of its key, too, "
-                "and could be the one that goes cold; offload a view that shows the last state of each key, made of a "
-                "table that keeps it"
+                f"{one.name} is a {one.engine}, in which a row that cancels another one is itself a row of that key, "
+                "and could be the one that goes cold; offload a view that shows the last state of each key, made from "
+                "a table that keeps it"
             )
         elif kind in _PARTIAL and not aggregates:
             yield (
@@ -101,7 +101,7 @@ def _upsert(table: TableConfig, objects: tuple[WarmObject, ...]) -> Iterator[str
 
 
 def _aggregates(view: WarmObject) -> bool:
-    """Whether a view puts the rows of a key together."""
+    """Whether a view combines the rows of a key."""
     text = _STRING.sub("''", view.create_query)
     return view.engine == "View" and re.search(r"\bGROUP BY\b|\bFINAL\b|\bfinal = 1\b", text) is not None
 

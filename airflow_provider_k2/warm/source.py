@@ -47,7 +47,7 @@ class WarmTable:
 
     :param table: its entry in the table list.
     :param hook: the ClickHouse connection.
-    :param held: types of the cold table's columns, where it exists (they may be wider).
+    :param held: types of the cold table's columns, if it exists (they may be wider).
     :ivar known_to: cursor up to which newer rows of a key are in the cold tier, or about to be: the watermark, or what
         a backfill has reached above it.
     """
@@ -106,7 +106,7 @@ class WarmTable:
     def emptied_columns(self) -> tuple[str, ...]:
         """Columns of the plan that ClickHouse empties after a time, while their rows stay.
 
-        A view has those of what is below.
+        A view has those of the tables below it.
         """
         ttls = column_ttls(self.hook.create_query(self.table.identity_source))
         return tuple(name for name in self.plan.names if name in ttls)
@@ -118,10 +118,7 @@ class WarmTable:
 
     @cached_property
     def floor(self) -> int:
-        """How long one value of the cursor lasts where its definition rounds it down, in microseconds.
-
-        0 where it does not.
-        """
+        """How long one value of the cursor lasts if its definition rounds it down, in microseconds; else 0."""
         written = writers_of(self.hook, [one.name for one in self.lineage])
         floor = floor_of(self.table.cursor, [one.create_query for one in (*self.lineage, *written)])
         if floor > cursor_step(self.cursor_type):
@@ -135,9 +132,9 @@ class WarmTable:
         return floor
 
     def check(self) -> None:
-        """Refuse what could be read, but not kept equal in both tiers, or not be read from the cold one.
+        """Refuse what could be read, but not be kept equal in both tiers or not be read from the cold tier.
 
-        :raises TypePlanError: for names that readers of the cold tier cannot do with, and for engines that change rows
+        :raises TypePlanError: for names that readers of the cold tier cannot handle, and for engines that change rows
             behind the cursor.
         """
         check_names(self.table, self.plan)
@@ -152,9 +149,9 @@ class WarmTable:
 
         The warm tier's clock less the safety lag, or one past the largest integer cursor less its lag.
 
-        Never within a day, second or other step of the cursor: rows of the same value may still arrive in it.
+        Never within a day, second or other step of the cursor, because rows of the same value may still arrive.
 
-        :param latest: what :meth:`latest` returned, where it is known.
+        :param latest: what :meth:`latest` returned, if known.
         """
         latest = self.latest() if latest is None else latest
         if not self.is_time:
@@ -226,12 +223,12 @@ class WarmTable:
     def rows_of(self, window: Window, share: Share | None = None) -> str:
         """Sub-select of a window's rows, each with its cursor; in upsert mode the last row of each key.
 
-        A window below the watermark (a backfill) leaves out the rows that a later one has replaced: done again, it must
-        not bring them back. Of rows that tie, the hash decides, so that every query picks the same.
+        A window below the watermark (a backfill) leaves out rows that a later one has replaced, so that it does not
+        bring them back. Between rows that tie, the hash decides, so that every query picks the same one.
 
         :param share: in upsert mode, only this share of the keys.
         """
-        # By name: an asterisk leaves out MATERIALIZED and ALIAS columns.
+        # By name, because an asterisk leaves out MATERIALIZED and ALIAS columns.
         columns = ", ".join(map(quote_identifier, dict.fromkeys([*self.plan.names, self.table.cursor])))
         if self.table.mode == "append":
             return f"(SELECT {columns} FROM {self._source} WHERE {self._in(window)})"
@@ -267,7 +264,7 @@ class WarmTable:
         return f"SELECT {renamed} FROM (SELECT {listed} FROM {self.rows_of(window, share)}{where})"
 
     def split(self, window: Window, pieces: int) -> list[Window]:
-        """Cut a window into about equal pieces by cursor, for files that are written side by side."""
+        """Cut a window into roughly equal pieces by cursor, for files that are written in parallel."""
         if pieces < 2:
             return [window]
         levels = ", ".join(str(number / pieces) for number in range(1, pieces))
@@ -287,7 +284,7 @@ class WarmTable:
 
     def _in(self, window: Window) -> str:
         condition = cursor_condition(self.table.cursor, self.cursor_type, window)
-        # The very first window is about nearly every key: naming them all would cost more than it saves.
+        # The very first window concerns nearly every key: naming them all would cost more than it saves.
         if self.table.changes is None or window.lower <= self.table.start:
             return condition
         keys = ", ".join(map(quote_identifier, self.table.key))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-    from airflow_provider_k2.hooks.watermark import Mark
+    from airflow_provider_k2.hooks.ledger_rows import Mark
     from airflow_provider_k2.tables.model import TableConfig
 
 
@@ -30,7 +30,7 @@ class Ttl:
 
     :param column: the column it counts from.
     :param interval: how long rows stay, as ClickHouse's ``INTERVAL``.
-    :param slack: rows that expire within it count as expiring already: they may go while both sides are read.
+    :param slack: rows that expire within it already count as expiring, because they may go while both sides are read.
     """
 
     column: str
@@ -45,7 +45,7 @@ class WarmTtl:
     :param ttl: when rows are deleted; None when they never are.
     :param element: its deleting element, in ClickHouse's words.
     :param others: its other elements (moves, recompression), in ClickHouse's words.
-    :param held_at: None while the TTL works. While the deletion gate has taken the deleting element away, rows whose
+    :param held_at: None while the TTL works. While the deletion gate has removed the deleting element, rows whose
         ``ttl.column`` is below it may have been deleted before.
     """
 
@@ -56,7 +56,7 @@ class WarmTtl:
 
     @property
     def is_held(self) -> bool:
-        """Whether the deletion gate has taken the deleting element away."""
+        """Whether the deletion gate has removed the deleting element."""
         return self.held_at is not None
 
 
@@ -105,12 +105,12 @@ def _split(elements: str) -> Iterator[str]:
 
 
 def read_ttl(table: TableConfig, clickhouse: ClickHouseHook, held: Mark | None) -> WarmTtl:
-    """Read the TTL of a table's warm object, and whether the deletion gate has taken it away.
+    """Read the TTL of a table's warm object, and whether the deletion gate has removed it.
 
-    What the table itself says comes first: a hold of which the ledger knows ends when somebody gives the table a TTL.
+    What the table itself says comes first: a hold in the ledger ends when somebody gives the table a TTL.
 
-    :param held: the ledger's event of the deletion gate having taken the TTL away, where that has not ended.
-    :raises LookupError: when the object is none that has a TTL.
+    :param held: the ledger's event that the deletion gate removed the TTL, if that has not ended.
+    :raises LookupError: when the object cannot have a TTL.
     :raises ValueError: when the TTL is of a form that is not understood.
     """
     database, _, name = table.identity_source.partition(".")
@@ -134,7 +134,7 @@ def expiry_edge(clickhouse: ClickHouseHook, ttl: Ttl, ahead: int = 0) -> int:
     """Time below which rows of a TTL's column are deleted at the latest in so many seconds, in epoch microseconds.
 
     Never too early: a row above it would be deleted unseen, or its deletion taken for a loss. So it may be late, by
-    four days where the TTL counts months.
+    four days if the TTL counts months.
     """
     moment = f"now64(6, 'UTC') + INTERVAL {int(ahead)} SECOND - {ttl.interval} + {ttl.slack}"
     if ttl.interval.endswith((" MONTH", " QUARTER", " YEAR")):

@@ -1,9 +1,9 @@
 """Rows that the user may not see.
 
-A row policy, or ``additional_table_filters`` of the profile, hides them without a word.
+A row policy, or ``additional_table_filters`` of the profile, hides them silently.
 
-A table's parts know how many rows they hold, whoever asks. Hiding rows may be meant where they are offloaded, so it is
-told there; the deletion gate drops whole parts, and refuses.
+A table's parts know how many rows they hold, whoever asks. Hiding rows may be intended for an offload, so it is only
+reported there. The deletion gate drops whole parts, so it refuses.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from airflow_provider_k2.warm.lineage import WarmObject
 
 PHYSICAL = {"apply_deleted_mask": "0", "apply_patch_parts": "0"}
-"""Settings under which a query counts what lies in the parts, deleted or not."""
+"""Settings under which a query counts what is in the parts, deleted or not."""
 
 DATA_PARTS = "active AND NOT startsWith(partition_id, 'patch-')"
-"""Condition on ``system.parts``: parts with rows of their own, not those that update rows of others."""
+"""Condition on ``system.parts``: parts with their own rows, not those that update rows of others."""
 
 _REFUSALS = (*FIXED_CODES, 497)
-"""What a user is answered that may not look (ACCESS_DENIED), or not change a setting."""
+"""The answers to a user who may not look (ACCESS_DENIED), or not change a setting."""
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """A table of which a user sees less than there is.
+    """A table of which a user does not see every row.
 
     :param name: ``database.table``.
     :param visible: rows that a query counts.
@@ -45,7 +45,7 @@ class Hidden:
     held: int
 
     def describe(self, user: str) -> str:
-        """Return a sentence for logs and notes, without its end."""
+        """Return a sentence for logs and notes, without a full stop."""
         return (
             f"user {user!r} sees {self.visible:,} of the {self.held:,} rows of {self.name} (a row policy, or "
             "`additional_table_filters` of the settings profile, hides the others)"
@@ -53,7 +53,7 @@ class Hidden:
 
 
 def describe_hidden(hook: ClickHouseHook, objects: Iterable[WarmObject]) -> list[str]:
-    """Say what the user does not see of a source, in sentences without their end.
+    """Say what the user does not see of a source, in sentences without a full stop.
 
     :param objects: the source, and all that it reads.
     """
@@ -66,7 +66,7 @@ def describe_hidden(hook: ClickHouseHook, objects: Iterable[WarmObject]) -> list
 
 
 def hidden_rows(hook: ClickHouseHook, objects: Iterable[WarmObject]) -> Iterator[Hidden]:
-    """Find tables of which the user sees less than they hold; what the user may not find out about is passed over.
+    """Find tables of which the user does not see every row; tables that the user may not ask about are skipped.
 
     :param objects: a source, and all that it reads.
     """
@@ -91,7 +91,7 @@ def _hidden(hook: ClickHouseHook, name: str) -> Hidden | None:
         if visible < held and settings:
             visible = hook.execute(f"SELECT count() FROM {quote_object(name)}", settings=settings)[0][0]
         if visible < held:
-            # Rows may have gone meanwhile, by a TTL or a drop.
+            # Rows may have gone in the meantime, by a TTL or a drop.
             held = min(held, hook.execute(f"SELECT {parts}", where)[0][0][0])
     except ServiceError as error:
         if getattr(error.__cause__, "code", None) in _REFUSALS:

@@ -20,9 +20,7 @@ import pyiceberg.catalog.rest
 import pyiceberg.io.pyarrow  # noqa: F401
 
 from airflow_provider_k2.engines.direct import DirectEngine
-from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-from airflow_provider_k2.hooks.watermark import WatermarkHook
+from airflow_provider_k2.hooks.services import Services
 from airflow_provider_k2.offload.request import Request
 from airflow_provider_k2.offload.run import Offload
 from airflow_provider_k2.tables.reader import parse_tables
@@ -47,11 +45,11 @@ def main(entry: str, engine: str) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     table = parse_tables({"tables": [json.loads(entry)]}, "benchmark").tables[0]
     moved = spark_engine() if engine == "spark" else DirectEngine()
-    clickhouse, iceberg, ledger = ClickHouseHook(), IcebergTableHook(), WatermarkHook()
-    clickhouse.now()
-    _ = iceberg.catalog
-    ledger.leases()
-    offload = Offload(table, clickhouse, iceberg, ledger, lambda rows: moved)
+    services = Services.connect()
+    services.clickhouse.now()
+    _ = services.iceberg.catalog
+    services.ledger.leases()
+    offload = Offload(table, services, lambda rows: moved)
     started = time.monotonic()
     report = offload.run(Request(run_id="benchmark", holder=f"benchmark/{threading.get_ident()}"))
     seconds = time.monotonic() - started

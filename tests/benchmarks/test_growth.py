@@ -110,7 +110,7 @@ def _all_come_back(growing: Growing) -> None:
         for name in ("watermarks", "windows"):
             cursor.execute(f"DELETE FROM k2.{name} WHERE target = %s", (tiers.config.target,))
     begin = time.process_time()
-    tools = WatermarkTools(tiers.clickhouse, tiers.iceberg, tiers.ledger, who="benchmark", reason="the ledger is lost")
+    tools = WatermarkTools(tiers.services, who="benchmark", reason="the ledger is lost")
     assert tools.rebuild(tiers.config).windows == growing.commits
     store: Any = tiers.iceberg.load(f"cold.{NAME}")
     Console(width=120).print(

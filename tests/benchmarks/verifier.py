@@ -16,9 +16,7 @@ from pathlib import Path
 import pyiceberg.catalog.rest
 import pyiceberg.io.pyarrow  # noqa: F401
 
-from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-from airflow_provider_k2.hooks.watermark import WatermarkHook
+from airflow_provider_k2.hooks.services import Services
 from airflow_provider_k2.reconciliation.reconciler import Reconciler
 from airflow_provider_k2.reconciliation.spark_side import SparkReading
 from airflow_provider_k2.tables.reader import parse_tables
@@ -35,11 +33,11 @@ def main(entry: str, threads: str, reader: str) -> None:
     from tests.benchmarks.spark_submit import spark
 
     reading = SparkReading(spark(), rows=0) if reader == "spark" else None
-    clickhouse, iceberg, ledger = ClickHouseHook(), IcebergTableHook(), WatermarkHook()
-    clickhouse.now()
-    _ = iceberg.catalog
-    ledger.leases()
-    verdict = Reconciler(clickhouse, iceberg, ledger, int(threads), reading).verify(table)
+    services = Services.connect()
+    services.clickhouse.now()
+    _ = services.iceberg.catalog
+    services.ledger.leases()
+    verdict = Reconciler(services, int(threads), reading).verify(table)
     print(
         json.dumps(
             {

@@ -92,18 +92,19 @@ def no_gate_lease() -> None:
 
 
 def _without_lease(method: str) -> None:
-    from airflow_provider_k2.hooks import watermark
+    from airflow_provider_k2.hooks.ledger_leases import LedgerLeases
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
 
-    real, asks = getattr(watermark.WatermarkHook, method), watermark._check_lease
+    real, asks = getattr(WatermarkHook, method), LedgerLeases._check_lease
 
     def unasked(self: Any, *arguments: Any, **options: Any) -> Any:
-        watermark._check_lease = lambda cursor, lease: None
+        LedgerLeases._check_lease = staticmethod(lambda cursor, lease: None)
         try:
             return real(self, *arguments, **options)
         finally:
-            watermark._check_lease = asks
+            LedgerLeases._check_lease = staticmethod(asks)
 
-    patch(watermark.WatermarkHook, method, unasked)
+    patch(WatermarkHook, method, unasked)
 
 
 def append_always() -> None:
@@ -116,12 +117,12 @@ def append_always() -> None:
 def trust_the_ledger() -> None:
     """Take the ledger's watermark as it is, without asking the cold tier."""
     from airflow_provider_k2.ledger.agreement import Agreement
-    from airflow_provider_k2.offload import run as offload
+    from airflow_provider_k2.offload import agreed
 
     def decide(table: Any, state: Any, stored: Any, *_: Any) -> Agreement:
         return Agreement(table.start if stored is None else stored.watermark, None)
 
-    patch(offload, "decide", decide)
+    patch(agreed, "decide", decide)
 
 
 def jump_over_rollbacks() -> None:
@@ -202,9 +203,9 @@ def no_second_look() -> None:
 def replace_by_less() -> None:
     """Replace whatever the cold tier holds by whatever the warm tier has left."""
     from airflow_provider_k2.commit import files
-    from airflow_provider_k2.offload import run as offload
+    from airflow_provider_k2.offload import move
 
-    for module in (offload, files):
+    for module in (move, files):
         patch(module, "keep_unreplaced", lambda job, unreplaced: False)
 
 
@@ -213,6 +214,22 @@ def replace_by_smaller() -> None:
     from airflow_provider_k2.commit import files
 
     patch(files, "refuse_shrunk", lambda job, shrunk: None)
+
+
+def forget_deletions() -> None:
+    """Do not read what the cold table says of rows that the gate has dropped."""
+    from airflow_provider_k2.ledger import agreement, warm_retention
+    from airflow_provider_k2.retention import drop, others
+
+    for module in (agreement, warm_retention, drop, others):
+        patch(module, "read_dropped", lambda metadata, pipeline: ())
+
+
+def no_lost_files() -> None:
+    """Take files out that cannot be read, whatever the warm tier has in their place."""
+    from airflow_provider_k2.commit import files
+
+    patch(files, "refuse_lost_files", lambda job, held: None)
 
 
 def no_identity() -> None:
@@ -339,6 +356,10 @@ MUTATIONS: dict[str, Mutation] = {
     "no-second-look": Mutation(no_second_look, "commit answered twice", "commit"),
     "replace-by-less": Mutation(replace_by_less, "warm rows deleted, then a backfill", "between runs"),
     "replace-by-smaller": Mutation(replace_by_smaller, "a key with less of what grows", "between runs", "upsert"),
+    "forget-deletions": Mutation(
+        forget_deletions, "gate: rows dropped, others with their cursors, ledger lost", "between runs"
+    ),
+    "no-lost-files": Mutation(no_lost_files, "a cold file lost, warm rows gone, repaired, restored", "between runs"),
     "no-foreign-refusal": Mutation(no_foreign_refusal, "first run into a table with rows of others", "between runs"),
     "jump-over-rollbacks": Mutation(jump_over_rollbacks, "Iceberg rolled back during a run", "before_commit"),
     "no-layout-check": Mutation(no_layout_check, "layout changed before the commit: month for day", "after_proof"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.faults.cases.base import Case
 from tests.faults.check import Verdict, check
@@ -40,6 +42,12 @@ class Outcome:
     @property
     def where(self) -> str:
         return f"{self.case.name} at {self.case.step}, {self.mode}"
+
+    def line(self) -> str:
+        """All of it as one line of JSON."""
+        return json.dumps(
+            {"fault": self.case.name, "step": self.case.step} | {k: v for k, v in vars(self).items() if k != "case"}
+        )
 
     def __str__(self) -> str:
         if self.missed:
@@ -142,11 +150,13 @@ class Row:
 class Table:
     """Collects outcomes and prints them.
 
+    :param lines: a file to which each outcome is added at once, as a line of JSON, for a run that is broken off.
     :ivar bad: cases that were not survived.
     :ivar missed: cases whose fault did not strike: the harness is wrong.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lines: Path | None = None) -> None:
+        self.lines = lines
         self.rows: dict[tuple[str, str, str], Row] = {}
         self.bad: list[str] = []
         self.missed: list[str] = []
@@ -160,6 +170,9 @@ class Table:
     def add(self, outcome: Outcome) -> None:
         with self._lock:
             self.rows.setdefault((outcome.case.name, outcome.case.step, outcome.mode), Row()).add(outcome)
+            if self.lines is not None:
+                with self.lines.open("a", encoding="utf-8") as file:
+                    print(outcome.line(), file=file)
             if not outcome.good:
                 (self.missed if outcome.missed else self.bad).append(str(outcome))
                 print("MISSED" if outcome.missed else "BAD", outcome, flush=True)

@@ -151,6 +151,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="only faults whose name contains this")
     parser.add_argument("--no-matrix", action="store_true")
     parser.add_argument("--out", type=Path, help="also write the tables here")
+    parser.add_argument("--lines", type=Path, help="also add each outcome to this file, as a line of JSON")
     parser.add_argument("--engine", choices=["direct", "spark"], default="direct")
     parser.add_argument("--minutes", type=float, default=30, help="with --engine spark: how long")
     parser.add_argument("--mutate", action="store_true", help="only take each guard out, and show that its fault fails")
@@ -160,7 +161,7 @@ def _options() -> argparse.Namespace:
 def main() -> int:
     options = _options()
     print(f"seed {options.seed}", flush=True)
-    fixed, drawn = Table(), Table()
+    fixed, drawn = Table(options.lines), Table(options.lines)
     with laboratory(engine=options.engine) as lab:
         if options.mutate:
             return mutate(lab, options.seed, options.only)

@@ -52,13 +52,32 @@ def test_the_case_of_a_mutation_is_one_of_the_matrix(name: str) -> None:
     assert mutation.mode in find(mutation.case, mutation.step).modes
 
 
+def test_the_short_form_is_of_guards_that_are_there() -> None:
+    assert set(SHORT) < set(MUTATIONS)
+
+
 def test_a_mutation_of_what_is_not_there_is_no_mutation() -> None:
     with pytest.raises(AttributeError):
         patch(patch, "renamed_meanwhile", None)
 
 
+SHORT = (
+    "no-parent-assertion",
+    "no-lease-check",
+    "append-always",
+    "trust-the-ledger",
+    "no-proof",
+    "replace-by-less",
+    "replace-by-smaller",
+    "no-last-look",
+)
+"""Guards that ``make test`` takes out, of the commit, lease, proof, history and gate; ``make faults`` takes out all."""
+
+
 @pytest.mark.xdist_group("faults")
-@pytest.mark.parametrize("name", MUTATIONS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in SHORT else pytest.mark.slow) for name in MUTATIONS]
+)
 def test_without_a_guard_its_case_fails(lane: Lane, name: str) -> None:
     outcome = run_mutant(lane, name)
     assert outcome.struck

@@ -36,9 +36,10 @@ from airflow_provider_k2.commit.archive import history
 from airflow_provider_k2.commit.cold_state import find_commit, has_commit_of_ours
 from airflow_provider_k2.engines import base, direct
 from airflow_provider_k2.exceptions import K2Error, LeaseHeldError, LeaseLostError, ReplacedByLessError, ServiceError
-from airflow_provider_k2.hooks.watermark import Lease, StoredWatermark, WindowRecord
+from airflow_provider_k2.hooks.ledger_rows import Lease, StoredWatermark, WindowRecord
+from airflow_provider_k2.hooks.services import Services
+from airflow_provider_k2.offload import agreed, move, run
 from airflow_provider_k2.offload import prepare as preparation
-from airflow_provider_k2.offload import run as offload
 from airflow_provider_k2.offload.request import Request
 from airflow_provider_k2.offload.run import Offload
 from airflow_provider_k2.tables.model import TableConfig
@@ -56,6 +57,8 @@ STEPS = (
     "before_record",
     "after_record",
 )
+STRUCK = (run, agreed, move, commit_module, base)
+"""Modules that pass the steps."""
 ANSWERS = ("lost", "refused", "late", "twice")
 Row = tuple[int, int, int]
 
@@ -317,7 +320,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         preparation.WarmTable = Warm  # type: ignore[misc]
         # The list of rows has no TTL, and nothing is dropped from it.
         preparation.Prepared.intact = lambda self, window: None  # type: ignore[method-assign]
-        for module in (offload, commit_module, base):
+        for module in STRUCK:
             module.failpoint = self._failpoint  # type: ignore[attr-defined]
 
     def _failpoint(self, name: str) -> None:
@@ -344,7 +347,8 @@ class ProtocolMachine(RuleBasedStateMachine):
         before, self.plan = self.plan, {name: crash(action) for name, action in (plan or {}).items()}
         request = Request(run_id=f"r{self.runs}", holder=f"h{self.runs}", wait=0, lease_seconds=10**6, **asked)
         try:
-            Offload(self.table, Clock(), Cold(self.catalog), handle, lambda _: Engine()).run(request)  # type: ignore[arg-type]
+            services = Services(Clock(), Cold(self.catalog), handle)  # type: ignore[arg-type]
+            Offload(self.table, services, lambda _: Engine()).run(request)  # type: ignore[arg-type]
         except (Crash, K2Error) as error:
             self.failure = error
             return False
@@ -524,7 +528,7 @@ def _unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparation, "describe_hidden", lambda *_: ())
     monkeypatch.setattr(preparation, "store_entry", lambda *_: None)
     monkeypatch.setattr(preparation.Prepared, "intact", preparation.Prepared.intact)
-    for module in (offload, commit_module, base):
+    for module in STRUCK:
         monkeypatch.setattr(module, "failpoint", module.failpoint)
 
 

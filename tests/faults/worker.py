@@ -78,9 +78,7 @@ def _log_to(job: dict[str, Any]) -> io.StringIO | None:
 
 
 def _offload(job: dict[str, Any]) -> dict[str, Any]:
-    from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-    from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.hooks.watermark import WatermarkHook
+    from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.offload.request import Request
     from airflow_provider_k2.offload.run import Offload
     from airflow_provider_k2.tables.reader import parse_tables
@@ -88,7 +86,7 @@ def _offload(job: dict[str, Any]) -> dict[str, Any]:
 
     table = parse_tables(job["tables"], "fault matrix").tables[0]
     engine = _engine(job)
-    offload = Offload(table, ClickHouseHook(), IcebergTableHook(), WatermarkHook(), lambda _: engine)
+    offload = Offload(table, Services.connect(), lambda _: engine)
     window = Window(*job["window"]) if job.get("window") else None
     options = {name: job[name] for name in ("force", "kind", "wait", "lease_seconds") if name in job}
     report = offload.run(Request(run_id=job["run_id"], holder=job["holder"], window=window, **options))

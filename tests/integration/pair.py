@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.engines.direct import DirectEngine
+from airflow_provider_k2.hooks.services import Services
 from airflow_provider_k2.offload.request import Report, Request
 from airflow_provider_k2.offload.run import Offload
 from airflow_provider_k2.reconciliation.reconciler import Reconciler, TableVerdict
@@ -50,6 +51,10 @@ class Pair:
         )
 
     @property
+    def services(self) -> Services:
+        return Services(self.clickhouse, self.iceberg, self.ledger)
+
+    @property
     def config(self) -> TableConfig:
         entry = {
             "source": f"test.{self.name}",
@@ -84,10 +89,10 @@ class Pair:
 
     @property
     def offloader(self) -> Offload:
-        return Offload(self.config, self.clickhouse, self.iceberg, self.ledger, lambda rows: DirectEngine())
+        return Offload(self.config, self.services, lambda rows: DirectEngine())
 
     def verify(self, **options: Any) -> TableVerdict:
-        return Reconciler(self.clickhouse, self.iceberg, self.ledger).verify(self.config, **options)
+        return Reconciler(self.services).verify(self.config, **options)
 
     def repair(self, verdict: TableVerdict, **options: Any) -> Repair:
         return repair(self.offloader, verdict, run_id="test repair", holder="test", wait=0, **options)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.engines.direct import DirectEngine
+from airflow_provider_k2.hooks.services import Services
 from airflow_provider_k2.offload.request import Report, Request
 from airflow_provider_k2.offload.run import Offload
 from airflow_provider_k2.tables.model import TableConfig
@@ -16,7 +17,8 @@ from airflow_provider_k2.tables.reader import parse_tables
 if TYPE_CHECKING:
     from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-    from airflow_provider_k2.hooks.watermark import StoredWatermark, WatermarkHook, WindowRecord
+    from airflow_provider_k2.hooks.ledger_rows import StoredWatermark, WindowRecord
+    from airflow_provider_k2.hooks.watermark import WatermarkHook
 
 TRADES = "(n Int64, at DateTime64(6, 'UTC'), symbol String) ENGINE = MergeTree ORDER BY n"
 
@@ -49,6 +51,10 @@ class Tiers:
         }
 
     @property
+    def services(self) -> Services:
+        return Services(self.clickhouse, self.iceberg, self.ledger)
+
+    @property
     def config(self) -> TableConfig:
         document = self.document()
         pipeline = document.pop("pipeline", "k2")
@@ -64,7 +70,7 @@ class Tiers:
 
     @property
     def offloader(self) -> Offload:
-        return Offload(self.config, self.clickhouse, self.iceberg, self.ledger, lambda rows: self.engine)
+        return Offload(self.config, self.services, lambda rows: self.engine)
 
     def offload(self, **request: Any) -> Report:
         return self.offloader.run(Request(**{"run_id": "test", "holder": "test", "wait": 0, **request}))

@@ -47,9 +47,15 @@ PROFILES: dict[str, dict[str, str]] = {
         "enable_extended_results_for_datetime_functions": "1",
     },
     "filtered": {"additional_table_filters": "{'limited.filtered': 'n < 6'}"},
+    "hurried": {"max_execution_time": "1"},
+    "small": {"max_memory_usage": "1000"},
+    "alone": {"max_concurrent_queries_for_user": "1"},
+    "full": {"min_free_disk_bytes_to_perform_insert": "1000000000000000"},
     "seeing": {},
 }
-"""What a session of each user begins with; the row policy on `limited.policed` is for all of them."""
+"""What a session of each user begins with.
+
+The row policy on `limited.policed` is for all of them, and so is that nobody may read `limited.forbidden`."""
 
 _USERS = """<clickhouse>
   <profiles>
@@ -58,6 +64,7 @@ _USERS = """<clickhouse>
   </profiles>
   <users><default>
     <password/><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>
+    <grants><query>GRANT ALL ON *.*</query><query>REVOKE SELECT ON limited.forbidden</query></grants>
     <databases><limited><policed><filter>n &lt; 6</filter></policed></limited></databases>
   </default></users>
   <quotas><default/></quotas>

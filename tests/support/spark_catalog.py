@@ -37,7 +37,9 @@ def spark_catalog(catalog: Catalog) -> tuple[str, dict[str, str]]:
     given = {key: str(value) for key, value in catalog.properties.items() if value is not None}
     properties = {_RENAMED.get(key, key): value for key, value in given.items() if key not in _DROPPED}
     name = NAME
-    kind = type(catalog).__name__.removesuffix("Catalog").lower()
+    # The hook's REST catalog is a subclass of the library's.
+    known = next(one for one in type(catalog).__mro__ if one.__module__.startswith("pyiceberg."))
+    kind = known.__name__.removesuffix("Catalog").lower()
     match kind:
         case "rest":
             properties["type"] = "rest"

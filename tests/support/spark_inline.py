@@ -13,7 +13,7 @@ from typing import Any
 from airflow_provider_k2.engines.spark import driver
 from airflow_provider_k2.engines.spark.access import fill_in
 from airflow_provider_k2.engines.spark.job import SparkSubmission
-from airflow_provider_k2.engines.spark.tasks import run_task
+from airflow_provider_k2.engines.spark.tasks import TaskError, run_task
 
 
 def inline(
@@ -33,10 +33,14 @@ def inline(
             description["access"] = fill_in(description["access"], secrets)
         twist(description)
         shared, access = json.dumps(description["shared"]), description["access"]
-        answers = [
-            json.loads(run_task(description["work"], shared, json.dumps({**task, "access": access}), number))
-            for number, task in enumerate(description["tasks"])
-        ]
+        try:
+            answers = [
+                json.loads(run_task(description["work"], shared, json.dumps({**task, "access": access}), number))
+                for number, task in enumerate(description["tasks"])
+            ]
+        except TaskError as error:
+            driver.deliver(description, driver.failed(error, access))
+            raise RuntimeError("exit code 1") from None
         refused = next((answer["refused"] for answer in answers if "refused" in answer), None)
         answer: dict[str, Any] = {"timings": {"start": 0.0, "tasks": 0.0}}
         if refused:

@@ -9,6 +9,7 @@ import pytest
 from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
 from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+from airflow_provider_k2.hooks.services import Services
 from airflow_provider_k2.hooks.watermark import WatermarkHook
 from airflow_provider_k2.offload.request import Request
 from airflow_provider_k2.offload.run import Offload
@@ -43,7 +44,7 @@ def warm(airflow_system: LocalSystem) -> ClickHouseHook:
             "safety_lag": 0,
         }
         table = parse_tables({"tables": [entry]}, "test").tables[0]
-        Offload(table, hook, iceberg, WatermarkHook(), lambda rows: DirectEngine()).run(
+        Offload(table, Services(hook, iceberg, WatermarkHook()), lambda rows: DirectEngine()).run(
             Request(run_id="test", holder="test")
         )
     iceberg.load("cold.sys_aged_and_lost").delete("number == 7")

@@ -47,6 +47,7 @@ def test_the_root_holds_what_every_package_needs() -> None:
         "exceptions",
         "failpoints",
         "get_provider_info",
+        "render",
         "resources",
         "windows",
     ]
@@ -62,3 +63,12 @@ def test_the_tests_tree_mirrors_the_packages() -> None:
 def test_every_module_says_what_it_holds() -> None:
     bare = [str(file) for file in PACKAGE.rglob("*.py") if not ast.get_docstring(ast.parse(file.read_text()))]
     assert not bare
+
+
+def test_a_module_holds_less_than_300_lines() -> None:
+    long = {
+        str(file.relative_to(PACKAGE)): lines
+        for file in PACKAGE.rglob("*.py")
+        if (lines := len(file.read_text().splitlines())) >= 300 and PACKAGE / "local" not in file.parents
+    }
+    assert not long

@@ -112,3 +112,15 @@ def test_horizon_and_words():
     at = to_micros(datetime(2026, 11, 24, 3, 0, 0, 120_000, tzinfo=UTC))
     assert describe_cursor(at) == "2026-11-24 03:00:00.12 UTC"
     assert Window(BEGINNING, at).describe() == "[the beginning, 2026-11-24 03:00:00.12 UTC)"
+
+
+def test_a_window_keeps_what_its_bounds_are():
+    """A snowflake id is as large as a time of 1975: only the cursor's type tells them apart."""
+    ids = Window(150_000_000_000_000, 150_000_000_000_009, is_time=False)
+    assert ids.describe() == ids.part(ids.lower, ids.upper).describe() == "[150000000000000, 150000000000009)"
+    assert ids.iso() == {"lower": ids.lower, "upper": ids.upper}
+    assert all(not part.holds_time for part in cut(ids, 2, lambda rest, offset: rest.lower + offset))
+    times = Window(ids.lower, ids.upper, is_time=True)
+    assert times == ids, "what is known of the bounds makes no other window"
+    assert times.describe().startswith("[1974-10-03 02:40:00 UTC")
+    assert Window(5, 7).iso() == {"lower": 5, "upper": 7}

@@ -1,9 +1,9 @@
 """The credentials that a Spark job needs, and what keeps them out of sight. Pure.
 
 To a driver on the worker's machine they go in the job's description, a file that only its user can read and that the
-driver deletes; a driver elsewhere reads them from a file of its own, as whatever spark-submit sends stays in caches of
-the cluster. From the driver they go on as the data of tasks: Spark shows and logs the name, code and configuration of a
-task, never its data, and an executor keeps it in memory.
+driver deletes; a driver elsewhere reads them from its own file, because whatever spark-submit sends stays in the
+cluster's caches. From the driver they go on as the data of tasks: Spark shows and logs the name, code and configuration
+of a task, never its data, and an executor keeps it in memory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OPEN = re.compile(
     r"region|endpoint|style|addressing|timeout|anonymous|\.access$|host|port$|scheme|authority|signer|retry|py-io-impl",
     re.IGNORECASE,
 )
-"""Names of properties whose values anybody may see; any other value is taken for a secret."""
+"""Names of properties whose values anybody may see; any other value counts as a secret."""
 
 
 def storage_access(io: FileIO, location: str) -> Access:

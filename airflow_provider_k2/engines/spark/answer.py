@@ -1,8 +1,7 @@
-"""How a driver's answer comes to the worker.
+"""How a driver's answer gets to the worker: as a file, or as an object next to the table's files.
 
-As a file where both are on one machine, else as an object beside the table's files.
-
-The object says how far the job is until it is the answer. Both are read, never executed.
+It is a file if both are on one machine. The object says how far the job is until it is the answer. Both are read, never
+executed.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_k2.commit.store import DENIES, LACKS, explain_store
 from airflow_provider_k2.engines import progress
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Answer = dict[str, Any]
 
 PROGRESS = "progress"
-"""Key of what is no answer yet."""
+"""Key of a progress report, which is not the answer yet."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,10 @@ class AnswerPlace:
     io: FileIO | None = None
 
     def take(self) -> Answer | None:
-        """Read the answer, and delete the object; None when there is none."""
+        """Read the answer, and delete the object; None when there is none.
+
+        :raises OSError: when the store fails.
+        """
         if self.io is None:
             found = Path(self.path)
             return json.loads(found.read_text(encoding="utf-8")) if found.exists() else None
@@ -63,10 +66,12 @@ class AnswerPlace:
         def follow() -> None:
             said = None
             while not ended.wait(progress.EVERY or 0.1):
-                found = (self._read() or {}).get(PROGRESS)
-                if found and found != said:
-                    said = found
-                    say(found)
+                with suppress(OSError):
+                    # The answer itself will tell whether the store fails.
+                    found = (self._read() or {}).get(PROGRESS)
+                    if found and found != said:
+                        said = found
+                        say(found)
 
         follower = threading.Thread(target=follow, name="k2-spark-progress", daemon=True)
         follower.start()
@@ -83,9 +88,11 @@ class AnswerPlace:
         try:
             with self.io.new_input(self.path).open() as stream:
                 (text,) = pq.read_table(stream)["answer"].to_pylist()
-        except OSError:
-            # A store in which nobody may list says "denied" of an object that is not there.
-            return None
+        except OSError as error:
+            # A store in which nobody may list says "denied" about an object that does not exist.
+            if explain_store(error)[0] in (LACKS, DENIES):
+                return None
+            raise
         answer: Answer = json.loads(text)
         return answer
 
@@ -93,7 +100,7 @@ class AnswerPlace:
 def write_object(io: FileIO, location: str, answer: Answer) -> None:
     """Write an answer as an object.
 
-    It is a Parquet file with one value: a table bucket takes no other kind of file beside a table's own.
+    It is a Parquet file with one value: a table bucket accepts no other kind of file next to a table's own.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

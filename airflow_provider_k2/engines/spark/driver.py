@@ -1,8 +1,8 @@
 """The Spark driver.
 
-Reads the job's description, lets executors do the tasks, says how far they are, and answers the worker.
+Reads the job's description, lets executors do the tasks, reports their progress, and answers the worker.
 
-Needs Spark and the standard library only, unless its answer goes to the object store. The worker decides everything
+Needs only Spark and the standard library, unless its answer goes to the object store. The worker decides everything
 that matters: the driver commits nothing, and whatever it leaves when it dies is files that no snapshot refers to.
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_k2.engines.progress import Progress
+from airflow_provider_k2.engines.spark._pyspark import hadoop_configuration, jvm, launch_jvm
 from airflow_provider_k2.engines.spark.access import fill_in, redact
 from airflow_provider_k2.engines.spark.tasks import MARK, run_task
 
@@ -32,7 +33,7 @@ DEFAULTS = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"
 """What the user's own configuration may change."""
 
 ORPHAN_SECONDS = 1.0
-"""How often the driver looks whether its worker is still there."""
+"""How often the driver checks that its worker is still there."""
 
 
 def main() -> NoReturn:
@@ -68,15 +69,26 @@ def run(description: dict[str, Any]) -> dict[str, Any]:
         answer = run_tasks(spark, description)
         return {**answer, "timings": {**timings, "tasks": round(time.monotonic() - started - timings["start"], 3)}}
     except Exception as error:  # noqa: BLE001 - see above
-        return {"error": redact(one_line(error), description["access"])}
+        return failed(error, description["access"])
+
+
+def failed(error: BaseException, access: dict[str, Any]) -> dict[str, Any]:
+    """The answer of a job that has failed.
+
+    :param error: what Spark raised.
+    :param access: holds the secrets that the answer must not have.
+    :returns: ``error``, one line; and ``failed``, what a task said about a service, with the machine's name.
+    """
+    told = task_failure(error) or {}
+    fields = {"failed": told["error"], "host": told["host"]} if told.get("error") else {}
+    return {"error": redact(one_line(error), access), **fields}
 
 
 def start_spark() -> SparkContext:
     """Start Spark, or take the one that is there."""
     from pyspark import SparkConf, SparkContext
 
-    # Before it the configuration is an empty one of Python's own, and would hide the user's.
-    SparkContext._ensure_initialized()
+    launch_jvm()
     conf = SparkConf()
     for name, value in DEFAULTS.items():
         conf.setIfMissing(name, value)
@@ -89,11 +101,11 @@ def with_secrets(spark: SparkContext, description: dict[str, Any]) -> dict[str, 
     :raises ValueError: when the file lacks some.
     """
     place = description["secrets_file"]
-    assert spark._jvm is not None
-    path = spark._jvm.org.apache.hadoop.fs.Path(place if "://" in place else f"file://{place}")
-    stream = path.getFileSystem(spark._jsc.hadoopConfiguration()).open(path)
+    classes = jvm(spark)
+    path = classes.org.apache.hadoop.fs.Path(place if "://" in place else f"file://{place}")
+    stream = path.getFileSystem(hadoop_configuration(spark)).open(path)
     try:
-        secrets = json.loads(spark._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+        secrets = json.loads(classes.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
     finally:
         stream.close()
     wanted = description["secrets"]
@@ -126,7 +138,7 @@ def run_tasks(spark: SparkContext, description: dict[str, Any]) -> dict[str, Any
         say(line)
         if description["remote"]:
             with suppress(Exception):
-                # Nobody misses a line; the answer's own failure is said.
+                # Nobody misses a line; the answer's own failure is reported.
                 _put(description, {"progress": line})
 
     progress = Progress(description["name"], description["rows"], tell, description["every"])
@@ -147,7 +159,7 @@ def _rows(answer: str) -> int:
 
 @contextmanager
 def watched(spark: SparkContext, description: dict[str, Any], tell: Any) -> Iterator[None]:
-    """Say now and then how far it is, and give up when the worker is gone: nobody would commit what is written."""
+    """Report the progress now and then, and give up if the worker is gone: nobody would commit what is written."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -169,7 +181,7 @@ def watched(spark: SparkContext, description: dict[str, Any], tell: Any) -> Iter
 def worker_is_gone(lock: str | None) -> bool:
     """Whether the process that waits for the answer has ended: it holds a lock on a file as long as it lives.
 
-    :param lock: that file; None where the worker is on another machine.
+    :param lock: that file; None if the worker is on another machine.
     """
     if lock is None:
         return False
@@ -185,10 +197,7 @@ def worker_is_gone(lock: str | None) -> bool:
 
 
 def deliver(description: dict[str, Any], answer: dict[str, Any]) -> None:
-    """Give the worker its answer.
-
-    As a file where it runs on this machine, else as an object beside the table's files.
-    """
+    """Give the worker its answer: as a file if it runs on this machine, else as an object next to the table's files."""
     path = description["answer"]
     if not description["remote"]:
         with suppress(OSError):
@@ -215,11 +224,19 @@ def say(line: str) -> None:
     print(f"k2: {line}", flush=True)
 
 
-def one_line(error: BaseException) -> str:
-    """The cause of a failure in one line: the task's own words, or Java's innermost exception."""
+def task_failure(error: BaseException) -> dict[str, Any] | None:
+    """What one of our tasks said when it failed; None if something else failed."""
     if found := re.search(rf"{MARK}(.*)", str(error)):
         with suppress(ValueError):
-            return str(json.loads(found[1])["message"])
+            told: dict[str, Any] = json.loads(found[1])
+            return told
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """The cause of a failure in one line: the task's own words, or Java's innermost exception."""
+    if told := task_failure(error):
+        return str(told["message"])
     cause = getattr(error, "java_exception", None)
     if cause is None:
         lines = str(error).splitlines()

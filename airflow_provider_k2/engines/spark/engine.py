@@ -1,10 +1,10 @@
 """The Spark engine.
 
-Tasks on executors write and prove a window's files as the direct engine does it, the worker commits them.
+Tasks on executors write and prove a window's files as the direct engine does, and the worker commits them.
 
-ClickHouse encodes the Parquet files, one query a file, so its work and the executors' spread over as many machines as
-there are. A driver, executor or worker that dies leaves files that no snapshot refers to; their names hold the window's
-id.
+ClickHouse encodes the Parquet files, one query per file, so its work and that of the executors spread over as many
+machines as there are. A driver, executor or worker that dies leaves files that no snapshot refers to; their names
+contain the window's id.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class SparkEngine(FileEngine):
         job.log.info(
             "%s: window %s, %s rows, goes to Spark in %d files.",
             job.table.name,
-            job.window.describe(job.warm.is_time),
+            job.window.describe(),
             f"{job.facts.rows:,}",
             len(pieces),
         )
@@ -90,7 +90,7 @@ def _beside(job: WindowJob, end: str) -> str:
 def _description(job: WindowJob, pieces: list[FilePiece]) -> JobDescription:
     return JobDescription(
         table=job.table.name,
-        purpose=f"window {job.window.describe(job.warm.is_time)}",
+        purpose=f"window {job.window.describe()}",
         untouched="Nothing was committed and the watermark stands",
         otherwise="use `engine: direct` for this table",
         work=WRITE,
@@ -106,7 +106,7 @@ def _description(job: WindowJob, pieces: list[FilePiece]) -> JobDescription:
 
 
 def _refuse_elsewhere(job: WindowJob, written: list[WrittenFile]) -> None:
-    """Refuse files on the disks of other machines: a table there is none that executors and worker share.
+    """Refuse files on the disks of other machines: executors and worker cannot share such a table.
 
     :raises ServiceError: when a file is not where the worker would commit it.
     """
@@ -119,7 +119,7 @@ def _refuse_elsewhere(job: WindowJob, written: list[WrittenFile]) -> None:
                 table=job.table.name,
                 untouched="Nothing was committed and the watermark stands",
                 fix=(
-                    "put the cold table into an object store, or on a disk that all of them "
+                    "put the cold table in an object store, or on a disk that they all "
                     "share, or use `engine: direct` for this table"
                 ),
             )

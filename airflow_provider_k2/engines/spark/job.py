@@ -35,7 +35,7 @@ _NOT_SHIPPED = ("cli", "dag_factory", "feed", "hooks", "include", "local", "oper
 
 
 _JAVA = "SPARK_SUBMIT_OPTS"
-"""Variable with options for spark-submit's JVM, besides those of the configuration."""
+"""Variable with options for spark-submit's JVM, in addition to those of the configuration."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def run_job(spark: Spark, job: JobDescription, io: FileIO, answer_name: Callable
     :raises ProofError: when a value does not fit its cold type.
     :raises TypePlanError: when a file cannot be put into its partition.
     """
-    # A name that nobody can guess: only the driver that was told it answers this submission.
+    # A name that nobody can guess: only the driver that knows it answers this submission.
     token = secrets.token_hex(16)
     with _folder(job) as folder:
         place = (
@@ -127,10 +127,11 @@ def run_job(spark: Spark, job: JobDescription, io: FileIO, answer_name: Callable
                 spark.submit(submission)
         except FileNotFoundError as error:
             raise ServiceError(
-                f"spark-submit is not there ({error}). {job.untouched}; install Spark on the worker "
-                f"and put spark-submit on its PATH, or {job.otherwise}",
+                f"spark-submit is not there ({error})",
                 service=SPARK,
                 table=job.table,
+                untouched=job.untouched,
+                fix=f"install Spark on the worker and put spark-submit on its PATH, or {job.otherwise}",
             ) from error
         except ServiceError:
             raise
@@ -151,6 +152,12 @@ def _judge(
         return answer
     if answer is not None and "refused" in answer:
         raise exceptions.from_dict(answer["refused"]) from failure
+    if answer is not None and "failed" in answer:
+        # Spark has done its part: it is the service that a task has asked.
+        known = exceptions.from_dict(answer["failed"])
+        known.what += f" (asked by Spark's executor on {answer['host']})"
+        known.untouched = job.untouched
+        raise known.at(table=job.table) from failure
     if answer is not None and "error" in answer:
         what = str(answer["error"]).rstrip(".")
     elif failure is not None:
@@ -162,10 +169,11 @@ def _judge(
             else ""
         )
     raise ServiceError(
-        f"the Spark job for {job.purpose} failed: {what}. {job.untouched}; its output is above in "
-        f"this task's log. Fix it and run the task again, or {job.otherwise}",
+        f"the Spark job for {job.purpose} failed: {what}",
         service=SPARK,
         table=job.table,
+        untouched=job.untouched,
+        fix=f"look at its output above in this task's log, and run the task again, or {job.otherwise}",
     ) from failure
 
 
@@ -199,12 +207,15 @@ def _describe(spark: Spark, job: JobDescription, folder: Path, token: str, answe
     if secret and not spark.secrets_file:
         raise ServiceError(
             f"the Spark job for {job.purpose} needs secrets, and its driver would run on the cluster "
-            "(deploy mode cluster), where whatever spark-submit sends stays in caches. "
-            f"{job.untouched}; put {', '.join(sorted(secret))} as JSON into a file that only the job "
-            'can read there, and name it as `"secrets-file"` in the extras of the Spark connection '
-            f'(see docs/spark.md), use `"deploy-mode": "client"`, or {job.otherwise}',
+            "(deploy mode cluster), where whatever spark-submit sends stays in caches",
             service=SPARK,
             table=job.table,
+            untouched=job.untouched,
+            fix=(
+                f"put {', '.join(sorted(secret))} as JSON into a file that only the job can read there, and name it as "
+                '`"secrets-file"` in the extras of the Spark connection (see docs/spark.md), use `"deploy-mode": '
+                f'"client"`, or {job.otherwise}'
+            ),
         )
     description = {
         "name": job.table,
@@ -254,10 +265,11 @@ def _zip_package(path: Path) -> None:
 
 def _no_room(job: JobDescription, folder: Path, error: OSError) -> ServiceError:
     return ServiceError(
-        f"the Spark job's description could not be written to {folder}: {error.strerror}. "
-        f"{job.untouched}; make room on the worker's disk and run the task again",
+        f"the Spark job's description could not be written to {folder}: {error.strerror}",
         service=SPARK,
         table=job.table,
+        untouched=job.untouched,
+        fix="make room on the worker's disk, and run the task again",
     )
 
 

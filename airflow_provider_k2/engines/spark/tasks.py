@@ -1,4 +1,4 @@
-"""What a task of Spark does on an executor: writes and proves one file of a window, or sums one file of the cold table.
+"""What a Spark task does on an executor: it writes and proves one file of a window, or sums one file of the cold table.
 
 Nothing but the standard library is imported before :func:`check_machine` has looked for what is needed.
 """
@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow_provider_k2.exceptions import K2Error
+
 PYTHON = (3, 11)
 
 PACKAGES = {"numpy": "1.26", "pyarrow": "17.0", "pyiceberg": "0.12", "requests": "2.31", "xxhash": "3.4"}
-"""What executors need besides Spark, and the oldest release of each."""
+"""What executors need in addition to Spark, and the oldest release of each."""
 
 SETTINGS = {"max_threads": 1}
 """ClickHouse settings of a task's query.
 
-A job takes as many cores of ClickHouse as it has of Spark, not all of them each time.
+A job uses as many cores of ClickHouse as it has of Spark, instead of all of them each time.
 """
 
 MARK = "k2-failure: "
@@ -58,7 +60,14 @@ def run_task(work: str, shared: str, item: str, attempt: int) -> str:
         }
         return json.dumps({"refused": refused})
     except Exception as error:  # noqa: BLE001 - an error of any library may hold what it was given
-        failure = _failure(redact(_words(error), given["access"]))
+        known = _known(error)
+        if known is None:
+            failure = _failure(redact(f"{type(error).__name__}: {error}", given["access"]))
+        else:
+            failure = _failure(
+                redact(str(known), given["access"]),
+                {name: redact(str(value), given["access"]) for name, value in known.as_dict().items() if value},
+            )
     # Outside, so that no traceback holds the original error.
     raise failure
 
@@ -104,14 +113,28 @@ def _named(work: str) -> Callable[[str, Mapping[str, Any], int], Any]:
     return found
 
 
-def _failure(message: str) -> TaskError:
-    return TaskError(MARK + json.dumps({"host": platform.node(), "message": message}))
+def _failure(message: str, error: dict[str, str] | None = None) -> TaskError:
+    """The error of a task.
+
+    :param message: it in one line.
+    :param error: the fields of an error of ours.
+    """
+    return TaskError(MARK + json.dumps({"host": platform.node(), "message": message, "error": error}))
 
 
-def _words(error: BaseException) -> str:
-    from airflow_provider_k2.exceptions import K2Error
+def _known(error: Exception) -> K2Error | None:
+    """An error of ours, or what the storage's library says as one; None for any other."""
+    from airflow_provider_k2.commit.store import explain_store, in_one_line, is_of_store
+    from airflow_provider_k2.exceptions import STORE, K2Error, ServiceError
 
-    return str(error) if isinstance(error, K2Error) else f"{type(error).__name__}: {error}"
+    if isinstance(error, K2Error):
+        return error
+    if not is_of_store(error):
+        return None
+    what, fix = explain_store(error)
+    return ServiceError(
+        f"the cold table's storage {what}: {type(error).__name__}: {in_one_line(error)}", service=STORE, fix=fix
+    )
 
 
 # The work -------------------------------------------------------------------------------------------------------------
@@ -130,7 +153,8 @@ def write(shared: str, given: Mapping[str, Any], attempt: int) -> dict[str, Any]
     from airflow_provider_k2.engines.spark.wire import pack_written, unpack_piece
 
     target, piece = _target(shared), unpack_piece(given["piece"])
-    # A try that Spark has given up may still write: no two have one name, and only what the driver is told counts.
+    # A try that Spark has given up may still write: no two share a name, and only what is reported to the driver
+    # counts.
     piece = replace(piece, path=f"{piece.path.removesuffix('.parquet')}-{attempt}.parquet")
     source = open_source(given["access"])
 

@@ -118,8 +118,10 @@ def pack_file(data_file: DataFile, partition: StructType) -> Json:
     from pyiceberg.conversions import to_bytes
 
     values = [
-        None if value is None else to_bytes(cast("PrimitiveType", field.field_type), value).hex()
-        for field, value in zip(partition.fields, data_file.partition._data, strict=True)
+        None
+        if (value := data_file.partition[place]) is None
+        else to_bytes(cast("PrimitiveType", field.field_type), value).hex()
+        for place, field in enumerate(partition.fields)
     ]
     return {
         **{name: getattr(data_file, name) for name in _PLAIN},

@@ -22,8 +22,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from chdb import _chdb as _typed_chdb
-
+from airflow_provider_k2.local.clickhouse_server import _chdb
 from airflow_provider_k2.local.clickhouse_server.errors import ServerError
 from airflow_provider_k2.local.clickhouse_server.statements import Insert, Query, parse_query, with_user
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-_chdb: Any = _typed_chdb  # its stubs leave out what is used here
 PIPE_BYTES = 1 << 20
 _KILL_BY_ID = re.compile(r"\bquery_id\s*=\s*'([^'\\]*)'", re.IGNORECASE)
 _FCNTL_SETPIPE_SZ = 1031
@@ -181,7 +179,7 @@ class Session:
 
     def reads_only(self, sql: str) -> bool:
         """Whether the statement is a query with a result (SELECT, SHOW, DESCRIBE, EXISTS, EXPLAIN)."""
-        return bool(self._connection.classify_query(sql)["query_class"] == _chdb.query_class.READ_ONLY)
+        return _chdb.reads_only(self._connection, sql)
 
     def execute(
         self, sql: str, output: str = "TSV", params: Mapping[str, str] | None = None, query_id: str = ""

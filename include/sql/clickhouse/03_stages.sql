@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS k2.accepted_records
 )
 ENGINE = Null;
 
--- Stage 1, written per exchange: one row a trade, every value still the text that the exchange wrote. A message in which
+-- Stage 1, written per exchange: one row per trade, every value still the text that the exchange wrote. A message in which
 -- no trade can be found is one row with its `problem`.
 CREATE TABLE IF NOT EXISTS k2.extracted_trades
 (
@@ -48,7 +48,7 @@ CREATE TABLE IF NOT EXISTS k2.extracted_trades
     time            String,
     time_format     LowCardinality(String), -- milliseconds (or microseconds), seconds or rfc3339
     event_time      String,                 -- the same, or empty: the trade's time
-    trade_id        String,                 -- empty where the form has none
+    trade_id        String,                 -- empty if the form has none
     needs_trade_id  Bool,
     side            LowCardinality(String), -- the taker's: BUY, SELL, or empty when it cannot be told
     conditions      Array(String),

@@ -1,4 +1,4 @@
--- What could not become a trade, with the reason. One row a trade: the good trades of the same message go on.
+-- What could not become a trade, with the reason. One row per trade: the good trades of the same message go on.
 CREATE TABLE IF NOT EXISTS k2.dead_letter_trades
 (
     exchange        LowCardinality(String),

@@ -1,6 +1,6 @@
 -- Every delivery of a Kafka record: what tells a redelivered record from a new one, see docs/warm-tier.md.
--- All layers hang on it, so it is on disk before any of them is. Sorted so that the deliveries of a block's offsets are a few
--- granules; small ones, because one is read for every Kafka partition and part even where nothing is found.
+-- All layers depend on it, so it is on disk before any of them. Sorted so that the deliveries of a block's offsets are a few
+-- granules; small ones, because one is read for every Kafka partition and part, even if nothing is found.
 CREATE TABLE IF NOT EXISTS k2.deliveries
 (
     exchange        LowCardinality(String),

@@ -1,18 +1,18 @@
--- What splits a symbol without a slash (BTCUSDT) into base and quote, see docs/warm-tier.md. Add to both by INSERT, no code is
--- needed: the last row of a name counts. They are look-up tables in memory, kept on disk; names are in capitals.
+-- What splits a symbol without a slash (BTCUSDT) into base and quote, see docs/warm-tier.md. Extend both with INSERT,
+-- without any code: the last row of a name counts. They are look-up tables in memory, kept on disk; names are in capitals.
 -- Markets by their whole symbol. Two pairs of known assets would make each of these; one of the two was a market.
 CREATE TABLE IF NOT EXISTS k2.known_markets
 (
     exchange String,
     symbol   String,
-    market   String -- BASE/QUOTE; empty: it is no market
+    market   String -- BASE/QUOTE; empty: it is not a market
 )
 ENGINE = Join(ANY, LEFT, exchange, symbol)
 SETTINGS join_any_take_last_row = 1 AS
 SELECT 'binance' AS exchange, replaceOne(market, '/', '') AS symbol, market
 FROM (SELECT arrayJoin(['BTC/BIDR', 'BTC/BUSD', 'GALA/EUR', 'LUNA/EUR', 'TUSD/BUSD', 'USDT/USD']) AS market);
 
--- A quote is sure, also for a base that is not known, where no other quote's name ends with it: many stablecoins end with USD or
+-- A quote is sure, even with an unknown base, if no other quote's name ends with it: many stablecoins end with USD or
 -- EUR, and U is short. The bases are what Binance and Kraken trade or have traded, leveraged tokens included.
 CREATE TABLE IF NOT EXISTS k2.known_assets
 (

@@ -1,8 +1,8 @@
 -- Gold, 1m candles: aggregate states, and the view that finalises them. A state is right whatever the order, the number and
 -- the merges of the inserts. The view groups again, so it is right before any merge,
--- and casts the aggregate types away, which clients do not know.
+-- and casts away the aggregate types, which clients do not know.
 -- `open` and `close` order trades by (timestamp, source_sequence, platform_sequence, price): a total order.
--- TTL: a candle goes whole, a year after its last trade arrived. A merge joins states before it looks at their age, all
+-- TTL: a candle expires whole, a year after its last trade arrived. A merge joins states before it looks at their age, all
 -- states of a candle are in one partition (the month of window_start), and parts older than a day are always merged there.
 CREATE TABLE IF NOT EXISTS k2.ohlcv_1m_state
 (

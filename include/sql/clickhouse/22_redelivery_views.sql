@@ -1,5 +1,5 @@
 -- A record that was delivered before is in every table already, unless its insert broke off between two of them: an insert that
--- fills many tables is one commit a table. So each table looks for itself, by the time of the earlier delivery, whether it has
+-- fills many tables is one commit per table. So each table looks for itself, by the time of the earlier delivery, whether it has
 -- the record's trades, and takes what it lacks. None of this runs for a record that is new: a view does nothing for an empty block.
 -- The settings: a view runs with those of whoever inserts, and a look-up that a profile cuts short would let a trade in twice.
 CREATE MATERIALIZED VIEW IF NOT EXISTS k2.ohlcv_1m_unsettled_mv TO k2.ohlcv_1m_state AS
@@ -279,7 +279,7 @@ WHERE empty(stored_at);
 CREATE MATERIALIZED VIEW IF NOT EXISTS k2.unsettled_silver_mv TO k2.unsettled_silver AS
 SELECT
     t.* EXCEPT (message, kafka_topic, kafka_partition, inserted_at, earlier, position, reason, event_time, canonical_symbol),
-    -- A market that became known meanwhile: the candles go by what silver says.
+    -- If a market became known in the meantime, the candles use what silver says.
     if(empty(stored_at), t.canonical_symbol, s.stored_symbol) AS canonical_symbol,
     t.earlier.arrived_at AS delivered_at,
     arrayMap(row -> row.2, arrayFilter(row -> has(t.earlier.arrived_at, row.1), s.held)) AS stored_at

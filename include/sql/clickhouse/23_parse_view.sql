@@ -76,7 +76,7 @@ SELECT
         ''
     ) AS reason,
     -- From the values as the exchange wrote them, so that the same trade has the same id however often and in whatever
-    -- envelope it is sent. Without an id of its own, its position in the message tells it from its neighbours.
+    -- envelope it is sent. Without an id of its own, its position in the message distinguishes it from its neighbours.
     lower(hex(MD5(arrayStringConcat(
         [e.exchange, e.symbol, e.trade_id, e.time, e.price, e.quantity, e.side,
             arrayStringConcat(e.conditions, ','), if(e.trade_id = '', toString(e.position), '')], '|')))) AS message_id,

@@ -1,10 +1,10 @@
 -- Stage 1, Binance: a `trade` event, plain or in the combined-stream envelope {"stream": .., "data": {..}}.
--- Answers to subscriptions ({"result": null, "id": 1}) are no trades and no faults: they are left in landing.
+-- Answers to subscriptions ({"result": null, "id": 1}) are neither trades nor faults: they stay in landing.
 CREATE MATERIALIZED VIEW IF NOT EXISTS k2.extracted_trades_binance_mv TO k2.extracted_trades AS
 WITH
     isValidJSON(r.message) AS is_json,
     -- A JSON number with a fraction would go through a float: put quotes around every number outside of strings first.
-    -- (Given '' where there is none: short-circuit evaluation of nested ifs costs more than it saves here.)
+    -- (It gets '' if there is none: short-circuit evaluation of nested ifs costs more than it saves here.)
     is_json AND match(r.message, '[:\\[,]\\s*-?[0-9]+[.eE]') AS has_fractions,
     if(has_fractions,
         arrayStringConcat(arrayMap(

@@ -2,7 +2,7 @@
 --   v1   [channelID, [[price, volume, time, side, orderType, misc], ...], "trade", pair]
 --   v2   {"channel": "trade", "type": .., "data": [{"symbol": .., "price": .., "trade_id": .., ...}, ...]}
 --   flat {"channel_id": .., "pair": .., "price": .., "volume": .., "timestamp": "seconds.micros", ...}
--- Heartbeats, statuses and answers to subscriptions are no trades and no faults, unless they tell of an error.
+-- Heartbeats, statuses and answers to subscriptions are neither trades nor faults, unless they report an error.
 CREATE MATERIALIZED VIEW IF NOT EXISTS k2.extracted_trades_kraken_mv TO k2.extracted_trades AS
 SELECT
     'kraken' AS exchange,
@@ -89,7 +89,7 @@ FROM
                 earlier,
                 isValidJSON(message) AS is_json,
                 -- A JSON number with a fraction would go through a float: put quotes around every number outside of strings first.
-                -- (Given '' where there is none: short-circuit evaluation of nested ifs costs more than it saves here.)
+                -- (It gets '' if there is none: short-circuit evaluation of nested ifs costs more than it saves here.)
                 is_json AND match(message, '[:\\[,]\\s*-?[0-9]+[.eE]') AS has_fractions,
                 if(has_fractions,
                     arrayStringConcat(arrayMap(

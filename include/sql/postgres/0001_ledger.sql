@@ -11,7 +11,7 @@ CREATE TABLE k2.watermarks (
     PRIMARY KEY (pipeline, target)
 );
 
--- One row for each table; the token grows with every new holder, so a holder that lost its lease is known by its token.
+-- One row per table; the token grows with every new holder, so a holder that lost its lease is known by its token.
 CREATE TABLE k2.leases (
     pipeline   text        NOT NULL,
     target     text        NOT NULL,

@@ -1,4 +1,4 @@
--- What reconciliation found: one row for each bucket of each comparison. Bounds are epoch microseconds (UTC) or the values of
+-- What reconciliation found: one row per bucket and comparison. Bounds are epoch microseconds (UTC) or the values of
 -- an integer cursor, of the bucket column; null for rows that have none.
 CREATE TABLE k2.reconciliations (
     run_id        text        NOT NULL,

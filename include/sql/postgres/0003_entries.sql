@@ -1,5 +1,5 @@
 -- Every entry of every table list that has been offloaded, as it was in its last run: the ledger is the only place that all
--- pipelines share, and the deletion gate asks all that read the same warm table.
+-- pipelines share, and the deletion gate checks all that read the same warm table.
 CREATE TABLE k2.entries (
     pipeline    text        NOT NULL,
     target      text        NOT NULL,

@@ -6,24 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_k2.failpoints import NAMES
 from tests.faults.shapes import MODES, Shape
 from tests.faults.subject import Subject
 
 Fault = Callable[[Subject, str], dict[str, Any]]
 
-STEPS = (
-    "after_lease",
-    "after_agree",
-    "after_claim",
-    "before_write",
-    "in_write",
-    "after_write",
-    "after_proof",
-    "before_commit",
-    "after_commit",
-    "before_record",
-    "after_record",
-)
+STEPS = NAMES[:-2]
+"""The failpoints that a window passes; the other two are the deletion gate's."""
 HELD = ("after_write", "after_proof", "before_commit")
 """Steps between the write of a window's files and their commit."""
 ONCE = ("after_lease", "after_agree")

@@ -41,6 +41,44 @@ def gate_then_backfill(subject: Subject, step: str) -> dict[str, Any]:
     return {}
 
 
+def gate_then_other_content(subject: Subject, step: str) -> dict[str, Any]:
+    """The gate drops rows, other rows come with their cursors, the ledger is lost, then a backfill of everything.
+
+    Rows of an equal number with the same cursors look as if they had been changed in place: only who knows that the
+    gate has dropped some does not replace them. That the ledger is lost leaves the cold table's own note.
+    """
+    subject.must_run()
+    let_drop(subject)
+    said = subject.command("retention", subject.name).wait()
+    gone = dropped(subject)
+    subject.needs(said["ok"] and gone, f"the gate dropped {gone} rows")
+    copies = [(*row[:3], 10**9 + number, *row[4:]) for number, row in enumerate(subject.sent[:gone])]
+    # They come below the watermark: a scheduled run does not move them, and nothing says which of both is right.
+    subject.excused.update(subject.put(copies))
+    marks = int(subject.lab.ledger.sql("DELETE FROM k2.events WHERE target = %s", [subject.target])[0][0])
+    subject.needs(marks, f"{marks} events of the ledger went")
+    subject.lab.ledger.empty(subject.target)
+    subject.run(window=[1, subject.lane.warm.now()], kind="backfill")
+    return {}
+
+
+def lost_file(subject: Subject, step: str) -> dict[str, Any]:
+    """A cold file and the warm copies of its day are gone, ``k2 verify --repair`` runs; then the file is restored."""
+    subject.must_run()
+    table = subject.lab.store.catalog.load_table(subject.target)
+    file = max((task.file for task in table.scan().plan_files()), key=lambda file: file.record_count)
+    path, day = file.file_path, file.partition[0]
+    with table.io.new_input(path).open() as stream:
+        kept = stream.read()
+    gone = subject.delete_warm(f"toInt32(toDate32(ts, 'UTC')) = {day}", lambda row: row[0] // DAY == day)
+    table.io.delete(path)
+    subject.needs(gone and not table.io.new_input(path).exists(), f"{gone} warm rows and a cold file were gone")
+    subject.command("verify", subject.name, "--repair").wait()
+    with table.io.new_output(path).create() as stream:
+        stream.write(kept)
+    return {}
+
+
 def late_in_a_day(subject: Subject, step: str) -> dict[str, Any]:
     """A day is cold, its warm rows are gone, more come late into the same day, and a repair of it is asked for."""
     day = subject.lane.warm.now() // DAY - 10

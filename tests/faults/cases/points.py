@@ -1,4 +1,4 @@
-"""The rows of points 1 to 13 of issue 7: what happens around the offload."""
+"""The rows of points 1 to 17 of issue 7: what happens around the offload."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def _fresh(name: str, step: str, fault: Fault, mode: str = "append") -> Case:
 CASES: tuple[OfPoint, ...] = (
     OfPoint(1, _append("warm rows gone, new rows, then a backfill", history.new_rows_hide)),
     OfPoint(1, _gate("rows dropped, new rows, then a backfill", history.gate_then_backfill)),
+    OfPoint(1, _gate("rows dropped, others with their cursors, ledger lost", history.gate_then_other_content)),
     OfPoint(1, _dates("a day's warm rows gone, late rows, then a repair", history.late_in_a_day)),
     OfPoint(1, _append("snapshots expired, ledger lost, warm rows gone", history.forgotten)),
     OfPoint(1, _append("cold table renamed, warm rows gone", history.renamed)),
@@ -102,6 +103,7 @@ CASES: tuple[OfPoint, ...] = (
         for name, (shape, settings) in gate.PROFILES.items()
     ),
     OfPoint(13, _gate("a stream cut at a message's end", gate.stream_cut)),
+    OfPoint(17, _append("a cold file lost, warm rows gone, repaired, restored", history.lost_file)),
 )
 
 

@@ -96,9 +96,7 @@ def test_repair_by_less_needs_force(pair):
     assert "force" not in result.stdout
     snapshot = pair.cold.metadata.current_snapshot_id
     result = k2("--repair", "--force", "--dry-run")
-    assert (
-        "1 of the 241 cold rows are not in the warm tier and WOULD BE TAKEN OUT (for example symbol=" in result.stdout
-    )
+    assert "1 of the 241 cold rows are not in the warm tier and WOULD BE REMOVED (for example symbol=" in result.stdout
     assert k2("--repair", "--keep", "--dry-run").stdout.count("would stay") == 1
     assert pair.cold.metadata.current_snapshot_id == snapshot, "a dry run changes nothing"
     assert k2("--repair", "--force").exit_code == 0
@@ -153,7 +151,7 @@ def test_a_range(pair):
     [
         (["--since", "yesterday"], "neither a time nor an integer"),
         (["--since", "2026-01-03", "--until", "2026-01-02"], "swap the bounds"),
-        (["--since", "2026-01-03", "--until", "2026-01-03"], "The asked range is empty"),
+        (["--since", "2026-01-03", "--until", "2026-01-03"], "The requested range is empty"),
         (["--bucket", "week"], "use day or hour"),
         (["--force"], "belong to --repair"),
         (["no_such_table"], "No table is called 'no_such_table'"),

@@ -10,7 +10,12 @@ import yaml
 from typer.testing import CliRunner
 
 from airflow_provider_k2.cli.main import app
+from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.exceptions import IdentityError, WatermarkError
+from airflow_provider_k2.hooks.services import Services
+from airflow_provider_k2.offload.request import Request
+from airflow_provider_k2.offload.run import Offload
+from airflow_provider_k2.tables.reader import load_tables
 from tests.integration.pair import HOUR, Pair, day
 
 
@@ -187,3 +192,25 @@ def test_unknown_tables_and_values(pair):
     assert result.exit_code == 2
     assert "neither a time nor an integer" in result.stderr
     assert "does not exist" not in result.stderr
+
+
+def test_an_integer_cursor_as_large_as_a_time_is_shown_as_what_it_is(
+    clickhouse, iceberg, ledger, fresh_names, tmp_path, monkeypatch
+):
+    """A snowflake id; a ledger of an older version tells by the size, as before."""
+    name, first = fresh_names("snowflakes"), 150_000_000_000_000
+    clickhouse.execute(f"CREATE TABLE test.{name} (id UInt64) ENGINE = MergeTree ORDER BY id")
+    clickhouse.execute(f"INSERT INTO test.{name} SELECT {first} + number FROM numbers(9)")
+    entry = {"source": f"test.{name}", "target": f"cold.{name}", "layer": "bronze", "cursor": "id"}
+    (tmp_path / "tables.yaml").write_text(yaml.safe_dump({"tables": [entry]}))
+    monkeypatch.setenv("K2_TABLES", str(tmp_path / "tables.yaml"))
+    table = load_tables(tmp_path / "tables.yaml").tables[0]
+    Offload(table, Services(clickhouse, iceberg, ledger), lambda rows: DirectEngine()).run(
+        Request(run_id="test", holder="test")
+    )
+    (shown,) = json.loads(k2("--json").stdout)["tables"]
+    assert (shown["watermark"], shown["cold_watermark"], shown["lag_seconds"]) == (first + 9, first + 9, None)
+    assert shown["last_window"]["upper"] == first + 9
+    assert str(first + 9) in k2("history", name).stdout
+    ledger.run("UPDATE k2.windows SET is_time = NULL WHERE target = %s", parameters=(table.target,))
+    assert "1974-10-03" in k2("history", name).stdout

@@ -10,7 +10,7 @@ from airflow_provider_k2.windows import Window
 
 
 def reset(table):
-    tools = WatermarkTools(table.clickhouse, table.iceberg, table.ledger, who="a person", reason="meant")
+    tools = WatermarkTools(table.services, who="a person", reason="meant")
     return tools.reset(table.config)
 
 

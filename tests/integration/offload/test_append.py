@@ -195,12 +195,12 @@ def test_an_integer_cursor_has_an_end(tiers):
 def test_a_cursor_near_the_end_is_pending_before_the_first_offload(tiers):
     table = tiers("(n UInt64, v Int32) ENGINE = MergeTree ORDER BY n")
     table.sql("INSERT INTO {t} VALUES (9223372036854775806, 1)")
-    verdict = Reconciler(table.clickhouse, table.iceberg, table.ledger).verify(table.config)
+    verdict = Reconciler(table.services).verify(table.config)
     assert not verdict.equal
     assert verdict.pending == 1
     table.sql("INSERT INTO {t} VALUES (9223372036854775807, 2)")
     with pytest.raises(TypePlanError, match="cursor column n reaches 9223372036854775807"):
-        Reconciler(table.clickhouse, table.iceberg, table.ledger).verify(table.config)
+        Reconciler(table.services).verify(table.config)
 
 
 def test_a_day_that_is_not_over_stays_warm_with_a_date_cursor(tiers):
@@ -355,7 +355,7 @@ def test_a_window_is_not_replaced_by_less_unless_forced(tiers, caplog):
     assert table.cold_numbers() == list(range(8))
 
     table.offload(kind="backfill", window=Window(0, 6), force=True)
-    assert "THEY ARE TAKEN OUT because the run is forced" in caplog.text
+    assert "THEY ARE REMOVED because the run is forced" in caplog.text
     table.assert_same()
     table.sql("DELETE FROM {t} WHERE n = 3")
     table.offload(kind="backfill", window=Window(3, 4), force=True)
@@ -734,9 +734,9 @@ def test_an_expired_lease_is_taken_over_and_its_holder_may_not_commit(tiers):
 
 def test_a_process_that_is_stopped_in_a_ledger_transaction_holds_nobody_up(ledger, tiers, monkeypatch):
     """SIGSTOP between two statements: PostgreSQL would keep the lease's row locked until the process wakes."""
-    from airflow_provider_k2.hooks import watermark
+    from airflow_provider_k2.hooks import ledger_connection
 
-    monkeypatch.setattr(watermark, "IDLE_SECONDS", 1)
+    monkeypatch.setattr(ledger_connection, "IDLE_SECONDS", 1)
     table = tiers()
     lease = ledger.acquire(table.config, "stopped", 60)
     tokens = []

@@ -26,7 +26,7 @@ def at(monkeypatch):
 
 
 def verified(table):
-    verdict = Reconciler(table.clickhouse, table.iceberg, table.ledger).verify(table.config)
+    verdict = Reconciler(table.services).verify(table.config)
     assert verdict.equal, verdict
     return verdict
 

@@ -173,7 +173,8 @@ def test_a_catalog_that_refuses_a_commit_is_asked_once(tiers, monkeypatch, caplo
     # A mock: the catalog at hand has one user, who may do everything.
     monkeypatch.setattr(type(table.iceberg.catalog), "commit_table", refuse)
     with pytest.raises(
-        ServiceError, match=r"refuses to commit window .*ForbiddenError.*give the connection's user the right"
+        ServiceError,
+        match=r"does not allow it: ForbiddenError.*when window .* was committed.*give the connection's user the right",
     ):
         table.offload()
     monkeypatch.undo()

@@ -50,7 +50,7 @@ def test_any_name_goes_cold_and_is_compared(tiers: Callable[..., Tiers], entry: 
     table.assert_same()
     table.sql(f"INSERT INTO {{t}} SELECT {VALUES} FROM numbers(4, 3)")
     table.offload()
-    verdict = Reconciler(table.clickhouse, table.iceberg, table.ledger).verify(table.config)
+    verdict = Reconciler(table.services).verify(table.config)
     assert verdict.cold_rows == 6
     if table.config.mode == "upsert":
         assert verdict.equal

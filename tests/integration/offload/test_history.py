@@ -62,7 +62,7 @@ def test_the_fix_that_the_error_names_loses_nothing(hidden, caplog):
     caplog.set_level(logging.WARNING)
     assert hidden.offload(kind="backfill", window=ALL, keep=True).rows == len(hidden.warm_rows())
     assert hidden.cold_numbers() == expected
-    assert "They stay beside the window's rows" in caplog.text
+    assert "They stay next to the window's rows" in caplog.text
     hidden.offload(kind="backfill", window=ALL, keep=True)
     assert hidden.cold_numbers() == expected, "again, it adds nothing"
 
@@ -71,7 +71,7 @@ def test_force_says_what_it_takes_out(hidden, caplog):
     caplog.set_level(logging.WARNING)
     hidden.offload(kind="backfill", window=ALL, force=True)
     assert "of which 24 are not in the warm tier from n 0 to 46" in caplog.text
-    assert "THEY ARE TAKEN OUT" in caplog.text
+    assert "THEY ARE REMOVED" in caplog.text
     hidden.assert_same()
 
 
@@ -123,7 +123,7 @@ def test_rows_that_were_changed_in_place_are_replaced_and_named(tiers, caplog):
     table.offload(kind="backfill", window=Window(0, 6))
     table.assert_same()
     assert "of which 2 are not in the warm tier from n 2 to 3" in caplog.text
-    assert "they were changed there, and are replaced by what they are now" in caplog.text
+    assert "they were changed there, and are replaced with their current content" in caplog.text
 
 
 def test_a_changed_row_beside_a_lost_one_is_refused(tiers):
@@ -436,7 +436,7 @@ def test_cursors_below_zero_move(tiers, kind, values, mode):
     table = tiers(f"(n {kind}, v Int32) ENGINE = MergeTree ORDER BY n", window_rows=2, **entry)
     listed = ", ".join(f"({value}, {number})" for number, value in enumerate(values))
     table.sql(f"INSERT INTO {{t}} VALUES {listed}")
-    reconciler = Reconciler(table.clickhouse, table.iceberg, table.ledger)
+    reconciler = Reconciler(table.services)
     assert reconciler.verify(table.config).pending == len(values), "nothing pending is invisible"
     assert table.offload().rows == len(values)
     table.assert_same()

@@ -51,7 +51,7 @@ def test_upsert_follows_a_replacing_merge_tree(tiers):
     table.sql("OPTIMIZE TABLE {t} FINAL")
     table.offload()
     table.assert_same()
-    assert Reconciler(table.clickhouse, table.iceberg, table.ledger).verify(table.config).equal
+    assert Reconciler(table.services).verify(table.config).equal
 
 
 def test_deleted_keys_are_refused_or_kept_as_rows_that_say_so(tiers):

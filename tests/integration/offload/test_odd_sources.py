@@ -126,7 +126,7 @@ def test_a_column_that_is_emptied_is_not_overwritten_in_the_cold_tier(emptied):
 
 
 def test_a_column_that_is_emptied_is_not_compared(emptied):
-    reconciler = Reconciler(emptied.clickhouse, emptied.iceberg, emptied.ledger)
+    reconciler = Reconciler(emptied.services)
     verdict = reconciler.verify(emptied.config)
     assert verdict.equal
     assert any("payload" in note for note in verdict.notes)
@@ -137,7 +137,7 @@ def test_a_column_that_is_emptied_is_not_compared(emptied):
 def test_a_column_that_is_emptied_keeps_its_partitions(emptied):
     """The cold tier may hold the only good copy of it, or may not: nobody can tell."""
     emptied.entry = {**emptied.entry, "retention": "1d"}
-    gate = DeletionGate(emptied.clickhouse, emptied.iceberg, emptied.ledger)
+    gate = DeletionGate(emptied.services)
     report = gate.run(emptied.config, run_id="test", holder="test")
     assert report.rows == 0
     assert emptied.sql("SELECT count() FROM {t}") == [(5,)]

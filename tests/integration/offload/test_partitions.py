@@ -50,7 +50,7 @@ def test_odd_texts(tiers):
     for cursor in (1, 5, 11, len(ODD) + 15):
         rewritten(table, cursor)
     table.assert_same()
-    assert Reconciler(table.clickhouse, table.iceberg, table.ledger).verify(table.config).equal
+    assert Reconciler(table.services).verify(table.config).equal
 
 
 @pytest.mark.parametrize("length", [15, 16, 17, 255, 1024, 5000, 70_000])
@@ -97,7 +97,7 @@ def test_values_of_every_type(tiers, kind, values):
     files = [task.file for task in table.cold.scan().plan_files()]
     assert [file.record_count for file in files] == [2] * len(listed)
     assert len({repr(file.partition) for file in files}) == len(listed)
-    assert Reconciler(table.clickhouse, table.iceberg, table.ledger).verify(table.config).equal
+    assert Reconciler(table.services).verify(table.config).equal
     for row in table.cold.scan().to_arrow().to_pylist():
         # pyiceberg filters no UUIDs within a file.
         if row["p"] is not None and kind != "UUID":

@@ -15,6 +15,7 @@ import pytest
 from airflow_provider_k2.engines.direct import DirectEngine
 from airflow_provider_k2.exceptions import ReplacedByLessError
 from airflow_provider_k2.feed.client import clickhouse_client
+from airflow_provider_k2.hooks.services import Services
 from airflow_provider_k2.offload.request import Request
 from airflow_provider_k2.offload.run import Offload
 from airflow_provider_k2.reconciliation.reconciler import Reconciler
@@ -48,7 +49,7 @@ def tables(tmp_path: Path, clickhouse: ClickHouseHook, iceberg: IcebergTableHook
 
 def offload(tables: TableList, clickhouse: Any, iceberg: Any, ledger: Any) -> None:
     for table in tables.tables:
-        Offload(table, clickhouse, iceberg, ledger, lambda rows: DirectEngine()).run(
+        Offload(table, Services(clickhouse, iceberg, ledger), lambda rows: DirectEngine()).run(
             Request(run_id="test", holder="test")
         )
 
@@ -119,7 +120,7 @@ def test_the_gate_drops_all_nine_once_they_are_cold(
     send(client, "binance", sent)
     send(client, "kraken", generated("kraken", 300, seed=8))
     time.sleep(1.5)
-    gate = DeletionGate(clickhouse, iceberg, ledger)
+    gate = DeletionGate(Services(clickhouse, iceberg, ledger))
     short = [
         replace(table, retention=replace(table.retention, keep=1, alert=0))
         for table in tables.tables
@@ -140,7 +141,7 @@ def test_the_gate_drops_all_nine_once_they_are_cold(
     for table in short:
         assert clickhouse.execute(f"SELECT count() FROM {table.identity_source}") == [(0,)]
         assert len(cold(iceberg, table.name)) == expected[table.name] > 0
-        assert Reconciler(clickhouse, iceberg, ledger).verify(table).equal
+        assert Reconciler(Services(clickhouse, iceberg, ledger)).verify(table).equal
     # A trade of a candle that has left the warm tier starts one of that trade alone there.
     whole = {name: sorted(cold(iceberg, name)) for name in expected if name.startswith("gold_")}
     minutes = [(message["s"], message["T"] // 60_000) for message in map(json.loads, sent)]
@@ -148,7 +149,7 @@ def test_the_gate_drops_all_nine_once_they_are_cold(
         client, "binance", [next(text for text, minute in zip(sent, minutes, strict=True) if minutes.count(minute) > 1)]
     )
     for table in tables.tables:
-        run_one = Offload(table, clickhouse, iceberg, ledger, lambda rows: DirectEngine()).run
+        run_one = Offload(table, Services(clickhouse, iceberg, ledger), lambda rows: DirectEngine()).run
         if table.layer == "gold":
             with pytest.raises(ReplacedByLessError, match=r"trade_count 1 in the warm tier, but \d+ in the cold tier"):
                 run_one(Request(run_id="test", holder="test"))

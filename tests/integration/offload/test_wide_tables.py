@@ -24,5 +24,5 @@ def test_many_columns_with_long_names(tiers):
     table = tiers(columns, window_rows=100)
     table.sql(f"INSERT INTO {{t}} SELECT number, {', '.join(KINDS[kind] for kind in names.values())} FROM numbers(20)")
     assert table.offload().rows == 20
-    verdict = Reconciler(table.clickhouse, table.iceberg, table.ledger).verify(table.config)
+    verdict = Reconciler(table.services).verify(table.config)
     assert (verdict.equal, verdict.cold_rows) == (True, 20)

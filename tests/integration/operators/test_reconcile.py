@@ -154,7 +154,7 @@ def test_late_rows_of_an_event_time_cursor(make, capsys):
     pair.insert(5, day(1) + 3)
     assert pair.offload().rows == 0
     assert TaskRun().of(task(pair))["cold_rows"] == 105
-    assert "rows that arrive late are found here only" in capsys.readouterr().out
+    assert "only this task finds rows that arrive late" in capsys.readouterr().out
 
 
 def test_what_cannot_be_compared_fails_with_a_sentence(make):

@@ -72,7 +72,7 @@ def test_the_page_works_before_the_first_run(page, database, monkeypatch):
     configure(monkeypatch, conn_id)
     found = page()
     assert found.status_code == 200
-    assert "There is no ledger yet: the first run of an offload makes it." in found.text
+    assert "There is no ledger yet: the first run of an offload creates it." in found.text
     assert "<h2>Watermarks</h2>" in found.text
     assert "k2" not in schemas(conn_id)
 
@@ -129,6 +129,18 @@ def test_a_problem_is_a_page_without_what_the_service_said(page, database, monke
         assert secret not in found.text
 
 
+def test_a_mistake_of_the_page_is_not_called_the_ledgers(page, monkeypatch):
+    from airflow_provider_k2.plugins import ledger_page
+
+    def broken(*_: Any) -> str:
+        raise ValueError("a mistake in the template")
+
+    monkeypatch.setattr(ledger_page, "render_page", broken)
+    found = page()
+    assert found.status_code == 500
+    assert "PostgreSQL" not in found.text
+
+
 def test_a_page_that_is_not_there_is_a_page(page):
     found = page("/elsewhere")
     assert (found.status_code, "Error 404" in found.text) == (404, True)
@@ -141,7 +153,7 @@ def test_everything_is_escaped():
 
     now, evil = datetime(2026, 11, 24, tzinfo=UTC), "<script>x</script>\"'&"
     page = render_page(
-        [("k2", evil, 5, now)], [(evil, 5, 6, evil, evil, evil, 1, evil, now, 0.5, evil)], evil
+        [("k2", evil, 5, now)], [(evil, 5, 6, evil, evil, evil, 1, evil, now, 0.5, evil, None)], evil
     ) + render_problem(evil, evil)
     assert "<script>" not in page
     assert page.count("&lt;script&gt;x&lt;/script&gt;&#34;&#39;&amp;") == 11

@@ -239,7 +239,7 @@ def test_the_gate_keeps_the_rows_of_a_file_that_is_no_proof(pair, what):
     else:
         redescribe(pair, file, partition=Record(file.partition[0] - 3))
     table = replace(pair.config, retention=RetentionPolicy(keep=DAY // SECOND, column="arrived"))
-    report = DeletionGate(pair.clickhouse, pair.iceberg, pair.ledger).run(table, run_id="test", holder="test")
+    report = DeletionGate(pair.services).run(table, run_id="test", holder="test")
     assert file.file_path in report.kept[0].why or (pair.mode, what) == ("upsert", "described wrongly"), report
     assert pair.sql(f"SELECT count() FROM {{t}} WHERE arrived < fromUnixTimestamp64Micro({ago(8)}, 'UTC')")[0][0] == 24
 

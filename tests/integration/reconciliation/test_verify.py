@@ -381,7 +381,7 @@ def test_rows_whose_event_time_may_change_are_not_looked_for_and_a_note_says_so(
     verdict = pair.verify()
     assert verdict.equal
     assert "6 rows of partly expired buckets" in verdict.notes[-1]
-    assert "were not looked for in the cold tier" in verdict.notes[-1]
+    assert "were not looked up in the cold tier" in verdict.notes[-1]
 
 
 def test_what_is_left_of_a_deleted_half_is_no_reason_to_leave_the_other_alone(late):

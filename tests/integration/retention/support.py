@@ -40,7 +40,7 @@ class Gated(Pair):
     """A warm table by day, with its cold table and the gate."""
 
     def gate(self, **options: Any) -> GateReport:
-        gate = DeletionGate(self.clickhouse, self.iceberg, self.ledger)
+        gate = DeletionGate(self.services)
         return gate.run(self.config, **{"run_id": f"run {self.name}", "holder": "gate", "wait": 0, **options})
 
     def fill(self, *days: int, rows: int = 24) -> None:

@@ -513,7 +513,7 @@ def test_hold_saves_rows_that_are_not_cold_and_puts_the_ttl_back(expiring):
         f"test.{pair.name}",
         f"{partition(10)} (24 rows, from ",
         partition(6),
-        "was taken away",
+        "was removed",
         "nothing has been offloaded yet",
         f"k2 verify {pair.name}",
     ):
@@ -522,14 +522,14 @@ def test_hold_saves_rows_that_are_not_cold_and_puts_the_ttl_back(expiring):
     assert report.ttl == "held"
     assert report.at_risk == 72
     assert "toIntervalDay(7)" not in pair.ttl_now()
-    with pytest.raises(RetentionError, match="taken away"):
+    with pytest.raises(RetentionError, match="was removed"):
         report.raise_if_failed()
 
     pair.run_ttl()
     assert pair.warm_rows() == 96, "the TTL runs, and every row is there"
 
     report = pair.gate()
-    assert "was taken away before and stays away" in report.alerts[0], "it is told every day"
+    assert "was removed before and stays removed" in report.alerts[0], "it is told every day"
     assert pair.offload().rows == 96
     report = pair.gate()
     assert not report.failed, report.alerts
@@ -636,7 +636,7 @@ def test_a_damaged_cold_file_holds_the_ttl(make):
     pair.offload()
     path = pair.cut_cold_file()
     report = pair.gate()
-    for words in (path, "is damaged", "was taken away"):
+    for words in (path, "is damaged", "was removed"):
         assert words in report.alerts[0]
     assert report.ttl == "held"
     assert pair.ttl_now() == ""
@@ -653,7 +653,7 @@ def test_a_file_that_is_damaged_after_it_was_summed_is_told_by_name(make):
     assert verdict.partly_expired
     pair.cut_cold_file()
     with pytest.raises(ServiceError, match=rf"^{pair.name}: .*cannot be read"):
-        find_missing(Reconciler(pair.clickhouse, pair.iceberg, pair.ledger), pair.config, verdict, None, None)
+        find_missing(Reconciler(pair.services), pair.config, verdict, None, None)
 
 
 def test_whatever_breaks_the_proof_holds_the_ttl(make, monkeypatch, caplog):
@@ -720,7 +720,7 @@ def test_a_hold_in_a_dry_run_changes_nothing(expiring):
     pair.fill(10)
     clause, events = pair.ttl_now(), pair.ledger.events(pair.config)
     report = pair.gate(dry_run=True)
-    assert "This is a dry run: the TTL would be taken away" in report.alerts[0]
+    assert "This is a dry run: the TTL would be removed" in report.alerts[0]
     assert (pair.ttl_now(), pair.ledger.events(pair.config)) == (clause, events)
 
 

@@ -130,7 +130,7 @@ def test_an_update_in_the_moment_of_the_drop_is_told(pair, monkeypatch):
     report = pair.gate()
     assert report.rows == 24
     (alert,) = report.alerts
-    assert f"1 rows of partition {partition(9)} of test.{pair.name} were updated or deleted in the moment" in alert
+    assert f"1 rows of partition {partition(9)} of test.{pair.name} were updated or deleted at the moment" in alert
     assert report.failed
 
 

@@ -161,7 +161,7 @@ def test_an_entry_that_begins_later_needs_no_earlier_rows(first):
 
 def test_an_entry_of_the_list_that_was_never_offloaded_is_asked(first):
     second = of_b(other(first))
-    gate = DeletionGate(first.clickhouse, first.iceberg, first.ledger, known=[first.config, second.config])
+    gate = DeletionGate(first.services, known=[first.config, second.config])
     report = gate.run(first.config, run_id="test", holder="gate", wait=0)
     assert "it has never been offloaded" in report.kept[0].why
     assert first.gate().rows == 24, "nobody told this one"

@@ -23,7 +23,7 @@ def test_names_of_iceberg_s_metadata_columns(tiers):
         f"(n Int64, {', '.join(f'{name} Int8' for name in RESERVED)}, _path Int8) ENGINE = MergeTree ORDER BY n"
     )
     table.sql("INSERT INTO {t} (n) VALUES (1)")
-    with pytest.raises(TypePlanError, match=r"called like a metadata column of Iceberg.*Nothing was moved") as told:
+    with pytest.raises(TypePlanError, match=r"named like a metadata column of Iceberg.*Nothing was moved") as told:
         table.offload()
     assert ", ".join(RESERVED) in str(told.value)
     assert "_path" not in str(told.value)

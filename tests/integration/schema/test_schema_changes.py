@@ -108,7 +108,7 @@ def test_what_is_nested_is_widened_too(
     table.sql(f"INSERT INTO {{t}} SELECT 2, {new}")
     assert table.offload().rows == 1
     assert types(table)["c"] == cold
-    verdict = Reconciler(table.clickhouse, table.iceberg, table.ledger).verify(table.config)
+    verdict = Reconciler(table.services).verify(table.config)
     assert (verdict.equal, verdict.cold_rows) == (True, 2)
     # A narrower type keeps what is cold.
     table.sql("ALTER TABLE {t} DELETE WHERE n = 2 SETTINGS mutations_sync = 2")

@@ -62,7 +62,7 @@ def test_other_variables_are_ignored_and_named(home: Path, name: str, capsys: py
     assert load_environment() is not None
     assert name not in os.environ
     assert os.environ["K2_ENGINE"] == "direct"
-    assert f"k2: {name} of .k2/env is ignored: it is none of the variables" in capsys.readouterr().err
+    assert f"k2: {name} of .k2/env is ignored: it is not a variable" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["file", "directory", "link"])
@@ -93,7 +93,7 @@ def test_what_others_may_write_is_not_used(
     (home / name).chmod(mode)
     assert load_environment() is None
     assert "K2_ENGINE" not in os.environ
-    assert f"because others may write it (its mode is {mode:04o})" in capsys.readouterr().err
+    assert f"because others may write to it (its mode is {mode:04o})" in capsys.readouterr().err
 
 
 def test_a_damaged_file_is_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ NONE = SparkOffer("there is no Spark connection 'spark_default'", usable=False)
 @pytest.mark.parametrize(
     ("rows", "asked", "offer", "engine", "why"),
     [
-        (1_000, None, CLUSTER, "direct", "1,000 rows are left, and Spark is worth its start from 1,000 on"),
+        (1_000, None, CLUSTER, "direct", "1,000 rows are left, and Spark is worth starting from 1,000 on"),
         (
             1_001,
             None,

@@ -14,12 +14,13 @@ from pyiceberg.types import ListType, MapType
 
 from airflow_provider_k2.engines.parquet_footer import (
     MAGIC,
+    MalformedFileError,
     TailTooShortError,
     _Element,
-    _Reader,
     copy_with_field_ids,
     with_field_ids,
 )
+from airflow_provider_k2.engines.thrift import ThriftReader
 from airflow_provider_k2.schema.type_plan import plan_types
 
 KINDS = [
@@ -160,15 +161,16 @@ def test_what_is_not_known_passes_through():
     st.dictionaries(st.integers(1, 200).filter(lambda number: number not in (4, 9)), st.integers(0, 2**31), max_size=6)
 )
 def test_an_element_keeps_fields_that_are_not_known(extra):
-    from airflow_provider_k2.engines.parquet_footer import _I64, _varint
+    from airflow_provider_k2.engines.thrift import _I64, varint
 
-    element = _Element({4: (8, b"\x01c"), **{number: (_I64, _varint(value)) for number, value in extra.items()}})
+    element = _Element({4: (8, b"\x01c"), **{number: (_I64, varint(value)) for number, value in extra.items()}})
     element.identify(70000)
-    reader = _Reader(b"\x1c" + element.encode())
-    (found,) = reader.elements()
+    reader = ThriftReader(b"\x1c" + element.encode())
+    (fields,) = reader.structs()
+    found = _Element(fields)
     assert found.name == "c"
     assert {number: value for number, value in found.fields.items() if number not in (4, 9)} == {
-        number: (_I64, _varint(value)) for number, value in extra.items()
+        number: (_I64, varint(value)) for number, value in extra.items()
     }
     assert found.encode() == element.encode()
     assert reader.at == len(reader.data)
@@ -196,6 +198,21 @@ def test_a_stream_that_ends_early_is_no_file(keep):
     schema = schema_of(["Int32"])
     with pytest.raises(ValueError, match="ends"):
         copied(written(schema)[:keep], schema)
+
+
+def test_a_footer_that_should_be_longer_than_the_file_is_not_waited_for():
+    schema = schema_of(["Int32"])
+    file = written(schema)[:-8] + (2**31).to_bytes(4, "little") + MAGIC
+    for hold in (10, 10**6):
+        with pytest.raises(MalformedFileError, match=r"should have 2,147,483,648 bytes"):
+            copied(file, schema, hold=hold, chunk=100)
+
+
+def test_the_end_of_what_is_no_file_is_shown():
+    with pytest.raises(MalformedFileError, match=r"by '<html>a login page</html>'"):
+        copied(b"<html>a\nlogin page</html>", schema_of(["Int32"]))
+    with pytest.raises(MalformedFileError, match=r"by 'Code: 241. DB::Exception: no memory'"):
+        copied(written(schema_of(["Int32"])) + b"\r\nCode: 241. DB::Exception: no memory\n", schema_of(["Int32"]))
 
 
 def test_nothing_at_all_is_no_error():

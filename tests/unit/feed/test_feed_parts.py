@@ -205,7 +205,7 @@ def _recording(path, how):
     ("how", "text"),
     [
         ("cut off", r"its gzip is cut off after \d+ lines; nothing was sent\. Wait until .*, then send it again$"),
-        ("damaged", r"its gzip is damaged after \d+ lines .*; nothing was sent\. Copy .* anew, then send it again$"),
+        ("damaged", r"its gzip is damaged after \d+ lines .*; nothing was sent\. Copy .* again, then send it again$"),
         ("a wrong checksum", r"its gzip is damaged after [\d,]+ lines .*; nothing was sent\. "),
         ("junk behind it", r"its gzip is damaged after 1,000 lines .*; nothing was sent\. "),
     ],

@@ -10,7 +10,8 @@ import pytest
 
 from airflow_provider_k2.exceptions import ServiceError
 from airflow_provider_k2.get_provider_info import CONNECTION_FORM, get_provider_info
-from airflow_provider_k2.hooks.clickhouse import ClickHouseHook, read_endpoints
+from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
+from airflow_provider_k2.hooks.clickhouse_connection import read_endpoints
 
 
 def read(port: int | None = None, **extra: Any) -> Any:

@@ -88,7 +88,9 @@ def test_a_chosen_logical_date_is_refused_with_the_way_out(dag, away):
     logical = NOW - away
     one, other = task(dag), ReconcileOperator(task_id="other", table=ENTRY, dag=dag)
     for interval in (guess(dag, logical), guess(dag, NOW), None):
-        with pytest.raises(RunConfError, match=r"for the logical date .* UTC, but a manual run goes on .*`lower` and"):
+        with pytest.raises(
+            RunConfError, match=r"for the logical date .* UTC, but a manual run continues .*`lower` and"
+        ):
             question(one, logical_date=logical, run_after=NOW, interval=interval)
     with pytest.raises(RunConfError, match="`since` and `until` in the run conf"):
         question(other, logical_date=logical, run_after=NOW)
@@ -127,7 +129,7 @@ def test_the_deletion_gate_takes_no_range(run_type):
 
     typed = (to_micros(datetime(2026, 11, 3, tzinfo=UTC)), to_micros(datetime(2026, 11, 4, tzinfo=UTC)))
     gate = RetentionOperator(task_id="t", table={**ENTRY, "retention": "7d"})
-    with pytest.raises(AirflowFailException, match="goes by the age of rows alone"):
+    with pytest.raises(AirflowFailException, match="works by the age of rows alone"):
         TaskRun(interval=typed, run_type=run_type).of(gate)
 
 

@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_k2.exceptions import RunConfError
 from airflow_provider_k2.offload.conf_keys import COMPARISON_KEYS, OFFLOAD_KEYS, RETENTION_KEYS
 from airflow_provider_k2.offload.run_conf import (
+    RunQuestion,
     asked_flag,
     asked_tables,
     read_bound,
@@ -19,7 +20,7 @@ from airflow_provider_k2.offload.run_conf import (
     refuse_empty,
     refuse_future,
 )
-from airflow_provider_k2.reconciliation.buckets import TableVerdict
+from airflow_provider_k2.reconciliation.verdict import TableVerdict
 from airflow_provider_k2.windows import Window, to_micros
 
 START, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
@@ -27,7 +28,7 @@ DAY = Window(to_micros(START), to_micros(END))
 
 
 def read(conf=None, run_type="scheduled", interval=(START, END)):
-    return read_request(conf or {}, run_type, interval)
+    return read_request(RunQuestion(conf or {}, run_type, interval))
 
 
 @pytest.mark.parametrize("run_type", ["scheduled", "manual", "asset_triggered"])
@@ -131,7 +132,7 @@ def test_an_interval_in_another_zone_is_the_same_range():
 
 
 def compare(conf=None, run_type="scheduled", interval=(START, END)):
-    return read_comparison(conf or {}, run_type, interval)
+    return read_comparison(RunQuestion(conf or {}, run_type, interval))
 
 
 @pytest.mark.parametrize("run_type", ["scheduled", "manual"])
@@ -159,7 +160,9 @@ def test_an_empty_range_is_no_comparison():
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, "9" * 19, 10**30])
 def test_a_bound_that_no_cursor_can_be_is_refused(value):
-    with pytest.raises(RunConfError, match=r"beyond what a cursor can be. Nothing was moved; write an integer of at"):
+    with pytest.raises(
+        RunConfError, match=r"is outside the range of a cursor. Nothing was moved; write an integer of at"
+    ):
         read_bound(value)
 
 
@@ -174,7 +177,7 @@ READERS = {read_request: OFFLOAD_KEYS, read_comparison: COMPARISON_KEYS, read_re
 @pytest.mark.parametrize("value", [1, None, "", [], {"a": 1}])
 def test_a_key_that_nothing_reads_is_refused_with_those_that_are(reader, key, value):
     with pytest.raises(RunConfError) as caught:
-        reader({key: value, "tables": ["a"]}, "manual", (None, None))
+        reader(RunQuestion({key: value, "tables": ["a"]}, "manual", (None, None)))
     said = str(caught.value)
     assert said.startswith(f"The run conf has the unknown key `{key}`")
     assert "Nothing was changed; the keys are " + ", ".join(f"`{name}`" for name in READERS[reader]) in said
@@ -199,19 +202,19 @@ def test_a_key_that_nothing_reads_is_refused_with_those_that_are(reader, key, va
 )
 def test_the_key_that_is_probably_meant_is_said(reader, key, meant):
     with pytest.raises(RunConfError, match=f"unknown key `{key}` \\(`{meant}`\\?\\)"):
-        reader({key: 1}, "manual", (None, None))
+        reader(RunQuestion({key: 1}, "manual", (None, None)))
 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_every_unknown_key_is_said_at_once(reader):
     with pytest.raises(RunConfError, match=r"unknown keys `colour`, `x`\. Nothing"):
-        reader({"colour": 1, "x": 2}, "manual", (None, None))
+        reader(RunQuestion({"colour": 1, "x": 2}, "manual", (None, None)))
 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_keys_of_airflow_and_of_the_dag_itself_are_not_ours_to_refuse(reader):
     lineage = {"openlineage": {"parentRunId": "1"}}
-    assert reader({**lineage, "region": "eu"}, "manual", (None, None), {"region"}).tables == ()
+    assert reader(RunQuestion({**lineage, "region": "eu"}, "manual", (None, None), {"region"})).tables == ()
 
 
 @pytest.mark.parametrize("value", [[""], [" "], ["a", ""], ",", "a,,b", " , ", 0, False, {}, math.nan])
@@ -252,7 +255,7 @@ def future(**changes):
 
 def test_a_comparison_that_begins_in_the_future_and_finds_nothing_is_refused():
     with pytest.raises(
-        RunConfError, match=r"a: the asked range begins at 2026-11-02 00:00:00 UTC, which lies in the f"
+        RunConfError, match=r"a: the requested range begins at 2026-11-02 00:00:00 UTC, which lies in the f"
     ):
         refuse_future(future(), DAY.upper, lambda: DAY.lower)
     for verdict, since in (

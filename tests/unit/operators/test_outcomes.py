@@ -73,7 +73,7 @@ def test_a_killed_process_left_no_reason():
     states = {**DONE, "bronze.offload_0": "failed", "bronze.offload_1": "failed", "silver.offload_0": "skipped"}
     (a, b, c) = read_outcomes(context(states, [problem("b", "skipped", "of an older try")]), TASKS)
     assert a.state == b.state == "failed"
-    assert "its task ended without a word (killed, out of memory" in a.reason
+    assert "its task ended without saying why (killed, out of memory" in a.reason
     assert b.reason == a.reason, "not another state's reason"
     assert c == Outcome("c", "skipped", "Airflow or a person skipped it")
 

@@ -15,7 +15,7 @@ from airflow_provider_k2.dag_factory.reconcile import build_reconcile_dag
 from airflow_provider_k2.dag_factory.retention import build_retention_dag
 from airflow_provider_k2.exceptions import RunConfError, TableListError
 from airflow_provider_k2.offload.request import Report
-from airflow_provider_k2.offload.run_conf import asked_flag, asked_tables, read_request
+from airflow_provider_k2.offload.run_conf import RunQuestion, asked_flag, asked_tables, read_request
 from airflow_provider_k2.operators.run_report import RunReportOperator
 from airflow_provider_k2.plugins.ledger_page import render_page
 from airflow_provider_k2.tables.reader import load_tables, parse_tables
@@ -42,10 +42,10 @@ def listed(*entries: dict[str, Any]) -> Any:
     [
         (
             "tables:\n  - source: k2.a\n    target: cold.a\n    source: k2.b\n",
-            "line 4: the key `source` is there twice",
+            "line 4: the key `source` appears twice",
         ),
-        ("tables: []\ntables: []\n", "line 2: the key `tables` is there twice"),
-        ("tables:\n  - {source: a.b, types: {a: long, a: string}}\n", "the key `a` is there twice"),
+        ("tables: []\ntables: []\n", "line 2: the key `tables` appears twice"),
+        ("tables:\n  - {source: a.b, types: {a: long, a: string}}\n", "the key `a` appears twice"),
     ],
 )
 def test_a_key_that_is_there_twice_is_refused(tmp_path, text, words):
@@ -114,7 +114,7 @@ def test_a_flag_is_a_boolean(value):
     with pytest.raises(RunConfError, match=r"`force: .*` is not a boolean. Nothing was changed; write true or false"):
         asked_flag({"force": value}, "force")
     with pytest.raises(RunConfError, match="is not a boolean"):
-        read_request({"force": value}, "manual", (None, None))
+        read_request(RunQuestion({"force": value}, "manual"))
 
 
 @pytest.mark.parametrize("value", [5, {"a": 1}, [1], [["a"]]])
@@ -128,7 +128,7 @@ def test_tables_that_are_no_names_are_refused(value):
     [(1, 2, False), ("1", "2", False), ("2026-11-01", "2026-11-02", True), (1, "2026-11-02T00:00:00+00:00", True)],
 )
 def test_a_range_of_time_is_known_as_one(lower, upper, of_time):
-    assert read_request({"lower": lower, "upper": upper}, "manual", (None, None)).of_time is of_time
+    assert read_request(RunQuestion({"lower": lower, "upper": upper}, "manual")).of_time is of_time
 
 
 # Parents

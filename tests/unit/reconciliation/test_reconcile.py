@@ -17,7 +17,8 @@ from pyiceberg.types import LongType, NestedField, TimestamptzType
 from airflow_provider_k2.commit.bounds import range_filter
 from airflow_provider_k2.ledger.warm_retention import Retention
 from airflow_provider_k2.reconciliation.buckets import DAY, EARLIEST, LATEST, Scope, pair
-from airflow_provider_k2.reconciliation.cold_side import micros, span_filter
+from airflow_provider_k2.reconciliation.cold_rows import micros
+from airflow_provider_k2.reconciliation.cold_side import span_filter
 from airflow_provider_k2.reconciliation.reconciler import Bucket, BucketKey, Facts, Status, TableVerdict
 from airflow_provider_k2.reconciliation.repair import plan_append
 from airflow_provider_k2.reconciliation.sentences import describe_difference

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_k2.exceptions import RetentionError
-from airflow_provider_k2.hooks.watermark import Mark
+from airflow_provider_k2.hooks.ledger_rows import Mark
 from airflow_provider_k2.ledger.marks import (
     HOLD_ACTION,
     PUT_BACK_ACTION,
@@ -21,8 +21,9 @@ from airflow_provider_k2.ledger.marks import (
     deletions,
     last_hold,
 )
-from airflow_provider_k2.reconciliation.buckets import Bucket, Facts, TableVerdict
+from airflow_provider_k2.reconciliation.buckets import Bucket, Facts
 from airflow_provider_k2.reconciliation.missing import Missing, join, lacking
+from airflow_provider_k2.reconciliation.verdict import TableVerdict
 from airflow_provider_k2.retention.gate import Deletion, GateReport, Kept
 from airflow_provider_k2.retention.partitions import shortened
 from airflow_provider_k2.retention.proof import Partition, Proof, ProofRange, Unit, proof_ranges, read_proof, units

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pyiceberg.types import DecimalType
 
 from airflow_provider_k2.exceptions import TypePlanError
-from airflow_provider_k2.schema.type_plan import MAX_DECIMAL, plan_types
+from airflow_provider_k2.schema.cold_types import MAX_DECIMAL
+from airflow_provider_k2.schema.type_plan import plan_types
 
 
 def plan(kind, wish=None):

@@ -83,4 +83,4 @@ def test_upsert_follows_parts_of_a_value_through_a_view_that_aggregates(kind):
 @pytest.mark.parametrize("kind", ["Collapsing", "VersionedCollapsing"])
 def test_upsert_follows_no_pairs(kind):
     below = stored(f"{kind}MergeTree", "sign", name="a.below")
-    assert "takes another one back" in refusal(table("upsert"), view("SELECT * FROM a.below FINAL"), below)
+    assert "cancels another one" in refusal(table("upsert"), view("SELECT * FROM a.below FINAL"), below)

@@ -1,6 +1,6 @@
--- What feeds the landing tables in production: a Kafka engine table for each topic, and a view that moves its messages on.
+-- What feeds the landing tables in production: a Kafka engine table per topic, and a view that passes its messages on.
 -- Apply after the files of the folder above, on a real server only: the local system has a feeder (`k2 replay`) instead.
--- Brokers, and credentials where they need some, stand in the named collection `k2_kafka` of the server, not here.
+-- Brokers, and credentials if needed, are in the named collection `k2_kafka` of the server, not here.
 -- RawBLOB takes a message as it is: nothing is parsed and nothing can be rejected before the landing table.
 CREATE TABLE IF NOT EXISTS k2.kafka_trades_binance
 (

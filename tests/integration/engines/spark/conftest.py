@@ -64,18 +64,18 @@ class World:
     submit: Submit
 
     def __post_init__(self) -> None:
-        from airflow_provider_k2.hooks.clickhouse import ClickHouseHook
-        from airflow_provider_k2.hooks.iceberg import IcebergTableHook
-        from airflow_provider_k2.hooks.watermark import WatermarkHook
+        from airflow_provider_k2.hooks.services import Services
 
-        self.clickhouse, self.iceberg, self.ledger = ClickHouseHook(), IcebergTableHook(), WatermarkHook()
+        self.services = Services.connect()
+        self.clickhouse, self.iceberg = self.services.clickhouse, self.services.iceberg
+        self.ledger = self.services.ledger
 
     def table(self, **entry: object) -> TableConfig:
         return parse_tables({"defaults": {"safety_lag": 0}, "tables": [{"layer": "bronze", **entry}]}, "test").tables[0]
 
     def run(self, table: TableConfig, engine: Engine | None = None, **request: object) -> Report:
         chosen = engine or SparkEngine(Spark(self.submit))
-        offload = Offload(table, self.clickhouse, self.iceberg, self.ledger, lambda rows: chosen)
+        offload = Offload(table, self.services, lambda rows: chosen)
         return offload.run(Request(run_id="test", holder="test", **request))
 
 

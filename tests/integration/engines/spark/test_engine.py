@@ -25,7 +25,7 @@ from airflow_provider_k2.engines.spark import engine as spark_engine
 from airflow_provider_k2.engines.spark.engine import SparkEngine
 from airflow_provider_k2.engines.spark.job import Spark
 from airflow_provider_k2.engines.spark.tasks import run_task
-from airflow_provider_k2.exceptions import ProofError, ServiceError, TypePlanError
+from airflow_provider_k2.exceptions import CLICKHOUSE, ProofError, ServiceError, TypePlanError
 from airflow_provider_k2.local import ensure_spark
 from airflow_provider_k2.warm.source import WarmTable
 from airflow_provider_k2.windows import Window
@@ -499,27 +499,21 @@ def test_an_error_of_a_service_names_it_and_no_secret(world, monkeypatch):
         (no_server, "ClickHouse at .*:9 "),
     ):
         with pytest.raises(ServiceError, match=words) as caught:
-            world.run(entry, SparkEngine(Spark(through_driver(twist))))
+            world.run(entry, SparkEngine(Spark(inline(twist))))
+        assert caught.value.service == CLICKHOUSE
         assert "a-wrong-one" not in str(caught.value)
 
-
-def through_driver(twist):
-    """A job whose every task fails as on a cluster: its error comes back by the driver's words."""
-    from airflow_provider_k2.engines.spark import driver
-
-    def submit(submission):
+    def through_spark(submission):
         path = Path(submission.application_args[0])
         description = json.loads(path.read_text())
-        twist(description)
+        no_server(description)
         path.write_text(json.dumps(description))
-        try:
-            inline()(submission)
-        except Exception as error:
-            answer = {"error": driver.redact(driver.one_line(error), description["access"])}
-            driver.deliver(description, answer)
-            raise
+        world.submit(submission)
 
-    return submit
+    with pytest.raises(ServiceError, match=r"ClickHouse at .*:9 .*asked by Spark's executor on") as caught:
+        world.run(entry, SparkEngine(Spark(through_spark)))
+    assert caught.value.service == CLICKHOUSE
+    assert "`http_port`" in caught.value.fix
 
 
 @pytest.mark.xdist_group("spark-kinds")

@@ -118,7 +118,7 @@ def test_on_yarn_every_window_is_a_submission_of_its_own(world, monkeypatch, tmp
             "5 rows are left, more than 4, and the Spark connection 'spark_default' "
             "(spark://cluster:7077) is configured",
         ),
-        (("spark://cluster:7077", {}), 4, "direct", "4 rows are left, and Spark is worth its start from 4 on"),
+        (("spark://cluster:7077", {}), 4, "direct", "4 rows are left, and Spark is worth starting from 4 on"),
         (("local[*]", {}), 5, "direct", "the Spark connection 'spark_default' has this machine only (local[*])"),
         (("yarn", {"queue": "root.default"}), 5, "direct", "the Spark connection 'spark_default' is Airflow's example"),
         (("spark://h:1", {"deploy-mode": "cluster"}), 5, "direct", "deploy mode that takes no Python"),

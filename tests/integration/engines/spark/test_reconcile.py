@@ -44,13 +44,13 @@ def test_append_expiring_rows_deletes_and_an_older_schema(world):
         update.add_column("extra", StringType())
     arrow = pair.verify()
     reading = SparkReading(Spark(world.submit), rows=100)
-    spark = Reconciler(pair.clickhouse, pair.iceberg, pair.ledger, spark=reading).verify(pair.config)
+    spark = Reconciler(pair.services, spark=reading).verify(pair.config)
     assert (arrow.reader, spark.reader) == ("arrow", "spark")
     assert spark.buckets == arrow.buckets
     assert {bucket.status for bucket in arrow.buckets} == set(Status)
     assert spark.cold_rows == arrow.cold_rows > 100
     few = SparkReading(Spark(world.submit), rows=1000)
-    assert Reconciler(pair.clickhouse, pair.iceberg, pair.ledger, spark=few).verify(pair.config).reader == "arrow"
+    assert Reconciler(pair.services, spark=few).verify(pair.config).reader == "arrow"
 
 
 def test_upsert_with_pending_keys_by_the_operator(world, monkeypatch, capfd):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_k2.exceptions import LEDGER, ServiceError
+from airflow_provider_k2.hooks import ledger_connection
 from airflow_provider_k2.hooks.watermark import WatermarkHook
 from tests.faults.proxy import TcpProxy
 from tests.integration.hooks.failing.support import ACTS, fails, said
@@ -91,7 +93,11 @@ def test_a_role_with_a_ledger_that_is_not_its_own_is_told_the_grants(
 @pytest.mark.parametrize(
     ("order", "what", "fix"),
     [
-        ("ALTER ROLE {user} SET default_transaction_read_only = on", "read-only", "point to the primary"),
+        (
+            "ALTER ROLE {user} SET default_transaction_read_only = on",
+            "read-only",
+            "point the connection to the primary",
+        ),
         ("ALTER ROLE {user} CONNECTION LIMIT 0", "too many connections", "CONNECTION LIMIT"),
         ("ALTER ROLE {user} NOLOGIN", "not permitted to log in", "LOGIN"),
         ("REVOKE CONNECT ON DATABASE {database} FROM PUBLIC", "permission denied", "GRANT CONNECT ON DATABASE"),
@@ -157,9 +163,23 @@ def test_it_breaks_off(pair: Gated, altered: Any, proxies: Any, system: Any, que
     said(error, "broke off", "run it again")
 
 
-def test_it_does_not_answer(pair: Gated, altered: Any, silent_port: int) -> None:
+@pytest.mark.parametrize("act", ACTS)
+def test_it_does_not_answer(
+    pair: Gated, altered: Any, silent_port: int, act: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_connection, "CONNECT_SECONDS", 2)
+    pair.ledger = WatermarkHook(altered("postgres_default", port=silent_port))
+    started = time.monotonic()
+    said(fails(pair, act, LEDGER), "cannot be reached", "check host and port")
+    assert time.monotonic() - started < 20
+
+
+def test_a_timeout_of_the_connection_stands_above_ours(pair: Gated, altered: Any, silent_port: int) -> None:
+    assert WatermarkHook(altered("postgres_default")).connection.extra_dejson["connect_timeout"] == 10
     pair.ledger = WatermarkHook(altered("postgres_default", port=silent_port, extra={"connect_timeout": 2}))
+    started = time.monotonic()
     said(fails(pair, "offload", LEDGER), "cannot be reached", "check host and port")
+    assert time.monotonic() - started < 9
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_k2.exceptions import STORE
+from airflow_provider_k2.exceptions import STORE, ServiceError
 from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+from airflow_provider_k2.windows import Window
 from tests.faults.http_proxy import Answer, Ask
 from tests.integration.hooks.failing.support import ACTS, Interfering, fails, said
+from tests.integration.pair import HOUR, day
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_provider_k2.local import LocalSystem
     from tests.integration.retention.support import Gated
 
 DATA, LISTS = r"\.parquet(\?|$)", r"\.avro(\?|$)"
@@ -105,3 +108,30 @@ def test_while_the_cold_tier_is_read(
     error = fails(moved, act, STORE)
     assert proxy.strikes
     assert what in error.what
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "fix"),
+    [
+        pytest.param(DENIED, "does not allow it", "right to read", id="no right"),
+        pytest.param(None, "breaks off", "run it again", id="breaks off"),
+        pytest.param(s3(404, "NoSuchKey"), "cannot be read", "names the files that are missing", id="lost"),
+    ],
+)
+def test_while_a_file_is_read_that_a_window_replaces(
+    pair: Gated, altered: Any, proxies: Any, system: LocalSystem, given: Answer | None, what: str, fix: str
+) -> None:
+    pair.offload()
+    (old,) = (task.file.file_path.rpartition("/")[2] for task in pair.cold.scan().plan_files())
+    proxy = proxies(Interfering(system.seaweedfs.s3_port, asks(READS, old), given))
+    pair.iceberg = IcebergTableHook(altered("iceberg_default", extra={"s3.endpoint": f"http://127.0.0.1:{proxy.port}"}))
+    with pytest.raises(ServiceError) as caught:
+        pair.offload(kind="backfill", window=Window(day(1) + HOUR // 2, day(1) + HOUR))
+    assert proxy.strikes
+    error = caught.value
+    assert (error.service, error.table) == (STORE, pair.name)
+    assert error.window is not None
+    assert what in str(error)
+    assert fix in str(error.fix)
+    pair.iceberg = IcebergTableHook()
+    assert pair.cold.scan().count() == 20
