@@ -146,6 +146,7 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
             return commit(_settled(job, state))
         except CommitConflictError as error:
             unknown = None
+            job.old_snapshots.conflicted()
             job.log.warning("%s The window is planned again on the new snapshot.", error)
         except (CommitRefusedError, CommitUnknownError) as error:
             job.log.warning("%s. It is looked up.", error.what)
@@ -153,14 +154,17 @@ def commit_window(job: WindowJob, commit: Callable[[ColdState], int]) -> int:
             if found is not None:
                 job.log.info("The commit of window %s is there: snapshot %s.", job.record.commit_id, found)
                 return found
-            if isinstance(error, CommitRefusedError):
+            if job.old_snapshots.taken:
+                # The window comes first, and may be all that the catalog takes.
+                job.old_snapshots.refused(job.cold, error)
+            elif isinstance(error, CommitRefusedError):
                 raise ServiceError(
                     error.what,
                     service=_service(error),
                     untouched="Nothing was committed and the watermark stands",
                     fix=job.iceberg.fix_of(error.__cause__),
                 ) from error
-            unknown = error
+            unknown = error if isinstance(error, CommitUnknownError) else None
     if unknown is not None:
         raise ServiceError(
             unknown.what,

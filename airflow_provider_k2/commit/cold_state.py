@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 REWRITES = (Operation.REPLACE,)
 """Operations of others that change files but no rows (compaction)."""
 
+EXPIRED_BELOW = PREFIX + "expired-below"
+"""Table property: id of the oldest of main's ancestors when we have expired those before it.
+
+Some catalogs make such a snapshot look like the table's first one: they take its parent out of the metadata, too.
+"""
+
+_TAG_BEGIN, _TAG_END = "k2-", "-last-window"
+
 
 @dataclass(frozen=True)
 class ColdState:
@@ -67,13 +75,23 @@ class ColdState:
 
 def tag_name(pipeline: str) -> str:
     """Tag that keeps the pipeline's last commit from being expired."""
-    return f"k2-{pipeline}-last-window"
+    return f"{_TAG_BEGIN}{pipeline}{_TAG_END}"
+
+
+def is_tag_of_ours(name: str) -> bool:
+    """Whether a tag is one of those that keep a pipeline's last commit."""
+    return name.startswith(_TAG_BEGIN) and name.endswith(_TAG_END)
 
 
 def ancestors(metadata: TableMetadata) -> Iterator[Snapshot]:
     """Snapshots from the current one backwards, up to the first that was expired."""
+    return ancestors_of(metadata, metadata.current_snapshot_id)
+
+
+def ancestors_of(metadata: TableMetadata, snapshot_id: int | None) -> Iterator[Snapshot]:
+    """A snapshot and those before it, up to the first that was expired."""
     known = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
-    snapshot = known.get(metadata.current_snapshot_id) if metadata.current_snapshot_id is not None else None
+    snapshot = known.get(snapshot_id) if snapshot_id is not None else None
     while snapshot is not None:
         yield snapshot
         parent = snapshot.parent_snapshot_id
@@ -95,13 +113,18 @@ def read_cold_state(metadata: TableMetadata, pipeline: str) -> ColdState:
         oldest = snapshot
     tag = metadata.refs.get(tag_name(pipeline))
     kept = metadata.snapshot_by_id(tag.snapshot_id) if tag else None
-    if kept is not None and oldest is not None and oldest.parent_snapshot_id is not None:
+    if kept is not None and oldest is not None and is_cut(metadata, oldest):
         # The chain ends in an expired snapshot. The tagged commit is behind it unless the table was rolled back
         # further.
         record = _record(kept, pipeline, uuid)
         if record is not None and (kept.sequence_number or 0) < (oldest.sequence_number or 0):
             return ColdState(uuid, head, record, kept.snapshot_id, True)
     return ColdState(uuid, head, foreign=head is not None)
+
+
+def is_cut(metadata: TableMetadata, oldest: Snapshot) -> bool:
+    """Whether snapshots before the oldest ancestor have been expired."""
+    return oldest.parent_snapshot_id is not None or metadata.properties.get(EXPIRED_BELOW) == str(oldest.snapshot_id)
 
 
 def find_commit(metadata: TableMetadata, commit_id: str) -> Snapshot | None:

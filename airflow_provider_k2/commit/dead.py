@@ -1,7 +1,7 @@
 """Unreadable files of the cold table: they are removed from the manifests when their range is moved again.
 
 Nobody can say what their rows were, so the warm tier has to have all of them: by their window's own count and
-checksum if the table still knows it, or by the counts of the whole range if no row of it can have left the warm tier.
+checksum if its record is still known, or by the counts of the whole range if no row of it can have left the warm tier.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit._pyiceberg import arrow_filters, read_batches
+from airflow_provider_k2.commit.archive import find_window
 from airflow_provider_k2.commit.bounds import column_bounds, range_filter
 from airflow_provider_k2.commit.catalog import is_of_catalog
-from airflow_provider_k2.commit.record import PREFIX
 from airflow_provider_k2.commit.store import LACKS, UNKNOWN, explain_store
 from airflow_provider_k2.exceptions import STORE, ReplacedByLessError, ServiceError
 from airflow_provider_k2.windows import Window
@@ -123,15 +123,11 @@ def _is_there(job: WindowJob, file: DataFile) -> bool:
     name = _OURS.fullmatch(file.file_path.rpartition("/")[2])
     if name is None or job.table.mode != "append":
         return False
-    for snapshot in job.cold.metadata.snapshots:
-        summary = snapshot.summary.additional_properties if snapshot.summary else {}
-        if summary.get(f"{PREFIX}commit-id") == name[1]:
-            lower, upper, rows, checksum = (
-                int(summary[PREFIX + key]) for key in ("lower", "upper", "rows", "checksum")
-            )
-            facts = job.warm.facts(Window(lower, upper), job.partition)
-            return (facts.rows, facts.checksum) == (rows, checksum)
-    return False
+    record = find_window(job.cold, name[1])
+    if record is None:
+        return False
+    facts = job.warm.facts(record.window, job.partition)
+    return (facts.rows, facts.checksum) == (record.rows, record.checksum)
 
 
 def _span(job: WindowJob, dead: Sequence[DataFile]) -> Window | None:

@@ -58,8 +58,10 @@ def commit_files(job: WindowJob, written: Sequence[WrittenFile]) -> int:
             existing = _existing(job, written, state)
         refuse_shrunk(job, existing.shrunk)
         replacement = Replacement((*(file.data_file for file in written), *existing.survivors), existing.removed)
+        record = job.record.carried(state.watermark, state.high_water)
+        expiry = job.old_snapshots.take(job.cold)
         attempted = True
-        return commit_replacement(job.cold, replacement, job.record.carried(state.watermark, state.high_water))
+        return commit_replacement(job.cold, replacement, record, expiry)
 
     try:
         return commit_window(job, commit)

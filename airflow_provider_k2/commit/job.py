@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.table.metadata import TableMetadata
 
+    from airflow_provider_k2.commit.old_snapshots import OldSnapshots
     from airflow_provider_k2.commit.record import CommitRecord
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.tables.model import PartitionField, TableConfig
@@ -61,6 +62,7 @@ class WindowJob:
     :param keep: whether cold rows without a counterpart in the window stay next to its own.
     :param intact: says why warm rows of a cursor range may be gone (TTL, deletion gate), or None if all are still
         there.
+    :param old_snapshots: takes old snapshots along with the commit.
     :param dead: paths of unreadable files of the cold table, which are removed when their range is moved again.
     :param guard: called before every commit; raises when the lease is lost.
     """
@@ -79,4 +81,5 @@ class WindowJob:
     intact: Callable[[Window], str | None]
     guard: Callable[[], None]
     log: logging.Logger
+    old_snapshots: OldSnapshots
     dead: frozenset[str] = frozenset()

@@ -95,7 +95,16 @@ def read_record(properties: Mapping[str, str | None], pipeline: str, target_uuid
     :param properties: the snapshot summary.
     :raises ValueError: when the keys are there but cannot be read.
     """
-    if properties.get("k2.pipeline") != pipeline or properties.get("k2.target-uuid") != target_uuid:
+    return record_of(properties, target_uuid) if properties.get("k2.pipeline") == pipeline else None
+
+
+def record_of(properties: Mapping[str, str | None], target_uuid: str) -> CommitRecord | None:
+    """Read a summary back, whichever pipeline's commit to this table it is.
+
+    :param properties: the snapshot summary.
+    :raises ValueError: when the keys are there but cannot be read.
+    """
+    if properties.get("k2.target-uuid") != target_uuid:
         return None
     values: dict[str, str | int | None] = {}
     for name in CommitRecord.__dataclass_fields__:

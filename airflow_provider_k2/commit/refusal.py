@@ -45,7 +45,7 @@ def keep_unreplaced(job: WindowJob, unreplaced: Unreplaced) -> bool:
         job.log.warning(
             "%s. THEY ARE REMOVED because the run is forced; %s",
             what,
-            f"until its snapshot expires, snapshot {job.cold.metadata.current_snapshot_id} still has them.",
+            f"until it expires, snapshot {job.cold.metadata.current_snapshot_id} still has them (tag it to keep it).",
         )
         return False
     reason = may_be_gone or "they were deleted or changed there, or another program put them into the cold table"

@@ -33,9 +33,13 @@ from airflow_provider_k2.exceptions import CommitConflictError, CommitRefusedErr
 from airflow_provider_k2.failpoints import failpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
+    from pyiceberg.table.metadata import TableMetadata
 
+    from airflow_provider_k2.commit.expiry import Expiry
     from airflow_provider_k2.commit.record import CommitRecord
 
 
@@ -51,16 +55,39 @@ class Replacement:
     removed: tuple[DataFile, ...] = ()
 
 
-def commit_replacement(table: Table, replacement: Replacement, record: CommitRecord) -> int:
-    """Commit a window's files onto the snapshot that ``table`` was loaded with.
+class OneCommit(Transaction):
+    """A transaction that stages one commit and nothing before it.
 
-    :returns: the new snapshot's id.
-    :raises CommitConflictError: when the table has changed since it was loaded; nothing was committed.
-    :raises CommitRefusedError: when the catalog does not allow it.
-    :raises CommitUnknownError: when the outcome is unknown.
+    So its metadata is the table's, as it was loaded. pyiceberg copies the whole of it, with every snapshot, each time
+    that it is asked for, which is about 14 times for each commit.
     """
-    transaction = Transaction(table)
-    update = transaction.update_snapshot(snapshot_properties=record.properties())
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(table)
+        self._loaded = table.metadata
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        """The table's metadata as it was loaded."""
+        return self._loaded
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A commit whose manifests are written, and which the catalog has not been asked for yet."""
+
+    snapshot_id: int
+    updates: tuple[TableUpdate, ...]
+    requirements: tuple[TableRequirement, ...]
+
+
+def stage(table: Table, replacement: Replacement, properties: Mapping[str, str]) -> Staged:
+    """Write the manifests of a commit onto the snapshot that ``table`` was loaded with.
+
+    :param properties: go into the snapshot's summary.
+    """
+    transaction = OneCommit(table)
+    update = transaction.update_snapshot(snapshot_properties=dict(properties))
     # Overwriting reads the manifests of the partitions it touches; a fresh window's append reads none.
     producer: Any = update.overwrite(uuid.uuid4()) if replacement.removed else update.merge_append()
     with producer:
@@ -68,10 +95,27 @@ def commit_replacement(table: Table, replacement: Replacement, record: CommitRec
             producer.append_data_file(data_file)
         for data_file in replacement.removed:
             producer.delete_data_file(data_file)
-    snapshot_id = int(producer.snapshot_id)
-    updates, requirements = changes_of(transaction)
-    _commit(table, (*updates, _tag(record, snapshot_id)), requirements, record)
-    return snapshot_id
+    return Staged(int(producer.snapshot_id), *changes_of(transaction))
+
+
+def commit_replacement(
+    table: Table, replacement: Replacement, record: CommitRecord, expiry: Expiry | None = None
+) -> int:
+    """Commit a window's files onto the snapshot that ``table`` was loaded with.
+
+    :param expiry: old snapshots that go with the same commit.
+    :returns: the new snapshot's id.
+    :raises CommitConflictError: when the table has changed since it was loaded; nothing was committed.
+    :raises CommitRefusedError: when the catalog does not allow it.
+    :raises CommitUnknownError: when the outcome is not known.
+    """
+    staged = stage(table, replacement, record.properties())
+    updates, requirements = (*staged.updates, _tag(record, staged.snapshot_id)), staged.requirements
+    if expiry is not None:
+        # After the tag has moved: nothing points at what goes.
+        updates, requirements = (*updates, *expiry.updates), (*requirements, *expiry.requirements)
+    _commit(table, updates, requirements, record)
+    return staged.snapshot_id
 
 
 def _tag(record: CommitRecord, snapshot_id: int) -> SetSnapshotRefUpdate:

@@ -6,6 +6,7 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_k2.hooks.ledger_growth import fold_empty, prune_windows
 from airflow_provider_k2.hooks.ledger_leases import LedgerLeases
 from airflow_provider_k2.hooks.ledger_rows import WindowRecord
 from airflow_provider_k2.hooks.ledger_watermarks import store_watermark
@@ -76,6 +77,8 @@ class LedgerWindows(LedgerLeases):
     ) -> None:
         """Record a window that is in the cold tier and move the watermark, in one transaction.
 
+        An empty window takes in the empty one before it, and windows that are old enough go.
+
         :param watermark: the new watermark; None leaves it (a backfill).
         :raises LeaseLostError: when the lease was taken over; the new holder finds the commit in the cold tier.
         """
@@ -83,9 +86,15 @@ class LedgerWindows(LedgerLeases):
             self._check_lease(cursor, lease)
             cursor.execute(
                 "UPDATE k2.windows SET state = 'committed', row_count = %s, byte_count = %s, checksum = %s, "
-                "snapshot_id = %s, timings = %s, finished_at = clock_timestamp() WHERE window_id = %s",
+                "snapshot_id = %s, timings = %s, finished_at = clock_timestamp() WHERE window_id = %s "
+                "RETURNING lower_bound, kind",
                 (rows, bytes_written, checksum, snapshot_id, json.dumps(timings), window_id),
             )
+            row = cursor.fetchone()
+            # Somebody may have emptied the ledger since the claim.
+            if row is not None and not rows and snapshot_id is None and row[1] == "scheduled":
+                fold_empty(cursor, table.pipeline, table.target, window_id, row[0])
+            prune_windows(cursor, table.pipeline, table.target)
             if watermark is not None:
                 store_watermark(cursor, table, watermark, identities)
 
@@ -98,31 +107,38 @@ class LedgerWindows(LedgerLeases):
                 (error[:4000], window_id),
             )
 
-    def adopt(self, table: TableConfig, record: WindowRecord) -> None:
-        """Write a window down that only the cold tier knows (the ledger was lost, or its writer died before it)."""
+    def adopt(self, table: TableConfig, records: Sequence[WindowRecord]) -> None:
+        """Write windows down that only the cold tier knows (the ledger was lost, or its writer died before it).
+
+        In one transaction, however many there are.
+        """
         with self.transaction() as cursor:
-            cursor.execute(
+            cursor.executemany(
                 "INSERT INTO k2.windows (window_id, pipeline, target, kind, lower_bound, upper_bound, state, engine, "
-                "run_id, token, row_count, checksum, snapshot_id, started_at, finished_at) VALUES (%s, %s, %s, %s, "
-                "%s, %s, 'committed', %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (window_id) DO UPDATE SET state = "
-                "'committed', row_count = excluded.row_count, checksum = excluded.checksum, snapshot_id = "
+                "run_id, token, row_count, checksum, snapshot_id, started_at, finished_at, is_time) VALUES (%s, %s, "
+                "%s, %s, %s, %s, 'committed', %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (window_id) DO UPDATE "
+                "SET state = 'committed', row_count = excluded.row_count, checksum = excluded.checksum, snapshot_id = "
                 "excluded.snapshot_id, finished_at = excluded.finished_at, error = NULL",
-                (
-                    record.window_id,
-                    table.pipeline,
-                    table.target,
-                    record.kind,
-                    record.lower,
-                    record.upper,
-                    record.engine,
-                    record.run_id,
-                    record.token,
-                    record.rows,
-                    record.checksum,
-                    record.snapshot_id,
-                    record.started_at,
-                    record.finished_at,
-                ),
+                [
+                    (
+                        record.window_id,
+                        table.pipeline,
+                        table.target,
+                        record.kind,
+                        record.lower,
+                        record.upper,
+                        record.engine,
+                        record.run_id,
+                        record.token,
+                        record.rows,
+                        record.checksum,
+                        record.snapshot_id,
+                        record.started_at,
+                        record.finished_at,
+                        record.is_time,
+                    )
+                    for record in records
+                ],
             )
 
     def history(self, table: TableConfig, limit: int = 50) -> list[WindowRecord]:

@@ -8,10 +8,11 @@ it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.commit.archive import ARCHIVE, NAME, history
 from airflow_provider_k2.commit.cold_state import ColdState, records
 from airflow_provider_k2.commit.dropped import covers, read_dropped
 from airflow_provider_k2.exceptions import IdentityError, WatermarkError
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterator, Sequence
 
+    from pyiceberg.table import Table
     from pyiceberg.table.metadata import TableMetadata
+    from pyiceberg.table.snapshots import Snapshot
 
     from airflow_provider_k2.commit.dropped import Dropped
     from airflow_provider_k2.commit.record import CommitRecord
@@ -126,7 +129,7 @@ def refuse_future(
 def apply_agreement(
     table: TableConfig,
     agreement: Agreement,
-    metadata: TableMetadata,
+    cold: Table,
     identities: tuple[str, str],
     ledger: WatermarkHook,
     log: logging.Logger,
@@ -134,9 +137,9 @@ def apply_agreement(
 ) -> None:
     """Repair the ledger if it differs from what was agreed on.
 
-    :param metadata: the cold table's; windows that only it knows are written to the ledger.
+    :param cold: the cold table; windows that only it knows are written to the ledger.
     """
-    if lost := lost_deletions(table, metadata, ledger):
+    if lost := lost_deletions(table, cold.metadata, ledger):
         ledger.adopt_deletions(table, lost, who=WHO, reason=ADOPTED)
         log.warning(
             "%s: the ledger did not know of %s range(s) of rows that the deletion gate has dropped; they are copied "
@@ -148,9 +151,10 @@ def apply_agreement(
     if correction is None:
         return
     if correction is not AHEAD:
-        for window in windows_of(table, metadata):
-            if agreement.stored is None or window.upper > agreement.stored:
-                ledger.adopt(table, window)
+        stored = agreement.stored
+        unknown = _unknown_windows(table, cold, stored, log)
+        missing = [window for window in unknown if stored is None or window.upper > stored]
+        ledger.adopt(table, [replace(window, is_time=is_time) for window in missing])
     ledger.set_watermark(table, value, identities, who=WHO, action=correction.action, reason=correction.reason)
     now = describe_cursor(value, is_time)
     before = "" if agreement.stored is None else describe_cursor(agreement.stored, is_time)
@@ -221,27 +225,57 @@ def only_empty_between(windows: Sequence[WindowRecord], floor: int, watermark: i
     return reached >= watermark
 
 
-def windows_of(table: TableConfig, metadata: TableMetadata) -> Iterator[WindowRecord]:
-    """Return the pipeline's windows among a cold table's snapshots as rows of the ledger, newest first."""
-    for snapshot, record in records(metadata, table.pipeline):
-        at = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)
-        yield WindowRecord(
-            window_id=record.commit_id,
-            pipeline=record.pipeline,
-            target=record.target,
-            kind=record.kind,
-            lower=record.lower,
-            upper=record.upper,
-            state="committed",
-            engine=record.engine,
-            run_id=record.run_id,
-            token=record.token,
-            rows=record.rows,
-            bytes=None,
-            checksum=record.checksum,
-            snapshot_id=snapshot.snapshot_id,
-            started_at=at,
-            finished_at=at,
-            timings=None,
-            error=None,
-        )
+def _unknown_windows(
+    table: TableConfig, cold: Table, stored: int | None, log: logging.Logger
+) -> Sequence[WindowRecord]:
+    """Windows that the ledger may not know, newest first; from the archive only where it must be asked."""
+    there = list(records(cold.metadata, table.pipeline))
+    oldest = there[-1][1].watermark if there else None
+    if stored is None or oldest is None or oldest > stored:
+        try:
+            return list(windows_of(table, cold))
+        except Exception as error:  # noqa: BLE001 - the catalog's or the store's; the watermark does not need it
+            log.warning(
+                "%s: the records of older windows in %s cannot be read (%s: %s), so the ledger's history begins with "
+                "what the cold table itself still holds. Its watermark is right all the same; to fill the history, run "
+                "`k2 watermarks rebuild %s`.",
+                *(table.name, cold.metadata.properties.get(ARCHIVE, NAME), type(error).__name__, error, table.name),
+            )
+    return [_window(record, snapshot.snapshot_id, _at(snapshot)) for snapshot, record in there]
+
+
+def windows_of(table: TableConfig, cold: Table) -> Iterator[WindowRecord]:
+    """Return the pipeline's windows that led to a cold table's current snapshot as rows of the ledger, newest first.
+
+    Also those whose snapshots have been expired: they are in the archive.
+    """
+    for one in history(cold):
+        if one.record is not None and one.record.pipeline == table.pipeline:
+            yield _window(one.record, one.snapshot_id, one.at)
+
+
+def _at(snapshot: Snapshot) -> datetime:
+    return datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)
+
+
+def _window(record: CommitRecord, snapshot_id: int, at: datetime) -> WindowRecord:
+    return WindowRecord(
+        window_id=record.commit_id,
+        pipeline=record.pipeline,
+        target=record.target,
+        kind=record.kind,
+        lower=record.lower,
+        upper=record.upper,
+        state="committed",
+        engine=record.engine,
+        run_id=record.run_id,
+        token=record.token,
+        rows=record.rows,
+        bytes=None,
+        checksum=record.checksum,
+        snapshot_id=snapshot_id,
+        started_at=at,
+        finished_at=at,
+        timings=None,
+        error=None,
+    )

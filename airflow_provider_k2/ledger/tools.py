@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.commit.archive import ARCHIVE, NAME
 from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.commit.entry import refuse_changed
-from airflow_provider_k2.exceptions import WatermarkError
+from airflow_provider_k2.exceptions import CATALOG, ServiceError, WatermarkError
 from airflow_provider_k2.hooks.ledger_leases import LEASE_SECONDS
 from airflow_provider_k2.ledger.agreement import ADOPTED, check_identity, lost_deletions, windows_of
 from airflow_provider_k2.ledger.entries import StoredEntry, delete_entry, stored_entries
@@ -163,12 +164,29 @@ class WatermarkTools:
             return self._change(table, "rebuild", self.ledger.watermark(table), None, None, ("", ""), _NO_TARGET)
         state, stored, identities = self._known(table, cold)
         check_identity(table, state.last, None, identities)
-        found = Found(tuple(windows_of(table, cold.metadata)), lost_deletions(table, cold.metadata, self.ledger))
+        found = Found(self._windows(table, cold), lost_deletions(table, cold.metadata, self.ledger))
         change = self._change(table, "rebuild", stored, state.watermark, state.watermark, identities, None, found)
         if state.watermark is None:
             note = "the cold tier proves nothing; the next run begins at the table's start"
             return Change(**{**change.__dict__, "note": note})
         return change
+
+    def _windows(self, table: TableConfig, cold: Table) -> tuple[WindowRecord, ...]:
+        """The windows that the cold tier knows, also those whose snapshots have been expired.
+
+        :raises ServiceError: when the archive of these cannot be read.
+        """
+        try:
+            return tuple(windows_of(table, cold))
+        except Exception as error:
+            raise ServiceError(
+                f"the records of older windows in {cold.metadata.properties.get(ARCHIVE, NAME)} cannot be read "
+                f"({type(error).__name__}: {error})",
+                service=CATALOG,
+                table=table.name,
+                untouched="Nothing was changed. The offload itself does not need them",
+                fix=f"run it again once that table can be read; if it is lost, run `k2 watermarks set {table.name}`",
+            ) from error
 
     def _cold(self, table: TableConfig) -> Table | None:
         return self.iceberg.load(table.target)
@@ -210,8 +228,7 @@ class WatermarkTools:
         if self.dry_run:
             return change
         with self._lease(table):
-            for window in found.windows:
-                self.ledger.adopt(table, window)
+            self.ledger.adopt(table, found.windows)
             if found.deletions:
                 self.ledger.adopt_deletions(table, found.deletions, who=self.who, reason=ADOPTED)
             self.ledger.set_watermark(table, value, identities, who=self.who, action=action, reason=self.reason)

@@ -40,7 +40,7 @@ def agree(run: RunContext) -> Agreed:
         prepared.identities,
         lambda floor: run.ledger.committed_after(table, floor),
     )
-    apply_agreement(table, agreement, prepared.cold.metadata, prepared.identities, run.ledger, run.log, run.is_time)
+    apply_agreement(table, agreement, prepared.cold, prepared.identities, run.ledger, run.log, run.is_time)
     if state.last is not None and state.last.token >= run.lease.lease.token:
         run.lease.lease = run.ledger.ensure_token(run.lease.lease, state.last.token)
     failpoint("after_agree")

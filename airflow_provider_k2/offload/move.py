@@ -125,6 +125,7 @@ class WindowMover:
             intact=prepared.intact,
             guard=self.run.lease.check,
             log=self.log,
+            old_snapshots=self.run.old_snapshots,
             dead=request.dead,
         )
 

@@ -9,6 +9,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.commit.old_snapshots import OldSnapshots
 from airflow_provider_k2.exceptions import TableChangedError
 from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.hooks.failures import about
@@ -52,6 +53,7 @@ class Offload:
         self.services = services
         self.choose_engine = choose_engine
         self.log = log or logging.getLogger(__name__)
+        self.old_snapshots = OldSnapshots(services.clickhouse, self.log)
 
     def run(self, request: Request) -> Report:
         """Move every window of the request, each committed on its own.
@@ -81,7 +83,7 @@ class Offload:
         """Prepare, agree, plan and move; all of it again when the cold table changes underneath."""
         for start in range(1, STARTS + 1):
             prepared = prepare(self.table, self.services, self.log)
-            run = RunContext(request, lease, report, prepared, self.log)
+            run = RunContext(request, lease, report, prepared, self.old_snapshots, self.log)
             try:
                 agreed = agree(run)
                 mover = WindowMover(run, agreed)

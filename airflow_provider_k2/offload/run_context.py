@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import logging
 
+    from airflow_provider_k2.commit.old_snapshots import OldSnapshots
     from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.ledger.leases import HeldLease
     from airflow_provider_k2.offload.prepare import Prepared
@@ -24,12 +25,14 @@ class RunContext:
     :param lease: the table's lease.
     :param report: what it has done so far.
     :param prepared: both sides of its table.
+    :param old_snapshots: go with its commits.
     """
 
     request: Request
     lease: HeldLease
     report: Report
     prepared: Prepared
+    old_snapshots: OldSnapshots
     log: logging.Logger
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.hooks.ledger_growth import prune_comparisons
+
 if TYPE_CHECKING:
     from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.reconciliation.verdict import TableVerdict
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def store(ledger: WatermarkHook, table: TableConfig, verdict: TableVerdict, run_id: str) -> None:
-    """Write every bucket of a verdict to ``k2.reconciliations``, in one transaction.
+    """Write every bucket of a verdict to ``k2.reconciliations``, in one transaction; old ones of the same buckets go.
 
     :param run_id: the dag run, or whatever else asked for it.
     """
@@ -40,3 +42,4 @@ def store(ledger: WatermarkHook, table: TableConfig, verdict: TableVerdict, run_
             "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             rows,
         )
+        prune_comparisons(cursor, table.pipeline, table.target)
