@@ -9,6 +9,7 @@ import pytest
 from pyiceberg.manifest import DataFile
 from pyiceberg.typedef import Record
 
+from airflow_provider_k2.commit import expiry
 from airflow_provider_k2.exceptions import ServiceError
 from airflow_provider_k2.reconciliation.buckets import Status
 from airflow_provider_k2.retention.gate import DeletionGate
@@ -163,10 +164,22 @@ def test_new_rows_do_not_hide_that_the_rows_of_a_dead_file_are_gone(pair):
     assert "which need not be the same ones" in done.refused[0]
 
 
-def test_a_window_whose_rows_are_all_there_is_known_by_its_checksum_though_rows_may_be_gone(pair):
+@pytest.mark.parametrize("expired", [False, True], ids=["its snapshot is there", "its snapshot is expired"])
+def test_a_window_whose_rows_are_all_there_is_known_by_its_checksum_though_rows_may_be_gone(pair, expired, monkeypatch):
     """A TTL that may have deleted rows of the range has not."""
     if pair.mode == "upsert":
         pytest.xfail("keys have no checksum of their own")
+    rows = 72
+    if expired:
+        monkeypatch.setattr(expiry, "KEEP", 1)
+        monkeypatch.setattr(expiry, "BATCH", 1)
+        monkeypatch.setattr(expiry, "AGE_MS", -1)
+        first = pair.cold.metadata.current_snapshot_id
+        for hour in (1, 2):
+            pair.insert(2, ago(1) + hour * HOUR, SECOND, arrived=pair.clickhouse.now())
+            pair.offload()
+        assert pair.cold.metadata.snapshot_by_id(first) is None
+        rows += 4
     pair.sql(
         "ALTER TABLE {t} MODIFY TTL toDateTime(arrived, 'UTC') + INTERVAL 1 DAY SETTINGS "
         "materialize_ttl_after_modify = 0"
@@ -174,7 +187,7 @@ def test_a_window_whose_rows_are_all_there_is_known_by_its_checksum_though_rows_
     pair.sql("SYSTEM STOP TTL MERGES {t}")
     remove(pair, files(pair)[2])
     pair.repair(pair.verify())
-    assert pair.cold.scan().count() == 72
+    assert pair.cold.scan().count() == rows
 
 
 def test_a_store_that_does_not_answer_is_no_dead_file(pair, monkeypatch):
