@@ -1,7 +1,7 @@
 """What a window costs the worker after 10, 1,000 and 10,000 commits, with default settings.
 
-The commits between are made of one data file, again and again, through the provider's own commit. Prints CPU seconds and
-their ratio; asserts that metadata stays small, and that a lost ledger gets all windows back.
+The commits between are made of one data file, again and again, through the provider's own commit. Prints CPU seconds
+and their ratio; asserts that metadata stays small, and that a lost ledger gets all windows back.
 """
 
 from __future__ import annotations
