@@ -15,7 +15,8 @@ from airflow_provider_k2.hooks.ledger_growth import AT_ONCE, COMMITTED_DAYS, NOT
 from airflow_provider_k2.hooks.watermark import WatermarkHook
 from airflow_provider_k2.plugins import ledger_page
 from airflow_provider_k2.reconciliation import results
-from airflow_provider_k2.reconciliation.buckets import Bucket, Facts, TableVerdict
+from airflow_provider_k2.reconciliation.buckets import Bucket, Facts
+from airflow_provider_k2.reconciliation.verdict import TableVerdict
 from airflow_provider_k2.tables.reader import parse_tables
 from airflow_provider_k2.windows import Window
 

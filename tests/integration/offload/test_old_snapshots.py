@@ -72,7 +72,7 @@ def test_rebuild_by_hand_finds_all_windows_too(table, few):
     move(table, 1, 14)
     assert len(snapshots(table)) <= MOST
     lose_ledger(table)
-    tools = WatermarkTools(table.clickhouse, table.iceberg, table.ledger, who="me", reason="lost")
+    tools = WatermarkTools(table.services, who="me", reason="lost")
     assert tools.rebuild(table.config).windows == 14
     assert rows_told(table) == list(range(1, 15))
     assert table.watermark == 15
@@ -198,7 +198,7 @@ def test_without_the_archive_a_lost_ledger_has_its_watermark_and_is_told_of_the_
     assert "`k2 watermarks rebuild" in caplog.text
     assert table.watermark == 12
     assert rows_told(table)[-1] == 11
-    tools = WatermarkTools(table.clickhouse, table.iceberg, table.ledger, who="me", reason="lost")
+    tools = WatermarkTools(table.services, who="me", reason="lost")
     with pytest.raises(K2Error, match="k2_windows cannot be read"):
         tools.rebuild(table.config)
     move(table, 12, 16)
