@@ -89,7 +89,7 @@ def ancestors(metadata: TableMetadata) -> Iterator[Snapshot]:
 
 
 def ancestors_of(metadata: TableMetadata, snapshot_id: int | None) -> Iterator[Snapshot]:
-    """A snapshot and those before it, as far as they have not been expired."""
+    """A snapshot and those before it, up to the first that was expired."""
     known = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
     snapshot = known.get(snapshot_id) if snapshot_id is not None else None
     while snapshot is not None:

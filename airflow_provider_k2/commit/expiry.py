@@ -35,7 +35,7 @@ KEEP = 24
 """The newest ancestors of main, which stay whatever their age."""
 BATCH = 24
 """So many go at once, or none: each time costs a commit to the archive."""
-CAP = 96
+CAP = 48
 """Beyond so many ancestors they go whatever their age."""
 MOST = 1_000
 """So many go in one commit at most, the oldest first; a table that has grown for months is done in several."""

@@ -62,7 +62,7 @@ class WindowJob:
     :param keep: whether cold rows without a counterpart in the window stay next to its own.
     :param intact: says why warm rows of a cursor range may be gone (TTL, deletion gate), or None if all are still
         there.
-    :param old_snapshots: removes old snapshots with the commit.
+    :param old_snapshots: takes old snapshots along with the commit.
     :param dead: paths of unreadable files of the cold table, which are removed when their range is moved again.
     :param guard: called before every commit; raises when the lease is lost.
     """

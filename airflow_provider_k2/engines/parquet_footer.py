@@ -1,4 +1,4 @@
-"""The end of a Parquet file, written anew with Iceberg's field ids; nothing before it is touched. Pure.
+"""The end of a Parquet file, rewritten with Iceberg's field ids; nothing before it is touched. Pure.
 
 ClickHouse writes names only. A reader that goes by field ids, as the Iceberg specification asks, finds nothing in such
 a file, or needs a name mapping, which no rename or drop may ever contradict. The footer is a Thrift structure (compact

@@ -55,11 +55,11 @@ class RecordingError(FeedError):
         sent = f"the first {taken:,} messages were sent, the rest was not" if taken else "nothing was sent"
         rest = ", without the messages that were sent" if taken else ""
         super().__init__(f"{what}; {sent}. {fix}, then send it again{rest}")
-        self._what, self._mend = what, fix
+        self._what, self._fix = what, fix
 
     def after(self, taken: int) -> RecordingError:
         """The same error for a feed that has sent messages before: only the feed knows how many."""
-        return RecordingError(self._what, self._mend, taken)
+        return RecordingError(self._what, self._fix, taken)
 
 
 def split_names(text: str) -> list[str]:

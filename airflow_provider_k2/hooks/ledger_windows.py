@@ -77,7 +77,7 @@ class LedgerWindows(LedgerLeases):
     ) -> None:
         """Record a window that is in the cold tier and move the watermark, in one transaction.
 
-        An empty window takes in the empty one before it, and windows that are old enough are deleted.
+        An empty window takes in the empty one before it, and windows that are old enough go.
 
         :param watermark: the new watermark; None leaves it (a backfill).
         :raises LeaseLostError: when the lease was taken over; the new holder finds the commit in the cold tier.
@@ -115,9 +115,9 @@ class LedgerWindows(LedgerLeases):
         with self.transaction() as cursor:
             cursor.executemany(
                 "INSERT INTO k2.windows (window_id, pipeline, target, kind, lower_bound, upper_bound, state, engine, "
-                "run_id, token, row_count, checksum, snapshot_id, started_at, finished_at) VALUES (%s, %s, %s, %s, "
-                "%s, %s, 'committed', %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (window_id) DO UPDATE SET state = "
-                "'committed', row_count = excluded.row_count, checksum = excluded.checksum, snapshot_id = "
+                "run_id, token, row_count, checksum, snapshot_id, started_at, finished_at, is_time) VALUES (%s, %s, "
+                "%s, %s, %s, %s, 'committed', %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (window_id) DO UPDATE "
+                "SET state = 'committed', row_count = excluded.row_count, checksum = excluded.checksum, snapshot_id = "
                 "excluded.snapshot_id, finished_at = excluded.finished_at, error = NULL",
                 [
                     (
@@ -135,6 +135,7 @@ class LedgerWindows(LedgerLeases):
                         record.snapshot_id,
                         record.started_at,
                         record.finished_at,
+                        record.is_time,
                     )
                     for record in records
                 ],

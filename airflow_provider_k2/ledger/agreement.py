@@ -8,7 +8,7 @@ it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -153,7 +153,8 @@ def apply_agreement(
     if correction is not AHEAD:
         stored = agreement.stored
         unknown = _unknown_windows(table, cold, stored, log)
-        ledger.adopt(table, [window for window in unknown if stored is None or window.upper > stored])
+        missing = [window for window in unknown if stored is None or window.upper > stored]
+        ledger.adopt(table, [replace(window, is_time=is_time) for window in missing])
     ledger.set_watermark(table, value, identities, who=WHO, action=correction.action, reason=correction.reason)
     now = describe_cursor(value, is_time)
     before = "" if agreement.stored is None else describe_cursor(agreement.stored, is_time)

@@ -172,7 +172,7 @@ def _refuse_foreign(table: TableConfig, cold: Table) -> None:
             fix=(
                 "to take the table over, add `start` to the entry: the cursor from which on this "
                 "pipeline offloads. Rows below it are left alone, and rows above it that the "
-                "warm tier does not have are never taken out (docs/configuration.md, Taking over "
+                "warm tier does not have are never removed (docs/configuration.md, Taking over "
                 "a table)"
             ),
         )

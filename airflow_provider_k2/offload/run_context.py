@@ -25,7 +25,7 @@ class RunContext:
     :param lease: the table's lease.
     :param report: what it has done so far.
     :param prepared: both sides of its table.
-    :param old_snapshots: removes old snapshots of the cold table with its commits.
+    :param old_snapshots: go with its commits.
     """
 
     request: Request

@@ -77,7 +77,7 @@ def test_a_readonly_user_goes_on_as_long_as_nothing_has_to_be_changed(user, numb
 @pytest.mark.parametrize("name", ["breaking_readonly", "constrained"])
 def test_a_profile_that_cuts_and_may_not_be_overruled_is_refused_by_name(user, numbers, name):
     hook = user(name)
-    said = rf"user '{name}' .*`read_overflow_mode = 'break'`, which cuts an answer .* constraint .or `readonly = 1`"
+    said = rf"user '{name}' .*`read_overflow_mode = 'break'`, which silently cuts .* constraint .or `readonly = 1`"
     for ask in (hook.execute, hook.arrow):
         with pytest.raises(ServiceError, match=said):
             ask(f"SELECT count() FROM {numbers}")

@@ -86,7 +86,7 @@ CASES = {
     "enough": ((ENOUGH, {}), span(1, BATCH)),
     "the young stay": ((ENOUGH + 1, {"ages": {2: HOUR_MS}}), [1, *span(3, BATCH + 1)]),
     "too few are old": ((ENOUGH, {"ages": {2: HOUR_MS}}), []),
-    "a time in the future is young": ((ENOUGH + 1, {"ages": {1: -DAY}}), span(2, BATCH + 1)),
+    "a time in the future is young": ((ENOUGH + 1, {"ages": {2: -DAY}}), [1, *span(3, BATCH + 1)]),
     "beyond the cap they go however young": (
         (CAP + BATCH, {"ages": dict.fromkeys(span(1, CAP + BATCH), 5)}),
         span(1, BATCH),
