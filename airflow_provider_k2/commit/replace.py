@@ -107,7 +107,7 @@ def commit_replacement(
     :returns: the new snapshot's id.
     :raises CommitConflictError: when the table has changed since it was loaded; nothing was committed.
     :raises CommitRefusedError: when the catalog does not allow it.
-    :raises CommitUnknownError: when the outcome is unknown.
+    :raises CommitUnknownError: when the outcome is not known.
     """
     staged = stage(table, replacement, record.properties())
     updates, requirements = (*staged.updates, _tag(record, staged.snapshot_id)), staged.requirements
