@@ -8,7 +8,7 @@ it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -152,9 +152,8 @@ def apply_agreement(
         return
     if correction is not AHEAD:
         stored = agreement.stored
-        unknown = _unknown_windows(table, cold, stored, log)
-        missing = [window for window in unknown if stored is None or window.upper > stored]
-        ledger.adopt(table, [replace(window, is_time=is_time) for window in missing])
+        unknown = _unknown_windows(table, cold, stored, log, is_time)
+        ledger.adopt(table, [window for window in unknown if stored is None or window.upper > stored])
     ledger.set_watermark(table, value, identities, who=WHO, action=correction.action, reason=correction.reason)
     now = describe_cursor(value, is_time)
     before = "" if agreement.stored is None else describe_cursor(agreement.stored, is_time)
@@ -226,14 +225,14 @@ def only_empty_between(windows: Sequence[WindowRecord], floor: int, watermark: i
 
 
 def _unknown_windows(
-    table: TableConfig, cold: Table, stored: int | None, log: logging.Logger
+    table: TableConfig, cold: Table, stored: int | None, log: logging.Logger, is_time: bool
 ) -> Sequence[WindowRecord]:
     """Windows that the ledger may not know, newest first; from the archive only where it must be asked."""
     there = list(records(cold.metadata, table.pipeline))
     oldest = there[-1][1].watermark if there else None
     if stored is None or oldest is None or oldest > stored:
         try:
-            return list(windows_of(table, cold))
+            return list(windows_of(table, cold, is_time))
         except Exception as error:  # noqa: BLE001 - the catalog's or the store's; the watermark does not need it
             log.warning(
                 "%s: the records of older windows in %s cannot be read (%s: %s), so the ledger's history begins with "
@@ -241,24 +240,36 @@ def _unknown_windows(
                 "`k2 watermarks rebuild %s`.",
                 *(table.name, cold.metadata.properties.get(ARCHIVE, NAME), type(error).__name__, error, table.name),
             )
-    return [_window(record, snapshot.snapshot_id, _at(snapshot)) for snapshot, record in there]
+    return [_window(record, snapshot.snapshot_id, _at(snapshot), is_time) for snapshot, record in there]
 
 
-def windows_of(table: TableConfig, cold: Table) -> Iterator[WindowRecord]:
+def windows_of(table: TableConfig, cold: Table, is_time: bool | None) -> Iterator[WindowRecord]:
     """Return the pipeline's windows that led to a cold table's current snapshot as rows of the ledger, newest first.
 
     Also those whose snapshots have been expired: they are in the archive.
+
+    :param is_time: whether the cursor is a time; None if nobody knows it.
     """
     for one in history(cold):
         if one.record is not None and one.record.pipeline == table.pipeline:
-            yield _window(one.record, one.snapshot_id, one.at)
+            yield _window(one.record, one.snapshot_id, one.at, is_time)
+
+
+def cold_cursor_is_time(table: TableConfig, cold: Table) -> bool | None:
+    """Whether the cursor is a time, as the cold table has it; None if it does not go cold (``exclude``)."""
+    from pyiceberg.types import DateType, TimestampType, TimestamptzType
+
+    schema = cold.schema()
+    if table.cursor not in schema.column_names:
+        return None
+    return isinstance(schema.find_type(table.cursor), (TimestampType, TimestamptzType, DateType))
 
 
 def _at(snapshot: Snapshot) -> datetime:
     return datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)
 
 
-def _window(record: CommitRecord, snapshot_id: int, at: datetime) -> WindowRecord:
+def _window(record: CommitRecord, snapshot_id: int, at: datetime, is_time: bool | None) -> WindowRecord:
     return WindowRecord(
         window_id=record.commit_id,
         pipeline=record.pipeline,
@@ -278,4 +289,5 @@ def _window(record: CommitRecord, snapshot_id: int, at: datetime) -> WindowRecor
         finished_at=at,
         timings=None,
         error=None,
+        is_time=is_time,
     )

@@ -16,7 +16,13 @@ from airflow_provider_k2.commit.cold_state import ColdState, read_cold_state
 from airflow_provider_k2.commit.entry import refuse_changed
 from airflow_provider_k2.exceptions import CATALOG, ServiceError, WatermarkError
 from airflow_provider_k2.hooks.ledger_leases import LEASE_SECONDS
-from airflow_provider_k2.ledger.agreement import ADOPTED, check_identity, lost_deletions, windows_of
+from airflow_provider_k2.ledger.agreement import (
+    ADOPTED,
+    check_identity,
+    cold_cursor_is_time,
+    lost_deletions,
+    windows_of,
+)
 from airflow_provider_k2.ledger.entries import StoredEntry, delete_entry, stored_entries
 from airflow_provider_k2.tables.model import TableConfig
 from airflow_provider_k2.warm.source import WarmTable
@@ -177,7 +183,7 @@ class WatermarkTools:
         :raises ServiceError: when the archive of these cannot be read.
         """
         try:
-            return tuple(windows_of(table, cold))
+            return tuple(windows_of(table, cold, cold_cursor_is_time(table, cold)))
         except Exception as error:
             raise ServiceError(
                 f"the records of older windows in {cold.metadata.properties.get(ARCHIVE, NAME)} cannot be read "

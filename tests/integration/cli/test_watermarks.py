@@ -212,5 +212,8 @@ def test_an_integer_cursor_as_large_as_a_time_is_shown_as_what_it_is(
     assert (shown["watermark"], shown["cold_watermark"], shown["lag_seconds"]) == (first + 9, first + 9, None)
     assert shown["last_window"]["upper"] == first + 9
     assert str(first + 9) in k2("history", name).stdout
+    ledger.run("DELETE FROM k2.windows WHERE target = %s", parameters=(table.target,))
+    assert k2("rebuild", name, "--reason", "the ledger is lost").exit_code == 0
+    assert json.loads(k2("history", name, "--json").stdout)["windows"][0]["upper"] == first + 9
     ledger.run("UPDATE k2.windows SET is_time = NULL WHERE target = %s", parameters=(table.target,))
     assert "1974-10-03" in k2("history", name).stdout

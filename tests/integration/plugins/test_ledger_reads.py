@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_k2.hooks.watermark import WatermarkHook
+
 
 def test_windows_of_a_run_are_those_of_the_asking_dag(tiers, fresh_names):
     run_id = fresh_names("scheduled")
@@ -85,6 +87,21 @@ def test_the_page_shows_what_the_configuration_names(page, tiers, database, monk
     conn_id = database()
     configure(monkeypatch, conn_id)
     assert table.name not in page().text
+
+
+def test_the_page_reads_a_ledger_that_an_older_version_made(page, tiers, database, monkeypatch):
+    """No run of this version has migrated it, and the page does not."""
+    conn_id = database()
+    ledger = WatermarkHook(conn_id)
+    ledger.leases()
+    ledger.run("ALTER TABLE k2.windows DROP COLUMN is_time")
+    ledger.run(
+        "INSERT INTO k2.windows (window_id, pipeline, target, kind, lower_bound, upper_bound, state, engine, run_id, "
+        "token) VALUES (gen_random_uuid(), 'k2', 'cold.old', 'scheduled', 5, 7, 'committed', 'direct', 'r', 1)"
+    )
+    configure(monkeypatch, conn_id)
+    found = page()
+    assert (found.status_code, "cold.old" in found.text) == (200, True)
 
 
 @pytest.mark.parametrize("name", ["watermark_conn_id", "conn_id", "dag_id"])
