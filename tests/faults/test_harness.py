@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.faults.cases.matrix import matrix
 from tests.faults.cases.points import CASES
 from tests.faults.http_proxy import Ask, _moves_main, cut_arrow_stream, drop_a_row, flip_a_byte
 from tests.faults.odd_clickhouse import at_its_time
+from tests.faults.outcome import Outcome, Table
 from tests.faults.proxy import GOOD_BYE, TcpProxy
 from tests.faults.shapes import UPSERT
 from tests.faults.witness.cold import LiveFile
@@ -214,3 +216,14 @@ def test_every_point_has_cases_and_none_is_in_the_matrix_twice() -> None:
     names = [(case.name, case.step, case.modes) for case in matrix()]
     moments = [name for name in names if name[1] == "any moment"]
     assert len(set(names)) == len(names) - len(moments) + len(set(moments))
+
+
+def test_each_outcome_is_kept_at_once_as_a_line(tmp_path: Path) -> None:
+    """A long run that is broken off leaves what it has found."""
+    table = Table(tmp_path / "outcomes.jsonl")
+    for mode, missed in (("append", ""), ("upsert", "nothing was seen to strike")):
+        table.add(Outcome(matrix()[0], mode, lost=2, missed=missed, struck=("a strike",)))
+        kept = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
+        assert kept[-1]["fault"] == matrix()[0].name
+        assert (kept[-1]["mode"], kept[-1]["lost"], kept[-1]["missed"]) == (mode, 2, missed)
+    assert len(kept) == 2
