@@ -60,12 +60,10 @@ PROPERTIES = {
 }
 
 _TYPES: dict[str, PrimitiveType] = {
-    "lower": LongType(),
-    "upper": LongType(),
-    "rows": LongType(),
-    "watermark": LongType(),
+    **dict.fromkeys(("lower", "upper", "rows", "watermark", "high_water", "token"), LongType()),
+    "checksum": DecimalType(20, 0),
 }
-_TYPES |= {"high_water": LongType(), "token": LongType(), "checksum": DecimalType(20, 0)}
+"""Types of a record's fields that are no text."""
 _PLACE = ("snapshot_id", "sequence_number", "parent_snapshot_id", "child_snapshot_id")
 _RECORD = tuple(CommitRecord.__dataclass_fields__)
 _ALWAYS = ("target_uuid", "target", "snapshot_id", "committed_at")
@@ -222,10 +220,11 @@ def _join_files(store: Table, target_uuid: str) -> None:
 
     Whoever else writes meanwhile goes first: it is done another time.
     """
-    tasks = list(store.scan(row_filter=EqualTo("target_uuid", target_uuid)).plan_files())
+    scan = store.scan(row_filter=EqualTo("target_uuid", target_uuid))
+    tasks = list(scan.plan_files())
     if len(tasks) <= FILES:
         return
-    rows = store.scan(row_filter=EqualTo("target_uuid", target_uuid)).to_arrow()
+    rows = scan.to_arrow()
     joined = _distinct(rows)
     new = tuple(write_rows(store, joined, str(uuid.uuid4())))
     if rows.num_rows != sum(task.file.record_count for task in tasks):

@@ -11,7 +11,7 @@ import traceback
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.commit.store import explain_store, in_one_line, is_of_store
+from airflow_provider_k2.commit.store import describe_store, in_one_line, is_of_store
 from airflow_provider_k2.exceptions import CATALOG, STORE
 
 if TYPE_CHECKING:
@@ -148,10 +148,7 @@ def name_service(error: BaseException) -> tuple[str, str]:
     A catalog in a database reads and writes the table's metadata files by itself.
     """
     if is_of_store(error):
-        return (
-            STORE,
-            f"the cold table's storage {explain_store(error)[0]}: {type(error).__name__}: {in_one_line(error)}",
-        )
+        return STORE, describe_store(error)
     return CATALOG, f"the Iceberg catalog {describe_catalog(error)}"
 
 

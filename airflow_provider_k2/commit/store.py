@@ -77,6 +77,11 @@ def explain_store(error: BaseException) -> tuple[str, str]:
     return next(((what, fix) for pattern, what, fix in _TOLD if re.search(pattern, text)), (UNKNOWN, AGAIN))
 
 
+def describe_store(error: BaseException) -> str:
+    """What the store did, with the library's words, in one line and without a full stop."""
+    return f"the cold table's storage {explain_store(error)[0]}: {type(error).__name__}: {in_one_line(error)}"
+
+
 def is_of_store(error: BaseException) -> bool:
     """Whether an error comes from a library that reads or writes the cold table's files.
 

@@ -50,25 +50,26 @@ def blame(target: FileTarget, path: str, io: FileIO, sent: bytes | None, error: 
     :param sent: sum of what was sent to it; None when that did not come to its end.
     :param error: what was raised.
     """
-    untouched = "Nothing was committed and the watermark stands"
     what, fix = explain_store(error)
     if isinstance(error, MalformedFileError) or (what == UNKNOWN and sent is not None and _lies_there(io, path, sent)):
-        return ServiceError(
+        service = CLICKHOUSE
+        fix = "check ClickHouse's log and what lies between (a proxy, a load balancer), and run it again"
+        said = (
             f"ClickHouse's answer for window {target.window} is not a complete Parquet file with the cold table's "
-            f"columns: {in_one_line(error)}",
-            service=CLICKHOUSE,
-            table=target.table,
-            window=target.window,
-            untouched=untouched,
-            fix="check ClickHouse's log and what lies between (a proxy, a load balancer), and run it again",
+            f"columns: {in_one_line(error)}"
+        )
+    else:
+        service = STORE
+        said = (
+            f"the cold table's storage {what} while window {target.window} is written: {type(error).__name__}: "
+            f"{in_one_line(error)}"
         )
     return ServiceError(
-        f"the cold table's storage {what} while window {target.window} is written: {type(error).__name__}: "
-        f"{in_one_line(error)}",
-        service=STORE,
+        said,
+        service=service,
         table=target.table,
         window=target.window,
-        untouched=untouched,
+        untouched="Nothing was committed and the watermark stands",
         fix=fix,
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_k2 import exceptions
 from airflow_provider_k2.commit.catalog import is_gone
-from airflow_provider_k2.commit.store import explain_store, in_one_line, is_of_store
+from airflow_provider_k2.commit.store import describe_store, explain_store, in_one_line, is_of_store
 from airflow_provider_k2.exceptions import STORE, CommitConflictError, K2Error, ServiceError, TableChangedError
 
 if TYPE_CHECKING:
@@ -67,13 +67,7 @@ def explain(error: BaseException, step: str, iceberg: IcebergTableHook) -> K2Err
             fix="find out who dropped it; if it is to start over, run `k2 watermarks reset` for it",
         )
     if is_of_store(error):
-        what, fix = explain_store(error)
-        return ServiceError(
-            f"the cold table's storage {what}: {type(error).__name__}: {in_one_line(error)}",
-            service=STORE,
-            untouched=untouched,
-            fix=fix,
-        )
+        return ServiceError(describe_store(error), service=STORE, untouched=untouched, fix=explain_store(error)[1])
     failure = iceberg.failure(error)
     if failure is not None:
         failure.untouched = untouched

@@ -239,8 +239,7 @@ def _not_cold(bucket: Bucket, verdict: TableVerdict, warm: WarmTable, inside: Wi
     A repair leaves such buckets alone.
     """
     window = inside if warm.table.mode == "append" else cursor_range(warm, verdict.column, inside) or inside
-    bounds = window.iso()
-    command = offload_command({"tables": [verdict.table], **bounds, "keep": True})
+    command = offload_command({"tables": [verdict.table], **window.iso(), "keep": True})
     return (
         f"{bucket.missing:,} warm rows in the bucket that begins at "
         f"{describe_cursor(bucket.start or 0, verdict.is_time)} are not cold, though the cold tier holds more rows "

@@ -124,17 +124,14 @@ def _failure(message: str, error: dict[str, str] | None = None) -> TaskError:
 
 def _known(error: Exception) -> K2Error | None:
     """An error of ours, or what the storage's library says as one; None for any other."""
-    from airflow_provider_k2.commit.store import explain_store, in_one_line, is_of_store
+    from airflow_provider_k2.commit.store import describe_store, explain_store, is_of_store
     from airflow_provider_k2.exceptions import STORE, K2Error, ServiceError
 
     if isinstance(error, K2Error):
         return error
     if not is_of_store(error):
         return None
-    what, fix = explain_store(error)
-    return ServiceError(
-        f"the cold table's storage {what}: {type(error).__name__}: {in_one_line(error)}", service=STORE, fix=fix
-    )
+    return ServiceError(describe_store(error), service=STORE, fix=explain_store(error)[1])
 
 
 # The work -------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.schema import Schema
-from pyiceberg.table.metadata import TableMetadataV2
 from pyiceberg.table.refs import SnapshotRef, SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.types import LongType, NestedField
@@ -23,6 +22,7 @@ from airflow_provider_k2.commit.cold_state import (
 )
 from airflow_provider_k2.commit.replace import Replacement, commit_replacement
 from airflow_provider_k2.windows import BEGINNING, Window
+from tests.support.table_metadata import table_metadata
 from tests.unit.commit.test_record import RECORD
 
 UUID = uuid.uuid4()
@@ -66,22 +66,13 @@ def metadata(*summaries, head=None, expired=(), tag=None, parents=None):
     )
     if tag is not None:
         refs[tag_name("k2")] = SnapshotRef(snapshot_id=tag, snapshot_ref_type=SnapshotRefType.TAG)
-    return TableMetadataV2(
-        location="memory:",
-        table_uuid=UUID,
-        last_sequence_number=len(summaries),
-        last_updated_ms=len(summaries),
-        last_column_id=1,
-        schemas=[Schema(NestedField(1, "n", LongType(), required=False))],
-        current_schema_id=0,
-        partition_specs=[{"spec-id": 0, "fields": []}],
-        default_spec_id=0,
-        last_partition_id=999,
-        sort_orders=[],
-        default_sort_order_id=0,
-        current_snapshot_id=current,
-        snapshots=[snapshot for snapshot in snapshots if snapshot.snapshot_id not in expired],
+    return table_metadata(
+        UUID,
+        [snapshot for snapshot in snapshots if snapshot.snapshot_id not in expired],
+        head=current,
         refs=refs,
+        last=len(summaries),
+        updated_ms=len(summaries),
     )
 
 

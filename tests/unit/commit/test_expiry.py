@@ -8,15 +8,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyiceberg.schema import Schema
-from pyiceberg.table.metadata import TableMetadataV2
 from pyiceberg.table.refs import SnapshotRef, SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.statistics import PartitionStatisticsFile, StatisticsFile
-from pyiceberg.types import LongType, NestedField
 
 from airflow_provider_k2.commit.cold_state import EXPIRED_BELOW, ancestors, ancestors_of
 from airflow_provider_k2.commit.expiry import BATCH, CAP, HOUR_MS, KEEP, MOST, expirable, expiry_of
+from tests.support.table_metadata import table_metadata
 from tests.unit.commit.test_record import RECORD
 
 NOW = 1_800_000_000_000
@@ -50,23 +48,14 @@ def table(count, *, ages=None, parents=None, refs=None, head=None, properties=No
                 summary=Summary(Operation.APPEND, **summary),
             )
         )
-    return TableMetadataV2(
-        location="memory:",
-        table_uuid=UUID,
-        last_sequence_number=count,
-        last_updated_ms=NOW,
-        last_column_id=1,
-        schemas=[Schema(NestedField(1, "n", LongType(), required=False))],
-        current_schema_id=0,
-        partition_specs=[{"spec-id": 0, "fields": []}],
-        default_spec_id=0,
-        last_partition_id=999,
-        sort_orders=[],
-        default_sort_order_id=0,
-        current_snapshot_id=head or count or None,
-        snapshots=snapshots,
+    return table_metadata(
+        UUID,
+        snapshots,
+        head=head or count or None,
         refs={**({"main": ref(head or count, BRANCH)} if count else {}), **(refs or {})},
-        properties=properties or {},
+        last=count,
+        updated_ms=NOW,
+        properties=properties,
     )
 
 
