@@ -95,7 +95,12 @@ class Engine:
         return self._threads.submit(work, *args)
 
     def kill(self, token: str) -> None:
-        """Cancel the running query that carries ``token``; none is no error."""
+        """Cancel the running query that carries ``token``; none is no error.
+
+        A session that has only inserted has no token yet; every query would carry an empty one.
+        """
+        if not token:
+            return
         connection = self.connect()
         with contextlib.closing(connection):
             connection.query(

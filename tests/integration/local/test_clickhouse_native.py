@@ -182,6 +182,20 @@ def test_a_cancelled_query_and_a_lost_client_end_in_the_engine(system: LocalSyst
         time.sleep(0.1)
 
 
+def test_a_client_lost_in_its_first_insert_ends_no_query_of_others(system: LocalSystem, client: Client) -> None:
+    client.execute("CREATE OR REPLACE TABLE alone (a UInt64) ENGINE = MergeTree ORDER BY a")
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        slow = "SELECT count() FROM numbers(20) WHERE sleepEachRow(0.1) = 0 SETTINGS max_block_size = 1"
+        other = threads.submit(native(system).execute, slow)
+        lost = native(system)
+        lost.connection.connect()
+        lost.connection.send_query("INSERT INTO alone SELECT number FROM numbers(5) WHERE sleepEachRow(0.1) = 0")
+        lost.connection.send_external_tables([])
+        time.sleep(0.2)
+        lost.disconnect()
+        assert other.result() == [(20,)]
+
+
 def test_an_insert_that_its_client_abandons_inserts_nothing(system: LocalSystem, client: Client) -> None:
     client.execute("CREATE OR REPLACE TABLE abandoned (a UInt64) ENGINE = MergeTree ORDER BY a")
 
