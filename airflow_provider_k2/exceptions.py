@@ -192,3 +192,7 @@ class CommitRefusedError(K2Error):
 
 class RetentionError(K2Error):
     """Warm rows past their age, or about to be deleted by a TTL, are not proven to be cold."""
+
+
+class ViewError(K2Error):
+    """A view over both tiers could not be made, or could not be exact."""

@@ -16,6 +16,7 @@ app = typer.Typer(
 _GROUPS = {
     "local": ("airflow_provider_k2.cli.local", "The whole system on one machine."),
     "watermarks": ("airflow_provider_k2.cli.watermarks", "Show and fix the ledger's watermarks."),
+    "views": ("airflow_provider_k2.cli.views", "One name over both tiers of a table."),
 }
 _COMMANDS = {
     "demo": ("airflow_provider_k2.cli.demo", "demo", "Run the main job on this machine."),

@@ -78,6 +78,8 @@ class LocalSystem:
             with ThreadPoolExecutor(max_workers=len(wanted) or 1) as threads:
                 for outcome in [threads.submit(service.start) for service in wanted]:
                     outcome.result()
+            if {self.clickhouse.name, self.seaweedfs.name} <= set(self.services):
+                self.clickhouse.read_cold_tier(self.seaweedfs)
             if SPARK_CLUSTER in self.services:
                 ensure_spark(self.spark)
                 self.cluster.start()
@@ -97,6 +99,8 @@ class LocalSystem:
                 self.airflow.stop()
             if self._has_cluster:
                 self.cluster.stop()
+            # First: it asks the catalog while it stops, and waits long for one that is gone.
+            self.clickhouse.stop()
             with ThreadPoolExecutor(max_workers=len(self._data_services)) as threads:
                 for outcome in [threads.submit(service.stop) for service in self._data_services.values()]:
                     outcome.result()

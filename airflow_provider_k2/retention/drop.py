@@ -11,6 +11,7 @@ from airflow_provider_k2.exceptions import K2Error, LeaseLostError, ServiceError
 from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.ledger.marks import MARKS, deletions
 from airflow_provider_k2.retention.columns import ColumnCheck
+from airflow_provider_k2.retention.disks import DiskUse
 from airflow_provider_k2.retention.last_look import has_changed
 from airflow_provider_k2.retention.proof import Proof, ProofRange, Unit, proof_ranges, units
 from airflow_provider_k2.retention.record import DeletionRecord
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_k2.retention.others import Claim, OtherUsers
     from airflow_provider_k2.retention.partitions import PartsSeen
     from airflow_provider_k2.retention.run import GateRun
+    from airflow_provider_k2.retention.seam import GateSeam
     from airflow_provider_k2.warm.ttl import Ttl
 
 DROP_TRIES = 4
@@ -48,10 +50,11 @@ class Dropper:
 
     :param run: the gate's run.
     :param others: who else reads the table.
+    :param seam: the view over both tiers, if there is one.
     """
 
-    def __init__(self, run: GateRun, others: OtherUsers) -> None:
-        self.run, self.others = run, others
+    def __init__(self, run: GateRun, others: OtherUsers, seam: GateSeam) -> None:
+        self.run, self.others, self.seam = run, others, seam
         self.columns = ColumnCheck(run)
 
     def drop_all(self, ttl: Ttl | None) -> None:
@@ -62,11 +65,23 @@ class Dropper:
         age = self.run.warm.age_column(self.run.policy, ttl)
         there = list(units(self.run.warm.read(age)))
         now = self.run.clickhouse.now()
+        disks = DiskUse(self.run)
         for unit in list(there):
+            others = [other for other in there if other is not unit]
             if not unit.is_old(now, self.run.policy.keep):
                 self.run.report.young += len(unit.partitions)
-            elif self._drop(unit, [other for other in there if other is not unit]):
+            elif room := disks.room_for(unit.names):
+                self._waits(unit, room)
+            elif older := self.seam.older(unit, others):
+                self._waits(unit, f"{self.seam.view} reads both tiers, so older partitions go first ({older})")
+            elif self._drop(unit, others):
                 there.remove(unit)
+                disks.freed(unit.names)
+
+    def _waits(self, unit: Unit, why: str) -> None:
+        """Record that a unit past its age may stay."""
+        self.run.report.waiting += len(unit.partitions)
+        self.run.report.add_notes([f"partition {unit.label} is past its age and stays: {why}"])
 
     def _drop(self, unit: Unit, others: list[Unit]) -> bool:
         """Prove and drop one unit; returns whether it is gone."""
@@ -114,6 +129,7 @@ class Dropper:
             if _is_answer(error) and self._all_there(unit, seen):
                 # Nothing is gone. The record would hide a later loss, and another try would be refused, too.
                 said = " ".join(str(error).split()).rstrip(".")
+                self.seam.back()
                 record.take_back(f"it was not dropped: {said}")
                 return _Outcome(replace(proof, problem=f"it is proven, but could not be dropped: {said}", fix=_RIGHTS))
             # For example, a merge took one of the parts. Some may be gone: what is left is proven row by row.
@@ -121,6 +137,7 @@ class Dropper:
         late = run.warm.rows(unit.names)
         self._dropped(unit, gone + rows)
         self._look_back(unit, seen, late)
+        self.seam.settle()
         return _Outcome(proof, done=not late)
 
     def _write_down(
@@ -139,16 +156,19 @@ class Dropper:
         try:
             run.check_lease()
             record.write(proven, claims, f"partition {unit.label}: {proof.warm:,} rows, proven by {run.run_id}")
+            self.seam.pass_over(unit)
             run.check_lease()
             changed = has_changed(run, unit, seen, proof, claims)
         except LeaseLostError:
             record.take_back("the lease was lost")
             raise
         except K2Error as error:
+            self.seam.back()
             record.take_back(f"it was not dropped: {error}")
             return _Outcome(replace(proof, problem=str(error).rstrip(".")))
         if changed is None:
             return None
+        self.seam.back()
         record.take_back(f"it was not dropped: {changed}")
         return _Outcome(replace(proof, problem=changed), again=True)
 
@@ -190,6 +210,9 @@ class Dropper:
         for claim in claims:
             if claim.problem is not None:
                 return None, replace(proof, problem=claim.problem, fix=claim.fix), []
+        if (view := self.seam.other_view(claims)) is not None:
+            what = f"{view}, the view of another entry, reads them from the warm tier; only its own gate moves its seam"
+            return None, replace(proof, problem=what, fix="drop that view (`k2 views drop`)"), []
         run.report.add_notes(claim.note for claim in claims if claim.note is not None)
         return candidate, proof, claims
 

@@ -8,6 +8,9 @@ One run of one table, under the table's lease:
    every row and column of them is cold, for every entry that reads the table. The others stay, and the run ends with an
    error that names both counts.
 3. *Put back.* A TTL that was removed is put back once the rows that it would delete are proven.
+
+Where a view reads both tiers (``k2 views apply``), its seam moves over the rows before they go, and the TTL stays
+removed.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from airflow_provider_k2.retention.hold import TtlGuard
 from airflow_provider_k2.retention.others import OtherUsers
 from airflow_provider_k2.retention.report import Deletion, GateReport, Kept
 from airflow_provider_k2.retention.run import GateRun
+from airflow_provider_k2.retention.seam import GateSeam
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -92,8 +96,11 @@ class DeletionGate:
         others = OtherUsers(run)
         guard = TtlGuard(run, others)
         proven = guard.guard()
-        Dropper(run, others).drop_all(guard.ttl.ttl)
-        if guard.ttl.is_held and proven:
+        seam = GateSeam(run)
+        if seam.exists:
+            guard.hold_for_view(seam.view)
+        Dropper(run, others, seam).drop_all(guard.ttl.ttl)
+        if guard.ttl.is_held and proven and not seam.exists:
             guard.put_back()
         report = run.report
         self.log.info(

@@ -31,6 +31,28 @@ class TtlGuard:
         self.run, self.others = run, others
         self.ttl = WarmTtl()
 
+    def hold_for_view(self, view: str) -> None:
+        """Remove the TTL because a view reads both tiers: what a TTL deletes would be missing there.
+
+        :param view: qualified name of the view.
+        """
+        if self.ttl.ttl is None or self.ttl.is_held:
+            return
+        if self.run.policy.ttl == "backstop":
+            self._alert(
+                f"{self.run.table.name}: the TTL of {self.run.base.name} ({self.ttl.element}) deletes rows that {view} "
+                "reads from the warm tier (`ttl: backstop`), so they will be missing there. Nothing was changed; use "
+                f"`ttl: hold`, or drop the view with `k2 views drop {self.run.table.name}`."
+            )
+            return
+        if self.run.lease is None:
+            self.run.report.notes.append(f"the TTL would be removed: only the gate may delete what {view} reads")
+            return
+        statement = self._hold()
+        self.run.report.notes.append(
+            f"the TTL was removed ({statement}): only the gate may delete what {view} reads from the warm tier"
+        )
+
     def guard(self) -> bool:
         """Check what the TTL is about to delete; returns whether all of it is proven."""
         identity = self.run.base.name

@@ -54,6 +54,7 @@ class GateReport:
     :param dropped: partitions that were dropped.
     :param kept: partitions past their age that had to stay.
     :param young: partitions that are not past their age.
+    :param waiting: partitions past their age that may stay: the disks have room, or an older one has to go first.
     :param alerts: what the warm table's own TTL is about to delete although it is not proven.
     :param ttl: ``none``, ``working``, ``held`` or ``not understood``: how the warm table's own TTL is left.
     :param at_risk: rows that it deletes within the alert's lead.
@@ -65,6 +66,7 @@ class GateReport:
     dropped: list[Deletion] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
     young: int = 0
+    waiting: int = 0
     alerts: list[str] = field(default_factory=list)
     ttl: str = "none"
     at_risk: int = 0

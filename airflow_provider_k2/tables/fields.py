@@ -27,6 +27,8 @@ _DURATION = re.compile(r"(\d{1,9})\s*(s|m|h|d)")
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
+_PERCENT = re.compile(r"(\d{1,2}(?:\.\d{1,3})?)\s*%")
+
 _PARTITION = re.compile(r"(?:(\w+)\(\s*(\w+)\s*\)|(\w+))")
 
 
@@ -113,6 +115,13 @@ def _seconds(value: Any) -> int:
     return int(match[1]) * _SECONDS[match[2]]
 
 
+def _percent(value: Any) -> float:
+    match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if match is None or not 0 < float(match[1]) < 100:
+        raise ValueError("is not a share of the disk", "write a percentage between 0 and 100 like `20 %`")
+    return float(match[1])
+
+
 def _retention(value: Any) -> RetentionPolicy:
     """Read a duration, or a mapping with ``keep``; every mistake of it at once."""
     given = value if isinstance(value, dict) else {"keep": value}
@@ -122,6 +131,7 @@ def _retention(value: Any) -> RetentionPolicy:
         "alert": _seconds,
         "column": _identifier,
         "may_lose": _column_names,
+        "when_free_below": _percent,
     }
     values: dict[str, Any] = {}
     mistakes: list[str] = []

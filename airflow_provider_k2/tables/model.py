@@ -51,6 +51,8 @@ class RetentionPolicy:
     :param column: column of the warm object that a row's age is measured by; by default the cursor, where the object
         has it.
     :param may_lose: columns of the warm object that may be dropped though they are not cold.
+    :param when_free_below: percent of free disk space below which partitions past ``keep`` are dropped; None drops them
+        all.
     """
 
     keep: int
@@ -58,6 +60,7 @@ class RetentionPolicy:
     alert: int = 172_800
     column: str | None = None
     may_lose: tuple[str, ...] = ()
+    when_free_below: float | None = None
 
 
 @dataclass(frozen=True)
@@ -200,5 +203,9 @@ def to_entry(table: TableConfig) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Return what YAML has: lists, mappings and scalars."""
     if isinstance(value, RetentionPolicy):
-        return {name: _plain(item) for name, item in asdict(value).items() if item not in (None, ())}
+        return {
+            name: f"{item:g} %" if name == "when_free_below" else _plain(item)
+            for name, item in asdict(value).items()
+            if item not in (None, ())
+        }
     return list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value

@@ -7,10 +7,18 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_provider_k2.local.home import HOST, PRIVATE_DIRECTORY, Home, LocalSystemError, port_answers
 from airflow_provider_k2.local.services.base import Service
+from airflow_provider_k2.local.services.seaweedfs import BUCKET
 from airflow_provider_k2.local.tls import server_certificate
+
+if TYPE_CHECKING:
+    from airflow_provider_k2.local.services.seaweedfs import SeaweedFS
+
+COLD_DATABASE = "k2_cold"
+"""ClickHouse's database over the Iceberg catalog."""
 
 
 class ClickHouse(Service):
@@ -104,6 +112,21 @@ class ClickHouse(Service):
     def prepare(self) -> None:
         """Make the warm database, which the connections name."""
         self.query(f"CREATE DATABASE IF NOT EXISTS {self.database}")
+
+    def read_cold_tier(self, seaweedfs: SeaweedFS) -> None:
+        """Make the database through which ClickHouse reads the cold tier; it keeps the object store's keys."""
+        name, catalog, store = COLD_DATABASE, f"{seaweedfs.url}/v1", f"{seaweedfs.s3_url}/{BUCKET}"
+        there = self.query(f"SELECT engine_full FROM system.databases WHERE name = '{name}' FORMAT TSVRaw")
+        if f"'{catalog}'" in there and f"'{store}'" in there:
+            return
+        keys = f"'{seaweedfs.access_key}', '{seaweedfs.secret_key}'"
+        self.query(f"DROP DATABASE IF EXISTS {name}")
+        self.query(
+            f"CREATE DATABASE {name} ENGINE = DataLakeCatalog('{catalog}', {keys}) SETTINGS catalog_type = 'rest', "
+            f"catalog_credential = '{seaweedfs.access_key}:{seaweedfs.secret_key}', "
+            f"oauth_server_uri = '{catalog}/oauth/tokens', warehouse = 's3://{BUCKET}', vended_credentials = 0, "
+            f"storage_endpoint = '{store}' SETTINGS allow_database_iceberg = 1"
+        )
 
     def query(self, sql: str) -> str:
         """Run one statement over HTTP; its output is text.
