@@ -146,9 +146,9 @@ def story(request, viewed):
 
 
 def test_every_read_is_exact(story):
-    done = _read_along(story, range(400, 398, -1), 1, lambda stop: range(stop, stop))
+    done = _read_along(story, range(400, 399, -1), 1, lambda stop: range(stop, stop))
     assert done >= 20
-    assert story.dropped >= 3
+    assert story.dropped >= 2
     story.insert(1, range(4), 5)
     assert story.table.warm_rows() == 4
     rows = story.table.sql(f"SELECT {COLUMNS} FROM {story.table.view}")
