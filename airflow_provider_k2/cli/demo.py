@@ -81,7 +81,7 @@ def _table(results: list[TableResult]) -> Table:
     left = [Column(name, wraps=False) for name in ("table", "layer", "engine")]
     numbers = [
         Column(name, right=True, wraps=False)
-        for name in ("rows moved", "seconds", "rows/s", "snapshot", "warm", "cold")
+        for name in ("rows moved", "seconds", "rows/s", "snapshot", "warm", "cold", "view")
     ]
     return terminal_table(
         [*left, *numbers, Column("warm = cold", wraps=False)], [_row(result) for result in results], frame=False
@@ -100,5 +100,6 @@ def _row(result: TableResult) -> list[str]:
         str(result.snapshot_id or "-"),
         f"{verdict.warm_rows:,}",
         f"{verdict.cold_rows:,}",
+        f"{result.view_rows:,}",
         "yes" if verdict.equal else "[red]NO[/red]",
     ]
