@@ -77,6 +77,7 @@ class Dropper:
             elif self._drop(unit, others):
                 there.remove(unit)
                 disks.freed(unit.names)
+        self.seam.finish(there)
 
     def _waits(self, unit: Unit, why: str) -> None:
         """Record that a unit past its age may stay."""

@@ -102,6 +102,19 @@ class GateSeam:
             self._seam = self.seams.write(self._before, "nothing was dropped")
             self._before = None
 
+    def finish(self, left: Sequence[Unit]) -> None:
+        """Settle what a run that died has left, unless rows of it are still there.
+
+        :param left: units that are still there.
+        """
+        if self._seam is None or self.run.lease is None or self._seam.hidden[0] >= self._seam.hidden[1]:
+            return
+        begin, end = self._seam.hidden
+        if not any(
+            (unit.lower is None or unit.lower < end) and (unit.upper is None or unit.upper > begin) for unit in left
+        ):
+            self.settle()
+
     def settle(self) -> None:
         """Show warm rows below the seam again: those that are left arrived late.
 

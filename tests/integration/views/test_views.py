@@ -174,6 +174,31 @@ def test_reads_between_two_steps_of_a_drop_are_exact(viewed, monkeypatch):
     assert table.shown() == whole
 
 
+def test_a_run_that_dies_before_or_after_its_drop_is_finished_by_the_next_one(viewed, monkeypatch):
+    table = viewed("upsert", **BY_EVENT)
+    table.insert(4, ago(20), HOUR, arrived=table.clickhouse.now())
+    table.offload()
+    table.apply()
+    whole, drop = table.shown(), WarmPartitions.drop
+    hidden = (ago(20), ago(20) + 3 * HOUR + 1)
+    for dies_after in (False, True):
+
+        def dying(self, parts, dies_after=dies_after):
+            if dies_after:
+                drop(self, parts)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(WarmPartitions, "drop", dying)
+        with pytest.raises(KeyboardInterrupt):
+            table.gate()
+        assert (seam(table).at, seam(table).hidden) == (hidden[1], hidden)
+        assert table.shown() == whole
+    monkeypatch.setattr(WarmPartitions, "drop", drop)
+    assert not table.gate().failed
+    assert seam(table).hidden == (hidden[1], hidden[1])
+    assert table.shown() == whole
+
+
 def test_nothing_goes_before_a_query_that_may_need_it_has_ended(table, monkeypatch):
     table.apply()
     drop, running = WarmPartitions.drop, []
