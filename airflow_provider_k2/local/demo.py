@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,10 +146,14 @@ def _views(tables: TableList) -> dict[str, int]:
     from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.views.manager import TableView
 
-    views = [TableView(table, Services.connect()) for table in tables.tables]
-    for view in views:
+    def rows_of(table: TableConfig) -> int:
+        view = TableView(table, Services.connect())
         view.apply(holder="k2 demo")
-    return {view.table.name: view.count() for view in views}
+        return view.count()
+
+    with ThreadPoolExecutor(max_workers=3) as threads:
+        counts = threads.map(rows_of, tables.tables)
+        return {table.name: rows for table, rows in zip(tables.tables, counts, strict=True)}
 
 
 def _results(tables: TableList, since: float, view_rows: Mapping[str, int]) -> list[TableResult]:

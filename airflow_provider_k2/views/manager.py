@@ -141,7 +141,8 @@ class TableView:
                         f"`k2 verify {table.name}`"
                     )
             outcome = self._create(text.select)
-        return ViewState(table.name, self.name, outcome, self._shown(seam), self._is_time, text.select, tuple(notes))
+        is_time = is_time_type(text.types[seam_column(table)])
+        return ViewState(table.name, self.name, outcome, self._shown(seam), is_time, text.select, tuple(notes))
 
     def _cold(self) -> Table:
         cold = self.services.iceberg.load(self.table.target)
@@ -157,7 +158,6 @@ class TableView:
     def _text(self, cold: Table) -> ViewText:
         table = self.table
         warm = WarmTable(table, self.clickhouse, held_types(cold))
-        warm.check()
         lacking = [name for name in warm.plan.names if name not in held_types(cold)]
         if lacking:
             raise ViewError(
