@@ -1,4 +1,4 @@
-"""What a person may do to a watermark, and what the cold tier says to it: what ``k2 watermarks`` stands on.
+"""Changes of a watermark by hand, checked against the cold tier: the logic behind ``k2 watermarks``.
 
 Every change takes the table's lease, so that it cannot cross a running offload, and is written to the ledger with who,
 when and why. The cold tier stays the truth: the next run moves a watermark that it does not prove back (or up) again.
