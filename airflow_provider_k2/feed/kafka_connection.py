@@ -1,0 +1,48 @@
+"""Connection of the feed to Kafka: Airflow's ``kafka_default``, read from the environment.
+
+In the form of apache-airflow-providers-apache-kafka: its extra holds the settings of librdkafka
+(``bootstrap.servers``, ``security.protocol``, ``sasl.mechanism``, ``sasl.username``, ``sasl.password``,
+``ssl.ca.location``, ...).
+"""
+
+from __future__ import annotations
+
+import os
+
+from airflow_provider_k2.feed.client import FeedError, connection_fields
+
+VARIABLE = "AIRFLOW_CONN_KAFKA_DEFAULT"
+_EXAMPLE = '{"conn_type": "kafka", "extra": {"bootstrap.servers": "localhost:9092"}}'
+
+
+def kafka_settings(bootstrap_servers: str | None = None) -> dict[str, str]:
+    """The settings that every client of the broker needs.
+
+    :param bootstrap_servers: ``host:port,host:port``; they replace the connection's.
+    :returns: settings of librdkafka; they may hold a password.
+    :raises FeedError: when neither says where the broker is, or the connection cannot be read.
+    """
+    text = os.environ.get(VARIABLE, "")
+    try:
+        fields = connection_fields(text) if text else {"extra": {}}
+        # Airflow's form stores what belongs to other clients there, too: a dict is none of librdkafka's settings.
+        settings = {name: _plain(value) for name, value in fields["extra"].items() if not isinstance(value, dict)}
+        if "bootstrap.servers" not in settings and fields.get("host"):
+            settings["bootstrap.servers"] = f"{fields['host']}:{fields.get('port') or 9092}"
+    except (ValueError, AttributeError, TypeError):
+        raise FeedError(
+            f"the connection in {VARIABLE} cannot be read; nothing was done. Write it as JSON: {_EXAMPLE}"
+        ) from None
+    if bootstrap_servers:
+        settings["bootstrap.servers"] = bootstrap_servers
+    if "bootstrap.servers" not in settings:
+        raise FeedError(
+            f"{VARIABLE} is not set, so there is no broker; nothing was done. Start the local one "
+            "(`k2 local up --with-kafka`) and load its settings (`. .k2/env`), set the connection, or give "
+            "--bootstrap-servers"
+        )
+    return settings
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
