@@ -1,8 +1,6 @@
 """Connection of the feed to Kafka: Airflow's ``kafka_default``, read from the environment.
 
-In the form of apache-airflow-providers-apache-kafka: its extra holds the settings of librdkafka
-(``bootstrap.servers``, ``security.protocol``, ``sasl.mechanism``, ``sasl.username``, ``sasl.password``,
-``ssl.ca.location``, ...).
+The form is described in :mod:`airflow_provider_k2.kafka.settings`.
 """
 
 from __future__ import annotations
@@ -10,6 +8,7 @@ from __future__ import annotations
 import os
 
 from airflow_provider_k2.feed.client import FeedError, connection_fields
+from airflow_provider_k2.kafka.settings import SERVERS, settings_of
 
 VARIABLE = "AIRFLOW_CONN_KAFKA_DEFAULT"
 _EXAMPLE = '{"conn_type": "kafka", "extra": {"bootstrap.servers": "localhost:9092"}}'
@@ -25,24 +24,17 @@ def kafka_settings(bootstrap_servers: str | None = None) -> dict[str, str]:
     text = os.environ.get(VARIABLE, "")
     try:
         fields = connection_fields(text) if text else {"extra": {}}
-        # Airflow's form stores what belongs to other clients there, too: a dict is none of librdkafka's settings.
-        settings = {name: _plain(value) for name, value in fields["extra"].items() if not isinstance(value, dict)}
-        if "bootstrap.servers" not in settings and fields.get("host"):
-            settings["bootstrap.servers"] = f"{fields['host']}:{fields.get('port') or 9092}"
+        settings = settings_of(fields["extra"], fields.get("host"), fields.get("port"))
     except (ValueError, AttributeError, TypeError):
         raise FeedError(
             f"the connection in {VARIABLE} cannot be read; nothing was done. Write it as JSON: {_EXAMPLE}"
         ) from None
     if bootstrap_servers:
-        settings["bootstrap.servers"] = bootstrap_servers
-    if "bootstrap.servers" not in settings:
+        settings[SERVERS] = bootstrap_servers
+    if SERVERS not in settings:
         raise FeedError(
             f"{VARIABLE} is not set, so there is no broker; nothing was done. Start the local one "
             "(`k2 local up --with-kafka`) and load its settings (`. .k2/env`), set the connection, or give "
             "--bootstrap-servers"
         )
     return settings
-
-
-def _plain(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_k2.feed.client import FeedError
 from airflow_provider_k2.feed.messages import EXCHANGES, RecordingError
 from airflow_provider_k2.feed.partitioner import partition_of, symbol_of
-from airflow_provider_k2.feed.topics import PARTITIONS, topic
 from airflow_provider_k2.feed.warm_tier import apply_warm_tier
+from airflow_provider_k2.kafka.topics import PARTITIONS, topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

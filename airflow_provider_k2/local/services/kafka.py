@@ -7,7 +7,7 @@ import subprocess
 import uuid
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.feed.topics import TopicError, make_topics, partitions_of, raw_topics
+from airflow_provider_k2.kafka.topics import TopicError, make_topics, partitions_of, raw_topics
 from airflow_provider_k2.local.home import HOST, PRIVATE_DIRECTORY, Home, LocalSystemError, port_answers, write_private
 from airflow_provider_k2.local.kafka import java_command, kafka_is_ready
 from airflow_provider_k2.local.services.base import Service

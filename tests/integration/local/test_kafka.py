@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
 
-from airflow_provider_k2.feed.topics import SETTINGS, Topic, TopicError, check_topic, make_topics, partitions_of, topic
+from airflow_provider_k2.kafka.topics import SETTINGS, Topic, TopicError, check_topic, make_topics, partitions_of, topic
 from airflow_provider_k2.local import LocalSystem
 from tests.environments import KAFKA, SPARK
 
@@ -37,11 +37,11 @@ def test_a_topic_that_is_missing_or_has_too_few_partitions_is_told(
     kafka: Kafka, fresh_names: Callable[[str], str]
 ) -> None:
     name = fresh_names("t")
-    with pytest.raises(TopicError, match=rf"there is no topic {name} at .*; nothing was done. .*k2 feed topics"):
+    with pytest.raises(TopicError, match=rf"there is no topic {name} at .*Nothing was done; make it: `k2 feed topics`"):
         check_topic(kafka.settings(), name)
     assert make_topics(kafka.settings(), [Topic(name, partitions=2)]) == [name]
     assert check_topic(kafka.settings(), name, partitions=1) == 2
-    with pytest.raises(TopicError, match=rf"{name} .* has 2 partitions and is to have 3; nothing was done"):
+    with pytest.raises(TopicError, match=rf"{name} .* has 2 partitions and is to have 3.*Nothing was done"):
         check_topic(kafka.settings(), name)
     with pytest.raises(TopicError, match=r"cannot be made.*--replication"):
         make_topics(kafka.settings(), [Topic(fresh_names("t"))], replication=3)

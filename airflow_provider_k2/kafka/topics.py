@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from airflow_provider_k2.feed.client import FeedError
+from airflow_provider_k2.exceptions import K2Error
+from airflow_provider_k2.kafka.settings import SERVERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,7 +38,7 @@ SETTINGS: Mapping[str, str] = {
 _TIMEOUT = 30.0  # seconds
 
 
-class TopicError(FeedError):
+class TopicError(K2Error):
     """A topic is missing, or is not as it has to be."""
 
 
@@ -68,7 +69,7 @@ def raw_topics(exchanges: Iterable[str] = LIVE_EXCHANGES) -> list[Topic]:
 def make_topics(settings: Mapping[str, str], topics: Iterable[Topic], replication: int = 1) -> list[str]:
     """Make the topics that are missing; those that exist stay as they are.
 
-    :param settings: the broker's, see :func:`.kafka_settings`.
+    :param settings: the broker's, see :mod:`airflow_provider_k2.kafka.settings`.
     :param topics: topics to make.
     :param replication: copies of each partition.
     :returns: the names of those that were made.
@@ -93,9 +94,10 @@ def make_topics(settings: Mapping[str, str], topics: Iterable[Topic], replicatio
             # Somebody else has made it in the meantime.
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise TopicError(
-                    f"the topic {name} cannot be made; the others are there. The broker says: {error.args[0].str()}. "
-                    "Check that the user may create topics, and that there are as many brokers as copies "
-                    "(`--replication`), then run `k2 feed topics` again"
+                    f"the topic {name} cannot be made. The broker says: {error.args[0].str()}",
+                    untouched="No topic was changed",
+                    fix="check that the user may create topics, and that there are as many brokers as copies "
+                    "(`--replication`), then run `k2 feed topics` again",
                 ) from error
         else:
             made.append(name)
@@ -117,8 +119,10 @@ def partitions_of(
         found = (admin or _admin(settings)).list_topics(timeout=timeout).topics
     except KafkaException as error:
         raise TopicError(
-            f"Kafka at {settings.get('bootstrap.servers')} does not answer: {error.args[0].str()}. Nothing was done. "
-            "Check that it runs (`k2 local status`), and the address, user and password of the connection kafka_default"
+            f"Kafka at {settings.get(SERVERS)} does not answer: {error.args[0].str()}",
+            untouched="Nothing was done",
+            fix="check that it runs (`k2 local status`), and the address, user and password of the connection "
+            "kafka_default",
         ) from error
     return {name: len(one.partitions) for name, one in found.items()}
 
@@ -133,14 +137,16 @@ def check_topic(settings: Mapping[str, str], name: str, partitions: int = PARTIT
     :raises TopicError: when it is missing, or has fewer.
     """
     found = partitions_of(settings).get(name)
-    where = f"at {settings.get('bootstrap.servers')}"
+    where, untouched = f"at {settings.get(SERVERS)}", "Nothing was done"
     if found is None:
-        raise TopicError(f"there is no topic {name} {where}; nothing was done. Make it: `k2 feed topics`")
+        raise TopicError(f"there is no topic {name} {where}", untouched=untouched, fix="make it: `k2 feed topics`")
     if found < partitions:
         raise TopicError(
-            f"the topic {name} {where} has {found} partition{'s' * (found > 1)} and is to have {partitions}; nothing "
-            "was done. Partitions are not added to a topic that holds trades, because a symbol's trades would move to "
-            "another one and lose their order. Let the consumer catch up, delete the topic, then run `k2 feed topics`"
+            f"the topic {name} {where} has {found} partition{'s' * (found > 1)} and is to have {partitions}. Partitions are "
+            "not added to a topic that holds trades, because a symbol's trades would move to another one and lose "
+            "their order",
+            untouched=untouched,
+            fix="let the consumer catch up, delete the topic, then run `k2 feed topics`",
         )
     return found
 
