@@ -28,12 +28,16 @@ Dags = Annotated[Path, typer.Option(help="Airflow's folder of DAGs.")]
 
 
 def _system(
-    home: Path | None, airflow: bool = False, dags: Path = Path("dags"), spark_cluster: bool = False
+    home: Path | None,
+    airflow: bool = False,
+    dags: Path = Path("dags"),
+    spark_cluster: bool = False,
+    kafka: bool = False,
 ) -> LocalSystem:
-    from airflow_provider_k2.local.system import ALL_SERVICES, DATA_SERVICES, SPARK_CLUSTER, LocalSystem
+    from airflow_provider_k2.local.system import ALL_SERVICES, DATA_SERVICES, KAFKA, SPARK_CLUSTER, LocalSystem
 
-    services = (*(ALL_SERVICES if airflow else DATA_SERVICES), *((SPARK_CLUSTER,) if spark_cluster else ()))
-    return LocalSystem(home or Path(".k2"), services, dags=dags)
+    extra = [name for name, wanted in ((SPARK_CLUSTER, spark_cluster), (KAFKA, kafka)) if wanted]
+    return LocalSystem(home or Path(".k2"), (*(ALL_SERVICES if airflow else DATA_SERVICES), *extra), dags=dags)
 
 
 @contextlib.contextmanager
@@ -58,9 +62,12 @@ def up(
     spark_cluster: Annotated[
         bool, typer.Option("--with-spark-cluster", help="A Spark master and two workers, too (600 MB of memory).")
     ] = False,
+    kafka: Annotated[
+        bool, typer.Option("--with-kafka", help="A Kafka broker, too (45 MB to fetch once, 300 MB of memory).")
+    ] = False,
 ) -> None:
     """Start what is not running yet, and show where everything is."""
-    system = _system(home, airflow, dags, spark_cluster)
+    system = _system(home, airflow, dags, spark_cluster, kafka)
     with _console.status("starting ..."):
         if spark:
             system.ensure_spark()

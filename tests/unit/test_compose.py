@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from airflow_provider_k2.feed.messages import EXCHANGES
-from airflow_provider_k2.feed.replay import topic
+from airflow_provider_k2.kafka.topics import topic
 from airflow_provider_k2.local import LocalSystem, versions
 from airflow_provider_k2.local.services.postgres import DATABASES
 from airflow_provider_k2.resources import sql_dir
