@@ -68,6 +68,6 @@ def _cannot_tell(venue: Venue, reason: str) -> None:
     event(
         logging.WARNING,
         "symbols not checked",
-        f"whether {venue.name} trades the symbols cannot be told, because {reason}; one that it does not trade gives no "
-        "trades",
+        f"whether {venue.name} trades the symbols cannot be told, because {reason}; one that it does "
+        "not trade gives no trades",
     )
