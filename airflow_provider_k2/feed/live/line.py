@@ -59,9 +59,7 @@ class Line:
         try:
             while True:
                 session, task = await self._start()
-                renew = asyncio.create_task(session.renew.wait())
-                await asyncio.wait({task, renew}, return_when=asyncio.FIRST_COMPLETED)
-                renew.cancel()
+                await _first(task, session.renew)
                 while not task.done():  # it will end soon
                     if await self._replace(session, task):
                         break
@@ -110,9 +108,7 @@ class Line:
         session = self._make_session(self._symbols)
         task = asyncio.create_task(session.run())
         self._open.append((session, task))
-        live = asyncio.create_task(session.live.wait())
-        await asyncio.wait({task, live}, timeout=_LIVE, return_when=asyncio.FIRST_COMPLETED)
-        live.cancel()
+        await _first(task, session.live, _LIVE)
         if session.live.is_set() and not task.done():
             self._backoff.reset()
             self._counters.renewals += 1
@@ -131,6 +127,15 @@ class Line:
         for session, task in self._open:
             await _end(session, task)
         self._open.clear()
+
+
+async def _first(task: asyncio.Task[None], sign: asyncio.Event, timeout: float | None = None) -> None:
+    """Wait until a task is done or a sign is given, whichever is first."""
+    waiter = asyncio.create_task(sign.wait())
+    try:
+        await asyncio.wait({task, waiter}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiter.cancel()
 
 
 async def _end(session: Session, task: asyncio.Task[None]) -> None:

@@ -40,7 +40,8 @@ class Relay:
             self._publisher.publish(found.symbol, frame, ())
             return
         new = 0
-        for symbol, number in found.trades:
+        # Coinbase puts the newest first, which is no reordering.
+        for symbol, number in sorted(found.trades) if len(found.trades) > 1 else found.trades:
             ids = self._ids.get(symbol)
             if ids is None:
                 ids = self._ids[symbol] = Ids()
