@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_k2.feed.client import FeedError
 from airflow_provider_k2.feed.live.log import event
+from airflow_provider_k2.kafka.settings import PRODUCER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,12 +89,8 @@ class KafkaPublisher:
         self._where = settings.get("bootstrap.servers", "")
         self._producer = Producer(
             {
-                "partitioner": "murmur2_random",
-                "compression.type": "zstd",
-                "linger.ms": 20,
                 **settings,
-                "enable.idempotence": True,
-                "acks": "all",
+                **PRODUCER,
                 "message.timeout.ms": 0,
                 # The bound is ours, in bytes; theirs only have to be above it.
                 "queue.buffering.max.messages": 0,
