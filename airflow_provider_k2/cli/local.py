@@ -13,7 +13,7 @@ from rich.console import Console
 from airflow_provider_k2.render import Column, terminal_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from airflow_provider_k2.local.system import LocalSystem
 
@@ -31,12 +31,10 @@ def _system(
     home: Path | None,
     airflow: bool = False,
     dags: Path = Path("dags"),
-    spark_cluster: bool = False,
-    kafka: bool = False,
+    extra: Sequence[str] = (),
 ) -> LocalSystem:
-    from airflow_provider_k2.local.system import ALL_SERVICES, DATA_SERVICES, KAFKA, SPARK_CLUSTER, LocalSystem
+    from airflow_provider_k2.local.system import ALL_SERVICES, DATA_SERVICES, LocalSystem
 
-    extra = [name for name, wanted in ((SPARK_CLUSTER, spark_cluster), (KAFKA, kafka)) if wanted]
     return LocalSystem(home or Path(".k2"), (*(ALL_SERVICES if airflow else DATA_SERVICES), *extra), dags=dags)
 
 
@@ -65,9 +63,15 @@ def up(
     kafka: Annotated[
         bool, typer.Option("--with-kafka", help="A Kafka broker, too (45 MB to fetch once, 300 MB of memory).")
     ] = False,
+    exchange: Annotated[
+        bool, typer.Option("--with-exchange", help="A stand-in for three exchanges, too, with made-up trades.")
+    ] = False,
 ) -> None:
     """Start what is not running yet, and show where everything is."""
-    system = _system(home, airflow, dags, spark_cluster, kafka)
+    from airflow_provider_k2.local.system import EXCHANGE, KAFKA, SPARK_CLUSTER
+
+    extra = [name for name, wanted in ((SPARK_CLUSTER, spark_cluster), (KAFKA, kafka), (EXCHANGE, exchange)) if wanted]
+    system = _system(home, airflow, dags, extra)
     with _console.status("starting ..."):
         if spark:
             system.ensure_spark()
@@ -75,6 +79,8 @@ def up(
     _show(system)
     if airflow:
         _console.print(f"Airflow: user admin, password in {system.home.path / 'secrets.json'} (airflow.admin)")
+    if exchange:
+        _console.print(f"A stand-in, not an exchange: k2 feed run --stand-in {system.exchange.url} --exchange ...")
     _console.print(f"In a shell: source {shlex.quote(str(system.home.env_file))}")
 
 

@@ -14,6 +14,7 @@ from airflow_provider_k2.local.home import HOST, Home, write_private
 from airflow_provider_k2.local.kafka import ensure_kafka
 from airflow_provider_k2.local.services.airflow import Airflow
 from airflow_provider_k2.local.services.clickhouse import ClickHouse
+from airflow_provider_k2.local.services.exchange import Exchange
 from airflow_provider_k2.local.services.kafka import Kafka
 from airflow_provider_k2.local.services.postgres import Postgres
 from airflow_provider_k2.local.services.seaweedfs import SeaweedFS
@@ -32,7 +33,9 @@ SPARK_CLUSTER = "spark-cluster"
 """An extra service: few need more than Spark's local mode."""
 KAFKA = "kafka"
 """An extra service: for live trades."""
-EXTRA_SERVICES = (SPARK_CLUSTER, KAFKA)
+EXCHANGE = "exchange"
+"""An extra service: a stand-in for the exchanges, for tests and demonstrations."""
+EXTRA_SERVICES = (SPARK_CLUSTER, KAFKA, EXCHANGE)
 
 
 class LocalSystem:
@@ -75,6 +78,7 @@ class LocalSystem:
         self.cluster = SparkCluster(self.home, self.spark)
         self.kafka_dist = (kafka or self.home.path / "kafka-dist").absolute()
         self.kafka = Kafka(self.home, self.kafka_dist)
+        self.exchange = Exchange(self.home)
         self.airflow = Airflow(self.home, self.postgres, (dags or Path("dags")).absolute(), self._connections)
 
     def up(self) -> None:
@@ -87,6 +91,8 @@ class LocalSystem:
             if KAFKA in self.services:
                 ensure_kafka(self.kafka_dist, self.spark)
                 wanted.append(self.kafka)
+            if EXCHANGE in self.services:
+                wanted.append(self.exchange)
             with ThreadPoolExecutor(max_workers=len(wanted) or 1) as threads:
                 for outcome in [threads.submit(service.start) for service in wanted]:
                     outcome.result()
@@ -109,7 +115,7 @@ class LocalSystem:
                 self.airflow.stop()
             if self._has_cluster:
                 self.cluster.stop()
-            running = [*self._data_services.values(), *([self.kafka] if self._has_kafka else [])]
+            running = [*self._data_services.values(), *self._live_services]
             with ThreadPoolExecutor(max_workers=len(running)) as threads:
                 for outcome in [threads.submit(service.stop) for service in running]:
                     outcome.result()
@@ -129,7 +135,7 @@ class LocalSystem:
     def status(self) -> list[Status]:
         """One line for each process."""
         services: list[Service] = list(self._data_services.values())
-        services += [self.kafka] if self._has_kafka else []
+        services += self._live_services
         services += [self.cluster] if self._has_cluster else []
         services += [self.airflow] if self._has_airflow else []
         return [line for service in services for line in service.status()]
@@ -148,6 +154,12 @@ class LocalSystem:
     def _has_kafka(self) -> bool:
         """Whether Kafka is, or has been, part of this system."""
         return KAFKA in self.services or bool(self.home.state(KAFKA))
+
+    @property
+    def _live_services(self) -> list[Service]:
+        """Broker and stand-in exchange, where they are, or have been, part of this system."""
+        has_exchange = EXCHANGE in self.services or bool(self.home.state(EXCHANGE))
+        return [*([self.kafka] if self._has_kafka else []), *([self.exchange] if has_exchange else [])]
 
     def env(self) -> dict[str, str]:
         """The environment in which Airflow and ``k2`` find this system; holds secrets."""

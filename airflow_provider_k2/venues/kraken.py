@@ -47,7 +47,8 @@ _REST_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
 _SIDES = {"b": "buy", "s": "sell"}
 _ORDER_TYPES = {"l": "limit", "m": "market"}
 _DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]+)?")
-_SLACK = 1_000  # microseconds: trades with the same time as the last one that is known must not be left out
+_SLACK = 20_000
+"""Microseconds by which the time of a trade with a higher id may be earlier: a page is cut by time, and asked for by id."""
 
 
 class Kraken:
@@ -151,10 +152,14 @@ class Kraken:
             trades = sorted((_trade(request.symbol, entry) for entry in entries), key=lambda trade: trade.id)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, StopIteration):
             raise not_a_page(self, request, body) from None
+        last_time = max((trade.time for trade in trades), default=None)
+        sure = trades
+        if last_time is not None and len(trades) >= request.limit:
+            sure = [trade for trade in trades if trade.time <= last_time - _SLACK]
         return HistoryPage(
             tuple(trade for trade in trades if trade.id >= request.from_id),
-            through=trades[-1].id if trades and trades[0].id <= request.from_id else request.from_id - 1,
-            last_time=trades[-1].time if trades else None,
+            through=sure[-1].id if sure and trades[0].id <= request.from_id else request.from_id - 1,
+            last_time=last_time,
         )
 
 

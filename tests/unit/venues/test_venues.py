@@ -116,7 +116,8 @@ HISTORY = {
 
 @pytest.mark.parametrize("venue", VENUES.values(), ids=list(VENUES))
 def test_a_page_of_history_gives_messages_of_the_live_form(venue: Venue) -> None:
-    request = venue.history_request(venue.example, 101, 3, since=1688669597_827736)
+    limit = 4 if venue is KRAKEN else 3  # a full page of Kraken's does not vouch for its end
+    request = venue.history_request(venue.example, 101, limit, since=1688669597_827736)
     page = venue.parse_history(request, json.dumps(HISTORY[venue.name]).encode())
     ids = [trade.id for trade in page.trades]
     assert ids == ([101, 102, 103] if venue is BINANCE else [101, 103])
@@ -165,9 +166,22 @@ def test_history_is_asked_for_by_id_or_by_time() -> None:
     request = BINANCE.history_request("BNBBTC", 101, 500, 7)
     assert (request.path, request.params) == ("/api/v3/historicalTrades", {"symbol": "BNBBTC", "fromId": "101", "limit": "500"})  # fmt: skip
     request = KRAKEN.history_request("BTC/USD", 101, 500, since=1_688_669_598_280_411)
-    assert request.params == {"pair": "XBTUSD", "since": "1688669598279411000", "count": "500"}
+    assert request.params == {"pair": "XBTUSD", "since": "1688669598260411000", "count": "500"}
     request = COINBASE.history_request("BTC-USD", 101, 500, 7)
     assert (request.path, request.params) == ("/products/BTC-USD/trades", {"after": "601", "limit": "500"})
+
+
+def test_a_full_page_of_kraken_does_not_vouch_for_its_last_moment() -> None:
+    """Pages are cut by time: a trade of the same moment with a smaller id may be on the next one."""
+    rows = [
+        ["1.0", "1.0", f"1688669597.{time:06d}", "b", "m", "", number]
+        for number, time in ((100, 0), (101, 5_000), (102, 30_000), (104, 31_000))
+    ]
+    body = json.dumps({"error": [], "result": {"XXBTZUSD": rows, "last": "0"}}).encode()
+    full = KRAKEN.parse_history(KRAKEN.history_request("BTC/USD", 101, 4, 0), body)
+    assert ([trade.id for trade in full.trades], full.through) == ([101, 102, 104], 101)
+    assert full.last_time == 1688669597_031000
+    assert KRAKEN.parse_history(KRAKEN.history_request("BTC/USD", 101, 5, 0), body).through == 104
 
 
 @pytest.mark.parametrize(
