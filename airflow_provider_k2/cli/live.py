@@ -22,6 +22,7 @@ _console = Console()
 _errors = Console(stderr=True)
 
 _STALE = 60.0  # seconds
+_BROKER = 10.0  # seconds that it may take to answer at the start
 
 CountersFile = Annotated[Path | None, typer.Option("--counters", help="Write the counters there, as JSON.")]
 
@@ -145,7 +146,7 @@ def _handler(
     check_names(venue, symbols)
     settings = kafka_settings(bootstrap_servers)
     name = topic or topic_of(exchange)
-    check_topic(settings, name)
+    check_topic(settings, name, timeout=_BROKER)
     counters = Counters(exchange)
     return Handler(
         venue,

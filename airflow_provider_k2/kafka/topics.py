@@ -127,16 +127,17 @@ def partitions_of(
     return {name: len(one.partitions) for name, one in found.items()}
 
 
-def check_topic(settings: Mapping[str, str], name: str, partitions: int = PARTITIONS) -> int:
+def check_topic(settings: Mapping[str, str], name: str, partitions: int = PARTITIONS, timeout: float = _TIMEOUT) -> int:
     """Refuse a topic that is not there, or has fewer partitions than it was planned with.
 
     :param settings: the broker's.
     :param name: the topic.
     :param partitions: number of partitions that it is to have.
+    :param timeout: seconds to wait for the broker.
     :returns: number of partitions that it has; more are no error.
     :raises TopicError: when it is missing, or has fewer.
     """
-    found = partitions_of(settings).get(name)
+    found = partitions_of(settings, timeout=timeout).get(name)
     where, untouched = f"at {settings.get(SERVERS)}", "Nothing was done"
     if found is None:
         raise TopicError(f"there is no topic {name} {where}", untouched=untouched, fix="make it: `k2 feed topics`")
