@@ -48,7 +48,7 @@ _SIDES = {"b": "buy", "s": "sell"}
 _ORDER_TYPES = {"l": "limit", "m": "market"}
 _DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _SLACK = 20_000
-"""Microseconds by which the time of a trade with a higher id may be earlier: a page is cut by time, and asked for by id."""
+"""Microseconds by which a trade with a higher id may be earlier: pages are cut by time, and asked for by id."""
 
 
 class Kraken:
