@@ -215,8 +215,8 @@ class LandingConsumer:
                 event(
                     logging.ERROR,
                     "lost",
-                    f"{place.topic}, partition {place.partition}: the records from offset {place.offset} to {first - 1} "
-                    "were deleted by the topic's retention before they were read; `k2 gaps find` says what they were",
+                    f"{place.topic}, partition {place.partition}: the records {place.offset} to {first - 1} were "
+                    "deleted by the topic's retention before they were read; `k2 gaps find` says what they were",
                     exchange=self.exchange,
                 )
 
@@ -237,8 +237,6 @@ class LandingConsumer:
                     column_names=COLUMNS,
                     insert_block=block,
                     fmt="RowBinary",
-                    # What a server still does of an insert that was given up must not meet the next try.
-                    settings={"max_execution_time": int(self.patience.session / 2)},
                 )
             except (Error, OSError) as error:
                 done.failed_inserts += 1
@@ -259,7 +257,7 @@ class LandingConsumer:
         event(
             logging.WARNING,
             "held up",
-            f"{len(records):,} records waited for {time.monotonic() - fetched:.0f} s; they are thrown away and read again",
+            f"{len(records):,} records waited for {time.monotonic() - fetched:.0f} s; they are read again",
             exchange=self.exchange,
         )
         return False

@@ -83,6 +83,8 @@ def with_stored(lags: Iterable[PartitionLag], client: Client) -> list[PartitionL
     rows = client.query("SELECT kafka_topic, kafka_partition, last_offset FROM k2.feed_offsets").result_rows
     stored = {(row[0], row[1]): int(row[2]) for row in rows}
     return [
-        PartitionLag(one.topic, one.partition, one.first, one.end, one.committed, stored.get((one.topic, one.partition)))
+        PartitionLag(
+            one.topic, one.partition, one.first, one.end, one.committed, stored.get((one.topic, one.partition))
+        )
         for one in lags
     ]
