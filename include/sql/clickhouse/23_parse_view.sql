@@ -98,8 +98,8 @@ SELECT
 FROM k2.extracted_trades AS e
 LEFT ANY JOIN
 (
-    -- BASE/QUOTE, worked out once for every symbol of the block. Kraken writes the slash. Binance does not: a symbol is split only
-    -- where the known markets and assets leave one way to do it.
+    -- BASE/QUOTE, worked out once for every symbol of the block. Kraken writes the slash, others a dash. Binance neither: a symbol
+    -- is split only where the known markets and assets leave one way to do it.
     WITH '[^\\x00-/:-@\\[-`{-\\x7f]+' AS name_form -- letters and digits of any alphabet
     SELECT
         exchange,
@@ -127,7 +127,7 @@ LEFT ANY JOIN
             SELECT
                 exchange,
                 symbol,
-                upper(symbol) AS text,
+                if(exchange = 'binance', upper(symbol), replaceOne(upper(symbol), '-', '/')) AS text,
                 joinGetOrNull('k2.known_markets', 'market', toString(exchange), text) AS market,
                 arrayFilter(way -> way.2 != '', arrayMap(
                     size -> (

@@ -1,0 +1,20 @@
+-- Coinbase, see 01_kafka.sql.
+CREATE TABLE IF NOT EXISTS k2.kafka_trades_coinbase
+(
+    message String
+)
+ENGINE = Kafka(k2_kafka)
+SETTINGS
+    kafka_topic_list = 'market.crypto.trades.coinbase.raw',
+    kafka_group_name = 'k2_warm_coinbase',
+    kafka_format = 'RawBLOB',
+    kafka_flush_interval_ms = 1000;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS k2.kafka_trades_coinbase_mv TO k2.raw_trades_coinbase AS
+SELECT
+    message,
+    _topic AS kafka_topic,
+    toInt32(_partition) AS kafka_partition,
+    toInt64(_offset) AS kafka_offset,
+    ifNull(toUnixTimestamp64Milli(_timestamp_ms), 0) AS kafka_timestamp
+FROM k2.kafka_trades_coinbase;
