@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from airflow_provider_k2.cli import consume
 from airflow_provider_k2.exceptions import K2Error
 
 if TYPE_CHECKING:
     from airflow_provider_k2.feed.live.handler import Handler
 
 app = typer.Typer(help="Live trades of an exchange into Kafka.", no_args_is_help=True)
+consume.register(app)
 _console = Console()
 _errors = Console(stderr=True)
 

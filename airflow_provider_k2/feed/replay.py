@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_k2.feed.client import FeedError
 from airflow_provider_k2.feed.messages import EXCHANGES, RecordingError
 from airflow_provider_k2.feed.partitioner import partition_of, symbol_of
-from airflow_provider_k2.feed.warm_tier import apply_warm_tier
+from airflow_provider_k2.feed.warm_tier import bring_up_to_date
 from airflow_provider_k2.kafka.topics import PARTITIONS, topic
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Feeder:
         started = time.monotonic()
         sent = Sent(self.exchange)
         try:
-            self._bring_up_to_date()
+            bring_up_to_date(self._client)
             since = self._client.query("SELECT toUnixTimestamp64Micro(now64(6))").result_rows[0][0]
             offsets = self._client.query(_OFFSETS.format(self.exchange, topic(self.exchange))).result_rows
             first_offset: dict[Any, int] = {row[0]: row[1] for row in offsets}
@@ -110,18 +110,6 @@ class Feeder:
             ) from error
         sent.seconds = time.monotonic() - started
         return sent
-
-    def _bring_up_to_date(self) -> None:
-        from clickhouse_connect.driver.exceptions import ClickHouseError
-
-        try:
-            apply_warm_tier(self._client.command)
-        except ClickHouseError as error:
-            raise FeedError(
-                "The warm tier k2 cannot be brought up to date; nothing was sent. If release 0.1 has made it, stop "
-                "all feeds and run include/sql/clickhouse/upgrade/0.1.sql once (docs/warm-tier.md, Changing it), then "
-                f"send again. ClickHouse says: {error}"
-            ) from error
 
     def _rows(self, block: list[str], next_offset: dict[int, int]) -> Iterator[str]:
         for message in block:

@@ -143,9 +143,8 @@ def check_topic(settings: Mapping[str, str], name: str, partitions: int = PARTIT
         raise TopicError(f"there is no topic {name} {where}", untouched=untouched, fix="make it: `k2 feed topics`")
     if found < partitions:
         raise TopicError(
-            f"the topic {name} {where} has {found} partition{'s' * (found > 1)} and is to have {partitions}. Partitions are "
-            "not added to a topic that holds trades, because a symbol's trades would move to another one and lose "
-            "their order",
+            f"the topic {name} {where} has {found} partition{'s' * (found > 1)} and is to have {partitions}. Adding "
+            "some would move a symbol's trades to another one, and they would lose their order",
             untouched=untouched,
             fix="let the consumer catch up, delete the topic, then run `k2 feed topics`",
         )
