@@ -12,12 +12,16 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from typer.main import get_command
 
+from airflow_provider_k2.cli import live
+from airflow_provider_k2.feed.live.handler import check_names
 from airflow_provider_k2.feed.messages import EXCHANGES
 from airflow_provider_k2.kafka.topics import topic
 from airflow_provider_k2.local import LocalSystem, versions
 from airflow_provider_k2.local.services.postgres import DATABASES
 from airflow_provider_k2.resources import sql_dir
+from airflow_provider_k2.venues import VENUES
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yaml").read_text()
@@ -166,3 +170,18 @@ def test_the_databases_and_topics_are_those_of_the_local_system() -> None:
     kafka = "".join(path.read_text() for path in sql_dir("clickhouse").joinpath("kafka").glob("*.sql"))
     assert set(re.findall(r"kafka_topic_list = '([^']+)'", kafka)) == topics
     assert all(name in TEXT for name in topics)
+
+
+@pytest.mark.parametrize("exchange", sorted(VENUES))
+def test_live_trades_of_every_exchange_are_fed_on_request(exchange: str) -> None:
+    service = SERVICES[f"feed-{exchange}"]
+    assert service["profiles"] == ["live"]
+    arguments = [*service["entrypoint"], *service["command"]]
+    assert arguments[:3] == ["k2", "feed", "run"]
+    given = dict(argument.removeprefix("--").split("=", 1) for argument in arguments[3:])
+    known = {parameter.name for parameter in get_command(live.app).commands["run"].params}
+    assert {name.replace("-", "_") for name in given} <= known
+    assert given["exchange"] == exchange
+    check_names(VENUES[exchange], given["symbols"].split(","))
+    assert given["counters"] in service["healthcheck"]["test"]
+    assert "feed" in re.search(r"'/opt/k2\[([a-z,]+)\]'", DOCKERFILE)[1].split(",")

@@ -124,7 +124,7 @@ def test_an_unknown_symbol_ends_it_with_one_sentence(name: str, symbols: list[st
     async def scenario() -> None:
         async with FakeExchange() as exchange, feed(exchange, name, symbols, rest=rest, connect=False) as running:
             with pytest.raises(UnknownSymbolError, match=f"{name} does not trade '{symbols[1]}'.*writes symbols like"):
-                await running.task
+                await asyncio.wait_for(running.task, 20)
             assert running.publisher.messages == []
 
     asyncio.run(scenario())
@@ -177,7 +177,7 @@ def test_an_exchange_that_will_not_serve_this_address_ends_it(status: int, says:
             exchange.markets["binance"].faults.change(refuse=status)
             async with feed(exchange, "binance", connect=False) as running:
                 with pytest.raises(SessionError, match=f"HTTP status {status}: the exchange.*{says}"):
-                    await running.task
+                    await asyncio.wait_for(running.task, 20)
 
     asyncio.run(scenario())
 
