@@ -26,7 +26,7 @@ _DEFAULT_ROWS = 100_000
 _DEFAULT_DAYS = 3.0
 _FIXED_END = "2026-01-01T00:00:00Z"
 
-Exchange = Annotated[str, typer.Option(help="The exchange whose messages they are: binance or kraken.")]
+Exchange = Annotated[str, typer.Option(help="The exchange whose messages they are: binance, kraken or coinbase.")]
 Batch = Annotated[int, typer.Option(min=1, max=1_000_000, help="Maximum messages per insert.")]
 
 _errors = Console(stderr=True)
@@ -77,7 +77,7 @@ def replay(
 def generate(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
     exchange: Exchange = "binance",
     symbols: Annotated[
-        str | None, typer.Option(help="Markets, separated by commas: BTCUSDT,ETHUSDT or BTC/USD,XMR/USD. Default: six.")
+        str | None, typer.Option(help="Markets, separated by commas, as the exchange writes them. Default: six.")
     ] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Number of trades.")] = None,
     days: Annotated[float | None, typer.Option(min=0.0001, help="Span of time in days; default 3.")] = None,
