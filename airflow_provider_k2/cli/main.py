@@ -16,6 +16,7 @@ app = typer.Typer(
 _GROUPS = {
     "feed": ("airflow_provider_k2.cli.live", "Live trades of an exchange into Kafka."),
     "local": ("airflow_provider_k2.cli.local", "The whole system on one machine."),
+    "gaps": ("airflow_provider_k2.cli.gaps", "Trades that are missing."),
     "watermarks": ("airflow_provider_k2.cli.watermarks", "Show and fix the ledger's watermarks."),
 }
 _COMMANDS = {

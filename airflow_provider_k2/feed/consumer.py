@@ -163,6 +163,8 @@ class LandingConsumer:
             while not stop.is_set():
                 records = self._fetch(consumer)
                 fetched = time.monotonic()
+                if not done.assignments:
+                    last = fetched  # it waits for its partitions
                 if not records:
                     if self.patience.idle is not None and fetched - last > self.patience.idle:
                         return False
