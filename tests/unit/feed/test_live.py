@@ -253,6 +253,7 @@ def test_many_symbols_are_spread_over_connections_without_sending_too_fast() -> 
     async def scenario() -> None:
         async with FakeExchange() as exchange, feed(exchange, venue) as running:
             market = exchange.markets["binance"]
+            await asyncio.sleep(0.5)  # longer than the next subscription of a connection would take
             assert sorted(len(wire.subscribed) for wire in market.clients.values()) == [2, 4]
             await exchange.trade("binance", 200)
             await until(lambda: running.counters.trades == 200, running.task)
