@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("kafka")
 
 EXCHANGES = {"binance": "BTCUSDT,ETHUSDT", "kraken": "BTC/USD,ETH/USD", "coinbase": "BTC-USD,ETH-USD"}
+TRADES = int(os.environ.get("K2_LIVE_TRADES", "200000"))
+"""Of the slow test, over the three exchanges."""
 _UNIT = Decimal("0.00000001")
 
 
@@ -244,13 +246,13 @@ def test_every_trade_is_there_once_or_named_as_missing(fed: Any, stand_in: Stand
 
 
 @pytest.mark.slow
-def test_two_hundred_thousand_trades(
+def test_many_trades_many_kills_warm_and_cold(
     fed: Any, stand_in: StandIn, kafka: Kafka, ledger: Any, iceberg: Any, clickhouse: Any
 ) -> None:
     services = Services(clickhouse, iceberg, ledger)
     empty_standard_tables(clickhouse, iceberg, ledger)
     started = time.monotonic()
-    dropped = run(stand_in, fed, kafka, rounds=5, trades=11_000, rate=1_500, broker=True)
+    dropped = run(stand_in, fed, kafka, rounds=5, trades=TRADES // 18, rate=TRADES // 18 / 8, broker=True)
     with consumer():
         until(lambda: caught_up(kafka), 300)
         offload(services)

@@ -71,7 +71,7 @@ def test_a_rate_limit_is_waited_for_and_a_long_ban_is_not(stand_in: StandIn) -> 
     asked.forget()
     faults[:] = [RestFault(status=418, retry_after=4000)]
     before = asked.requests
-    with pytest.raises(VenueError, match="418.*banned"):
+    with pytest.raises(VenueError, match=r"418.*banned"):
         list(asked.pages(gap(made, "binance", 5, 6)))
     assert asked.requests == before + 1, "another request makes a ban longer"
 
