@@ -43,7 +43,7 @@ def produce_all(settings: Mapping[str, str], topic: str, messages: Iterable[tupl
     for count, (key, message) in enumerate(messages, start=1):
         while True:
             try:
-                producer.produce(topic, message, key.encode() or None, on_delivery=delivered)
+                producer.produce(topic, message, key.encode("utf-8", "surrogateescape") or None, on_delivery=delivered)
                 break
             except BufferError:
                 producer.poll(0.1)

@@ -17,9 +17,10 @@ from typer.main import get_command
 from airflow_provider_k2.cli import live
 from airflow_provider_k2.feed.live.handler import check_names
 from airflow_provider_k2.feed.messages import EXCHANGES
-from airflow_provider_k2.kafka.topics import topic
+from airflow_provider_k2.kafka.topics import PARTITIONS, SETTINGS, topic
 from airflow_provider_k2.local import LocalSystem, versions
 from airflow_provider_k2.local.services.postgres import DATABASES
+from airflow_provider_k2.local.system import DATA_SERVICES, KAFKA
 from airflow_provider_k2.resources import sql_dir
 from airflow_provider_k2.venues import VENUES
 
@@ -151,7 +152,8 @@ def test_there_is_no_secret_in_the_files() -> None:
 
 def test_connections_are_those_of_the_local_system(tmp_path: Path) -> None:
     """Same ids, same types, same keys in the extras: what runs on one runs on the other."""
-    local = {name: json.loads(value) for name, value in LocalSystem(tmp_path).env().items() if "_CONN_" in name}
+    system = LocalSystem(tmp_path, (*DATA_SERVICES, KAFKA))
+    local = {name: json.loads(value) for name, value in system.env().items() if "_CONN_" in name}
     compose = {
         name: json.loads(VARIABLE.sub("x", value))
         for name, value in SERVICES["airflow-scheduler"]["environment"].items()
@@ -160,7 +162,9 @@ def test_connections_are_those_of_the_local_system(tmp_path: Path) -> None:
     assert set(compose) == set(local)
     for name, connection in compose.items():
         assert connection["conn_type"] == local[name]["conn_type"]
-        assert set(connection.get("extra", ())) == set(local[name].get("extra", ()))
+        # Redpanda asks for no password there; only other containers reach it.
+        without = {"security.protocol", "sasl.mechanism", "sasl.username", "sasl.password"}
+        assert set(connection.get("extra", ())) == set(local[name].get("extra", ())) - without
 
 
 def test_the_databases_and_topics_are_those_of_the_local_system() -> None:
@@ -185,3 +189,9 @@ def test_live_trades_of_every_exchange_are_fed_on_request(exchange: str) -> None
     check_names(VENUES[exchange], given["symbols"].split(","))
     assert given["counters"] in service["healthcheck"]["test"]
     assert "feed" in re.search(r"'/opt/k2\[([a-z,]+)\]'", DOCKERFILE)[1].split(",")
+
+
+def test_the_topics_are_made_as_the_local_broker_makes_them() -> None:
+    script = SERVICES["redpanda-init"]["command"][0]
+    assert dict(re.findall(r"-c ([a-z.]+)=(\S+?)[\" ]", script)) == SETTINGS
+    assert re.findall(r" -p (\d+) ", script) == [str(PARTITIONS)]

@@ -22,7 +22,7 @@ from airflow_provider_k2.venues import find_venue
 from tests.integration.warm.support import rows
 
 if TYPE_CHECKING:
-    from tests.integration.gaps.conftest import StandIn
+    from tests.support.stand_in import StandIn
 
 pytestmark = pytest.mark.xdist_group("kafka")
 

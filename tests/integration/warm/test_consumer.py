@@ -14,6 +14,7 @@ from confluent_kafka import Producer
 from typer.testing import CliRunner
 
 from airflow_provider_k2.cli.live import app
+from airflow_provider_k2.cli.main import app as k2
 from airflow_provider_k2.failpoints import CONSUMER_NAMES
 from airflow_provider_k2.feed.client import FeedError, clickhouse_client
 from airflow_provider_k2.feed.consumer import Consumed, LandingConsumer, Patience
@@ -24,6 +25,8 @@ from airflow_provider_k2.kafka.topics import topic
 from tests.integration.warm.support import check_everything, generated, rows
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_provider_k2.local.services.kafka import Kafka
 
 pytestmark = pytest.mark.xdist_group("kafka")
@@ -149,3 +152,20 @@ def test_no_broker_is_one_sentence(warm: Any, monkeypatch: pytest.MonkeyPatch) -
     without = CliRunner().invoke(app, ["consume", "--exchange", "binance"])
     assert without.exit_code == 1
     assert "k2 local up --with-kafka" in without.output
+
+
+def test_a_recording_goes_through_the_broker_and_counts_once(warm: Any, broker: Kafka, tmp_path: Path) -> None:
+    recording = tmp_path / "trades.jsonl"
+    messages = generated("binance", 300, seed=11)
+    recording.write_text("\n".join(messages))
+    consume(broker, "binance")  # what other tests have left
+    before = rows(warm, "SELECT count() FROM k2.bronze_trades_binance")[0][0]
+    for _ in range(2):
+        arguments = ["replay", str(recording), "--exchange", "binance", "--via", "kafka"]
+        sent = CliRunner().invoke(k2, arguments)
+        assert sent.exit_code == 0, sent.output
+        assert "300 messages in market.crypto.trades.binance.raw" in sent.output
+    assert consume(broker, "binance").records == 600
+    assert rows(warm, "SELECT count() FROM k2.bronze_trades_binance")[0][0] - before == 300
+    assert rows(warm, "SELECT copies FROM k2.feed_copies WHERE exchange = 'binance'")[0][0] >= 300
+    assert CliRunner().invoke(k2, [*arguments[:-1], "nope"]).exit_code == 2
