@@ -81,6 +81,9 @@ def run(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
         left = asyncio.run(_until_told(handler, seconds))
     except (ValueError, OSError, UnknownSymbolError) as error:
         raise _fail(error, 2) from None
+    except ModuleNotFoundError as error:
+        missing = f"{error.name} is not installed; nothing was sent. Run: pip install 'airflow-provider-k2[feed]'"
+        raise _fail(RuntimeError(missing), 2) from None
     except K2Error as error:
         raise _fail(error, 1) from None
     if left:

@@ -148,8 +148,14 @@ class Handler:
 
     def _show(self, rate: float) -> None:
         self._report(self._counters.line(rate))
-        if self._counters_file is not None:
+        if self._counters_file is None:
+            return
+        try:
             self._counters.write(self._counters_file)
+        except OSError as error:
+            # A full disk is no reason to lose trades; `k2 feed status` tells that the file is old.
+            text = f"the counters cannot be written to {self._counters_file}: {error.strerror or error}"
+            event(logging.WARNING, "counters", text, file=self._counters_file)
 
 
 def check_names(venue: Venue, symbols: Sequence[str]) -> None:

@@ -73,7 +73,8 @@ class Line:
         """Take over the replacement, if there is one; else make a connection."""
         if self._open:
             return self._open[-1]
-        await self._publisher.wait_for_room()
+        if self._publisher.full:
+            await self._publisher.wait_for_room()
         await self._gate.enter()
         session = self._make_session(self._symbols)
         opened = (session, asyncio.create_task(session.run()))

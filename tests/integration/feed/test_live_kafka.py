@@ -242,7 +242,8 @@ def test_a_topic_that_is_deleted_in_the_middle_ends_it(kafka: Kafka, topic: str)
         async with FakeExchange() as exchange, feed(exchange, "binance", publisher=made) as running:
             await exchange.trade("binance", 20)
             await until(lambda: running.counters.sent == 20, running.task)
-            AdminClient(kafka.settings()).delete_topics([topic])[topic].result(20)
+            admin = AdminClient(kafka.settings())
+            admin.delete_topics([topic])[topic].result(20)
             await exchange.trade("binance", 20)
             with pytest.raises(PublishError, match=rf"takes no messages of the topic {topic} any more"):
                 await asyncio.wait_for(running.task, 120)

@@ -417,6 +417,17 @@ def test_counters_are_written_for_monitoring(tmp_path: Any) -> None:
     asyncio.run(scenario())
 
 
+def test_counters_that_cannot_be_written_cost_no_trade(tmp_path: Any, log: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        file = tmp_path / "nowhere" / "feed.json"
+        async with FakeExchange() as exchange, feed(exchange, "binance", counters_file=file) as running:
+            await until(lambda: bool(events(log, "counters")), running.task)
+            await exchange.trade("binance", 10)
+            await until(lambda: running.counters.trades == 10, running.task)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("symbols", "says"),
     [((), "no symbol is named"), (("btc/usd",), "write it like BTC/USD"), (("A/B", "A/B"), "named twice")],

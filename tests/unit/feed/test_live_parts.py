@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import random
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -173,6 +174,14 @@ def test_what_cannot_work_is_refused_in_one_sentence(
     result = CliRunner().invoke(cli.app, ["run", *options])
     assert result.exit_code == code
     assert says in result.output.replace("\n", " ")
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", '{"extra": {"bootstrap.servers": "127.0.0.1:1"}}')
+    result = CliRunner().invoke(cli.app, ["run", "--exchange", "kraken", "--symbols", "BTC/USD"])
+    assert result.exit_code == 2
+    assert "pip install 'airflow-provider-k2[feed]'" in result.output.replace("\n", " ")
 
 
 def test_no_proxy_stands_before_this_machine() -> None:
