@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_provider_k2.dag_factory.gaps import build_gaps_dag
     from airflow_provider_k2.dag_factory.offload import build_dag
     from airflow_provider_k2.dag_factory.reconcile import build_reconcile_dag
     from airflow_provider_k2.dag_factory.retention import build_retention_dag
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.hooks.watermark import WatermarkHook
+    from airflow_provider_k2.operators.gaps import GapsOperator
     from airflow_provider_k2.operators.reconcile import ReconcileOperator
     from airflow_provider_k2.operators.retention import RetentionOperator
     from airflow_provider_k2.reconciliation.reconciler import Reconciler
@@ -30,9 +32,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ClickHouseToIcebergOperator": "transfers.clickhouse_to_iceberg",
+    "GapsOperator": "operators.gaps",
     "ReconcileOperator": "operators.reconcile",
     "RetentionOperator": "operators.retention",
     "build_dag": "dag_factory.offload",
+    "build_gaps_dag": "dag_factory.gaps",
     "build_reconcile_dag": "dag_factory.reconcile",
     "build_retention_dag": "dag_factory.retention",
     "STANDARD_TABLES": "tables.reader",
@@ -54,6 +58,7 @@ __all__ = [
     "ClickHouseHook",
     "ClickHouseToIcebergOperator",
     "DeletionGate",
+    "GapsOperator",
     "IcebergTableHook",
     "ReconcileOperator",
     "Reconciler",
@@ -64,6 +69,7 @@ __all__ = [
     "WatermarkHook",
     "__version__",
     "build_dag",
+    "build_gaps_dag",
     "build_reconcile_dag",
     "build_retention_dag",
     "load_tables",

@@ -34,6 +34,9 @@ NAMES = (
 )
 """Every failpoint, in the order in which a window passes them; the last two are the deletion gate's."""
 
+CONSUMER_NAMES = ("after_fetch", "after_insert", "after_offsets")
+"""Those of `k2 feed consume`, in the order in which a batch passes them."""
+
 _passed: dict[str, int] = {}
 _lock = threading.Lock()
 
@@ -45,7 +48,7 @@ class FailpointError(Exception):
 def failpoint(name: str) -> None:
     """Do what ``K2_FAILPOINTS`` asks for here; nothing when it is not set.
 
-    :param name: one of :data:`NAMES`.
+    :param name: one of :data:`NAMES` or :data:`CONSUMER_NAMES`.
     :raises FailpointError: when asked to.
     :raises ValueError: when the variable cannot be read.
     """

@@ -70,6 +70,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_provider_k2.transfers.clickhouse_to_iceberg",
                     "airflow_provider_k2.operators.retention",
                     "airflow_provider_k2.operators.reconcile",
+                    "airflow_provider_k2.operators.gaps",
                 ],
             }
         ],

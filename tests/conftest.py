@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from tests.environments import SPARK, environment_of, switch_to
+from tests.environments import KAFKA, SPARK, environment_of, switch_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.local import LocalSystem
+    from airflow_provider_k2.local.services.kafka import Kafka
 
 
 ROOM = 6 * 2**30
@@ -85,6 +86,18 @@ def system() -> Iterator[LocalSystem]:
         environment_of("system", started.env()),
     ):
         yield started
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Kafka]:
+    """A broker with its topics, without the rest of a system; its tests are in the group `kafka`, for one is enough."""
+    from airflow_provider_k2.local import LocalSystem
+
+    with (
+        tempfile.TemporaryDirectory(prefix="k2-test-") as home,
+        LocalSystem(Path(home), ("kafka",), default_ports=False, spark=SPARK, kafka=KAFKA) as started,
+    ):
+        yield started.kafka
 
 
 @pytest.fixture

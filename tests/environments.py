@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 SPARK = Path(os.environ.get("K2_TEST_SPARK", Path(__file__).parents[1] / ".k2" / "spark"))
 """Spark's environment, made once for all tests."""
 
+KAFKA = Path(os.environ.get("K2_TEST_KAFKA", Path(__file__).parents[1] / ".k2" / "kafka-dist"))
+"""Kafka's jars, fetched once for all tests."""
+
 _BEFORE = dict(os.environ)
 _ENVIRONMENTS: dict[str, dict[str, str]] = {}
 

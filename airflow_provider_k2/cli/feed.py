@@ -6,6 +6,7 @@ import contextlib
 import math
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,7 @@ _DEFAULT_ROWS = 100_000
 _DEFAULT_DAYS = 3.0
 _FIXED_END = "2026-01-01T00:00:00Z"
 
-Exchange = Annotated[str, typer.Option(help="The exchange whose messages they are: binance or kraken.")]
+Exchange = Annotated[str, typer.Option(help="The exchange whose messages they are: binance, kraken or coinbase.")]
 Batch = Annotated[int, typer.Option(min=1, max=1_000_000, help="Maximum messages per insert.")]
 
 _errors = Console(stderr=True)
@@ -52,10 +53,15 @@ def replay(
         typer.Option("--shift-to", metavar="TIME", help="Move all times, so that the last trade lands at TIME (UTC)."),
     ] = None,
     batch: Batch = BATCH,
+    via: Annotated[
+        str, typer.Option(help="landing: straight into the warm tier; kafka: into the topic, for a consumer to take.")
+    ] = "landing",
 ) -> None:
     """Send recorded messages through the warm tier, exactly as a feed would."""
     with _plain_errors():
         _check_exchange(exchange)
+        if via not in ("landing", "kafka"):
+            raise ValueError(f"--via is {via!r}; use landing or kafka")
         for name in files:
             if name != "-" and not Path(name).is_file():
                 raise ValueError(f"{name} is not a file; nothing was sent")
@@ -71,13 +77,16 @@ def replay(
                     messages, again = read_messages([spool.name]), [spool.name]
                 delta = find_shift(messages, exchange, parse_time(shift_to_time))
                 messages = shift_to(read_messages(again), exchange, delta)
-            _send(exchange, messages, batch, total=None)
+            if via == "kafka":
+                _produce(exchange, messages)
+            else:
+                _send(exchange, messages, batch, total=None)
 
 
 def generate(  # noqa: PLR0913, PLR0917 (typer: one argument an option)
     exchange: Exchange = "binance",
     symbols: Annotated[
-        str | None, typer.Option(help="Markets, separated by commas: BTCUSDT,ETHUSDT or BTC/USD,XMR/USD. Default: six.")
+        str | None, typer.Option(help="Markets, separated by commas, as the exchange writes them. Default: six.")
     ] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Number of trades.")] = None,
     days: Annotated[float | None, typer.Option(min=0.0001, help="Span of time in days; default 3.")] = None,
@@ -160,6 +169,22 @@ def _write(messages: Iterable[str], out: Path | None) -> None:
             for count, message in enumerate(messages, start=1):  # noqa: B007
                 file.write(message.encode("utf-8", "surrogateescape") + b"\n")
     _errors.print(f"{out}: {count:,} messages", highlight=False)
+
+
+def _produce(exchange: str, messages: Iterable[str]) -> None:
+    from airflow_provider_k2.feed.kafka_connection import kafka_settings
+    from airflow_provider_k2.feed.partitioner import symbol_of
+    from airflow_provider_k2.kafka.producer import produce_all
+    from airflow_provider_k2.kafka.topics import check_topic, topic
+
+    settings, name = kafka_settings(), topic(exchange)
+    check_topic(settings, name)
+    started = time.monotonic()
+    records = ((symbol_of(one, exchange), one.encode("utf-8", "surrogateescape")) for one in messages)
+    count = produce_all(settings, name, records)
+    seconds = time.monotonic() - started
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{exchange}: {count:,} messages in {name}, acknowledged in {seconds:.1f} s")
 
 
 def _send(exchange: str, messages: Iterable[str], batch: int, total: int | None) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from airflow_provider_k2.render import Column, terminal_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from airflow_provider_k2.local.system import LocalSystem
 
@@ -28,12 +28,14 @@ Dags = Annotated[Path, typer.Option(help="Airflow's folder of DAGs.")]
 
 
 def _system(
-    home: Path | None, airflow: bool = False, dags: Path = Path("dags"), spark_cluster: bool = False
+    home: Path | None,
+    airflow: bool = False,
+    dags: Path = Path("dags"),
+    extra: Sequence[str] = (),
 ) -> LocalSystem:
-    from airflow_provider_k2.local.system import ALL_SERVICES, DATA_SERVICES, SPARK_CLUSTER, LocalSystem
+    from airflow_provider_k2.local.system import ALL_SERVICES, DATA_SERVICES, LocalSystem
 
-    services = (*(ALL_SERVICES if airflow else DATA_SERVICES), *((SPARK_CLUSTER,) if spark_cluster else ()))
-    return LocalSystem(home or Path(".k2"), services, dags=dags)
+    return LocalSystem(home or Path(".k2"), (*(ALL_SERVICES if airflow else DATA_SERVICES), *extra), dags=dags)
 
 
 @contextlib.contextmanager
@@ -58,9 +60,18 @@ def up(
     spark_cluster: Annotated[
         bool, typer.Option("--with-spark-cluster", help="A Spark master and two workers, too (600 MB of memory).")
     ] = False,
+    kafka: Annotated[
+        bool, typer.Option("--with-kafka", help="A Kafka broker, too (45 MB to fetch once, 300 MB of memory).")
+    ] = False,
+    exchange: Annotated[
+        bool, typer.Option("--with-exchange", help="A stand-in for three exchanges, too, with made-up trades.")
+    ] = False,
 ) -> None:
     """Start what is not running yet, and show where everything is."""
-    system = _system(home, airflow, dags, spark_cluster)
+    from airflow_provider_k2.local.system import EXCHANGE, KAFKA, SPARK_CLUSTER
+
+    extra = [name for name, wanted in ((SPARK_CLUSTER, spark_cluster), (KAFKA, kafka), (EXCHANGE, exchange)) if wanted]
+    system = _system(home, airflow, dags, extra)
     with _console.status("starting ..."):
         if spark:
             system.ensure_spark()
@@ -68,6 +79,8 @@ def up(
     _show(system)
     if airflow:
         _console.print(f"Airflow: user admin, password in {system.home.path / 'secrets.json'} (airflow.admin)")
+    if exchange:
+        _console.print(f"A stand-in, not an exchange: k2 feed run --stand-in {system.exchange.url} --exchange ...")
     _console.print(f"In a shell: source {shlex.quote(str(system.home.env_file))}")
 
 

@@ -14,7 +14,9 @@ app = typer.Typer(
 )
 
 _GROUPS = {
+    "feed": ("airflow_provider_k2.cli.live", "Live trades of an exchange into Kafka."),
     "local": ("airflow_provider_k2.cli.local", "The whole system on one machine."),
+    "gaps": ("airflow_provider_k2.cli.gaps", "Trades that are missing."),
     "watermarks": ("airflow_provider_k2.cli.watermarks", "Show and fix the ledger's watermarks."),
     "views": ("airflow_provider_k2.cli.views", "One name over both tiers of a table."),
 }

@@ -31,9 +31,8 @@ def connection_arguments(text: str) -> dict[str, Any]:
     :raises FeedError: when it cannot be read. The text itself is not repeated: it holds a password.
     """
     try:
-        fields = json.loads(text) if text.lstrip().startswith("{") else _from_uri(text)
-        extra = fields.get("extra") or {}
-        extra = json.loads(extra) if isinstance(extra, str) else extra
+        fields = connection_fields(text)
+        extra = fields["extra"]
         port = int(fields.get("port") or 0)
         secure = str(extra.get("secure", port in (8443, 9440))).lower() in ("1", "true", "yes")
         default_port = 8443 if secure else 8123
@@ -55,14 +54,26 @@ def connection_arguments(text: str) -> dict[str, Any]:
     return arguments
 
 
+def connection_fields(text: str) -> dict[str, Any]:
+    """Read the JSON or URI form of an Airflow connection.
+
+    :returns: its fields, ``extra`` as a dict.
+    :raises ValueError: when it cannot be read (or AttributeError, TypeError where its values are of other types).
+    """
+    fields = json.loads(text) if text.lstrip().startswith("{") else _from_uri(text)
+    extra = fields.get("extra") or {}
+    return {**fields, "extra": json.loads(extra) if isinstance(extra, str) else dict(extra)}
+
+
 def _from_uri(text: str) -> dict[str, Any]:
     uri = urlsplit(text)
+    extra = dict(parse_qsl(uri.query))
     return {
         "host": uri.hostname,
         "port": uri.port,
         "login": unquote(uri.username or ""),
         "password": unquote(uri.password or ""),
-        "extra": dict(parse_qsl(uri.query)),
+        "extra": extra.get("__extra__", extra),
     }
 
 

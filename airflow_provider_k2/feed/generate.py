@@ -4,24 +4,23 @@ Trades come in clusters (one taker order that sweeps the book: one side, one mom
 bursts (heavy-tailed gaps) over a day with a rhythm, prices follow a geometric random walk on the market's tick,
 quantities are log-normal on its lot. Prices and quantities are integers of 1e-8 throughout: no float is ever printed.
 """
-# ruff: noqa: UP031 (percent formatting takes a row as it is: twice as fast here)
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from airflow_provider_k2.feed.markets import MARKETS, UNIT, Market, find_market, known_assets
+from airflow_provider_k2.feed.markets import MARKETS, UNIT, Market, find_market
 from airflow_provider_k2.feed.messages import EXCHANGES
 from airflow_provider_k2.feed.times import TIMES
+from airflow_provider_k2.feed.write import WRITERS, Ints, Trades
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FORMS = {"binance": ("plain", "combined"), "kraken": ("mixed", "v1", "v2", "flat")}
+FORMS = {"binance": ("plain", "combined"), "kraken": ("mixed", "v1", "v2", "flat"), "coinbase": ("plain",)}
 """Message forms by exchange; the first is the default."""
 
 MAX_ROWS = 10**12
@@ -31,16 +30,13 @@ _CHUNK = 100_000
 _VOLATILITY = 1.1e-4  # of the logarithm of the price, by the square root of a second: 60 % a year
 _CLUSTER_STOP = 0.45  # chance that a sweep ends after a trade
 _DAY = 86_400_000_000
-_V1_NAMES = {asset.name: asset.asset for asset in known_assets().values() if asset.name != asset.asset}
-
-_Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class FeedPlan:
     """What to make.
 
-    :param exchange: ``binance`` or ``kraken``.
+    :param exchange: ``binance``, ``kraken`` or ``coinbase``.
     :param symbols: markets, as the exchange writes them.
     :param rows: number of trades over all symbols.
     :param start: time of the first trade at the earliest, microseconds since 1970, UTC.
@@ -80,20 +76,6 @@ class FeedPlan:
             raise ValueError("a symbol is named twice")
 
 
-@dataclass(frozen=True)
-class _Trades:
-    """A chunk of trades as columns; cluster numbers are of the chunk, times in microseconds, values in 1e-8."""
-
-    cluster: _Ints
-    market: _Ints
-    time: _Ints
-    sells: npt.NDArray[np.bool_]
-    price: _Ints
-    quantity: _Ints
-    trade_id: _Ints
-    limit: npt.NDArray[np.bool_]
-
-
 def default_symbols(exchange: str) -> tuple[str, ...]:
     """Symbols that are made when none are asked for."""
     return tuple(MARKETS[exchange])
@@ -103,11 +85,11 @@ def generate(plan: FeedPlan) -> Iterator[str]:
     """Make the messages of a plan, in the order in which the exchange would send them.
 
     :param plan: what to make.
-    :returns: raw messages; on Kraken a message may hold several trades.
+    :returns: raw messages; on Kraken and Coinbase a message may hold several trades.
     :raises ValueError: for a symbol that the exchange would not write so.
     """
     markets = [find_market(plan.exchange, symbol) for symbol in plan.symbols]
-    write = _write_binance if plan.exchange == "binance" else _write_kraken
+    write = WRITERS[plan.exchange]
     prices = [float(np.log(market.price)) for market in markets]
     # Ids grow with time, also from one plan to a later one.
     first_id = max(plan.start // 1_000_000 - 1_500_000_000, 0) * 50 + 1
@@ -132,7 +114,7 @@ def _make_chunk(
     log_prices: list[float],
     ids: list[int],
     whole_milliseconds: bool,
-) -> _Trades:
+) -> Trades:
     """Make one chunk; the markets' prices and ids are carried on in place."""
     sizes = random.geometric(_CLUSTER_STOP, rows)
     clusters = int(np.searchsorted(np.cumsum(sizes), rows)) + 1
@@ -161,10 +143,10 @@ def _make_chunk(
     spread = step * 900 + random.integers(0, 800, rows)
     time = time // 1000 * 1000 if whole_milliseconds else np.minimum(time + spread, upper - 1)
     limit = (random.random(clusters) < 0.4)[cluster]
-    return _Trades(cluster, market, time, sells, price, quantity, _take_ids(market, ids), limit)
+    return Trades(cluster, market, time, sells, price, quantity, _take_ids(market, ids), limit)
 
 
-def _cluster_times(random: np.random.Generator, count: int, lower: int, upper: int) -> _Ints:
+def _cluster_times(random: np.random.Generator, count: int, lower: int, upper: int) -> Ints:
     """Spread clusters over a span: log-normal gaps make bursts and lulls, the hour of the day their rhythm."""
     gaps = random.lognormal(0.0, 1.5, count + 1)
     hour = np.linspace(lower % _DAY, lower % _DAY + (upper - lower), count + 1) / _DAY
@@ -174,8 +156,8 @@ def _cluster_times(random: np.random.Generator, count: int, lower: int, upper: i
 
 
 def _walk(
-    random: np.random.Generator, markets: list[Market], cluster_market: _Ints, starts: _Ints, log_prices: list[float]
-) -> _Ints:
+    random: np.random.Generator, markets: list[Market], cluster_market: Ints, starts: Ints, log_prices: list[float]
+) -> Ints:
     """Middle price of every cluster, in 1e-8: one geometric random walk a market, carried on in ``log_prices``."""
     price = np.zeros(len(starts), dtype=np.int64)
     for number in range(len(markets)):
@@ -189,7 +171,7 @@ def _walk(
     return price
 
 
-def _take_ids(market: _Ints, ids: list[int]) -> _Ints:
+def _take_ids(market: Ints, ids: list[int]) -> Ints:
     """Give every trade the next id of its market."""
     trade_id = np.zeros(len(market), dtype=np.int64)
     for number in range(len(ids)):
@@ -198,101 +180,3 @@ def _take_ids(market: _Ints, ids: list[int]) -> _Ints:
         trade_id[mine] = np.arange(ids[number], ids[number] + count)
         ids[number] += count
     return trade_id
-
-
-def _columns(*arrays: npt.NDArray[Any]) -> Iterator[tuple[Any, ...]]:
-    """Rows of Python values: formatting those is many times faster than formatting numpy's."""
-    return zip(*(array.tolist() for array in arrays), strict=True)
-
-
-def _write_binance(random: np.random.Generator, form: str, markets: list[Market], trades: _Trades) -> Iterator[str]:
-    names = np.array([market.symbol for market in markets], dtype=object)[trades.market]
-    milliseconds = trades.time // 1000
-    sent = milliseconds + random.integers(0, 4, len(milliseconds))
-    text = '{"e":"trade","E":%d,"s":"%s","t":%d,"p":"%d.%08d","q":"%d.%08d","T":%d,"m":%s,"M":true}'
-    rows = _columns(
-        sent,
-        names,
-        trades.trade_id,
-        trades.price // UNIT,
-        trades.price % UNIT,
-        trades.quantity // UNIT,
-        trades.quantity % UNIT,
-        milliseconds,
-        np.where(trades.sells, "true", "false"),
-    )
-    if form == "plain":
-        return (text % row for row in rows)
-    envelope = '{"stream":"%s@trade","data":%s}'
-    return (envelope % (row[1].lower(), text % row) for row in rows)
-
-
-def _write_kraken(random: np.random.Generator, form: str, markets: list[Market], trades: _Trades) -> Iterator[str]:
-    forms = ("v1", "v2") if form == "mixed" else (form,)
-    clusters = int(trades.cluster[-1]) + 1
-    of_cluster = random.integers(0, len(forms), clusters)
-    ends = np.searchsorted(trades.cluster, np.arange(clusters), side="right").tolist()
-    rows = list(
-        _columns(
-            trades.market,
-            trades.price // UNIT,
-            trades.price % UNIT,
-            trades.quantity // UNIT,
-            trades.quantity % UNIT,
-            trades.time // 1_000_000,
-            trades.time % 1_000_000,
-            trades.sells,
-            trades.limit,
-            trades.trade_id,
-            np.datetime_as_string(trades.time.astype("datetime64[us]")),
-        )
-    )
-    begin = 0
-    for chosen, end in zip(of_cluster.tolist(), ends, strict=True):
-        number = rows[begin][0]
-        writer = _KRAKEN_WRITERS[forms[chosen]]
-        yield from writer(number, markets[number].symbol, rows[begin:end])
-        begin = end
-
-
-def _v1_pair(symbol: str) -> str:
-    return "/".join(_V1_NAMES.get(asset, asset) for asset in symbol.split("/"))
-
-
-def _write_v1(number: int, symbol: str, rows: list[tuple[Any, ...]]) -> Iterator[str]:
-    trades = ",".join(
-        '["%d.%08d","%d.%08d","%d.%06d","%s","%s",""]' % (*row[1:7], "s" if row[7] else "b", "l" if row[8] else "m")
-        for row in rows
-    )
-    yield f'[{337 + 4 * number},[{trades}],"trade","{_v1_pair(symbol)}"]'
-
-
-def _write_v2(_: int, symbol: str, rows: list[tuple[Any, ...]]) -> Iterator[str]:
-    trades = ",".join(
-        '{"symbol":"%s","side":"%s","price":%s,"qty":%s,"ord_type":"%s","trade_id":%d,"timestamp":"%sZ"}'
-        % (
-            symbol,
-            "sell" if row[7] else "buy",
-            ("%d.%08d" % row[1:3]).rstrip("0").rstrip("."),
-            ("%d.%08d" % row[3:5]).rstrip("0").rstrip("."),
-            "limit" if row[8] else "market",
-            row[9],
-            row[10],
-        )
-        for row in rows
-    )
-    yield f'{{"channel":"trade","type":"update","data":[{trades}]}}'
-
-
-def _write_flat(number: int, symbol: str, rows: list[tuple[Any, ...]]) -> Iterator[str]:
-    text = (
-        '{"channel_id":%d,"pair":"%s","price":"%d.%08d","volume":"%d.%08d","timestamp":"%d.%06d","side":"%s",'
-        '"order_type":"%s","misc":"","ingestion_timestamp":%d}'
-    )
-    for row in rows:
-        sent = row[5] * 1_000_000 + row[6] + 5_000
-        side, order = "s" if row[7] else "b", "l" if row[8] else "m"
-        yield text % (337 + 4 * number, _v1_pair(symbol), *row[1:7], side, order, sent)
-
-
-_KRAKEN_WRITERS = {"v1": _write_v1, "v2": _write_v2, "flat": _write_flat}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from airflow_provider_k2.resources import sql_dir
+from airflow_provider_k2.venues import find_venue
 
 UNIT = 100_000_000
 """One in units of the eighth decimal, in which prices and quantities are computed."""
@@ -111,18 +112,28 @@ MARKETS = {
             _market("XMR/USD", 161, 0.01, 0.00000001, 90_000_000, 1),
         )
     },
+    "coinbase": {
+        market.symbol: market
+        for market in (
+            _market("BTC-USD", 61_795, 0.01, 0.00000001, 300_000, 5),
+            _market("ETH-USD", 2_679.5, 0.01, 0.00000001, 8_000_000, 3),
+            _market("SOL-USD", 151.9, 0.01, 0.00000001, 200_000_000, 2),
+            _market("XRP-USD", 0.6099, 0.0001, 0.000001, 150_000_000, 1),
+            _market("DOGE-USD", 0.1049, 0.00001, 0.1, 6_000, 1),
+            _market("LTC-USD", 62, 0.01, 0.00000001, 150_000_000, 1),
+        )
+    },
 }
 
 
 def find_market(exchange: str, symbol: str) -> Market:
     """Return a market by its symbol; an unknown symbol gets a made-up one.
 
-    :param exchange: ``binance`` or ``kraken``.
-    :param symbol: like ``BTCUSDT`` on Binance, ``BTC/USD`` on Kraken.
+    :param exchange: ``binance``, ``kraken`` or ``coinbase``.
+    :param symbol: like ``BTCUSDT`` on Binance, ``BTC/USD`` on Kraken, ``BTC-USD`` on Coinbase.
     :raises ValueError: when the symbol is not written as the exchange writes it.
     """
-    form_is_right = symbol.count("/") == 1 if exchange == "kraken" else symbol.isalnum()
-    if not (form_is_right and symbol == symbol.upper() and symbol.isascii()):
-        example = "BTC/USD" if exchange == "kraken" else "BTCUSDT"
-        raise ValueError(f"{symbol!r} is not a symbol as {exchange} writes it; write it like {example}")
+    venue = find_venue(exchange)
+    if not (venue.check_symbol(symbol) and symbol.isascii()):
+        raise ValueError(f"{symbol!r} is not a symbol as {exchange} writes it; write it like {venue.example}")
     return MARKETS[exchange].get(symbol) or _market(symbol, 10, 0.001, 0.01, 500, 1)

@@ -21,7 +21,7 @@ from airflow_provider_k2.windows import to_micros
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-EXCHANGES = ("binance", "kraken")
+EXCHANGES = ("binance", "kraken", "coinbase")
 
 LONGEST_LINE = 4 * 2**20
 """Maximum bytes of a line: a thousand trades in one message, which is the most that is accepted, are a tenth of it."""
@@ -35,6 +35,10 @@ _SECONDS = re.compile(
     r'(?P<time>\b\d{9,11}\.\d{1,6})(?="?\s*,\s*"[bs]")|(?<="timestamp":)(?P<flat>\s*"?)(?P<flat_time>\d{9,11}\.\d{1,6})\b'
 )
 _RFC3339 = re.compile(r'(?<="timestamp":)(?P<lead>\s*")(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)Z(?=")')
+# A trade's `time`, and the envelope's `timestamp`, which is the time of sending.
+_COINBASE_TIME = re.compile(
+    r'(?P<lead>"(?P<name>time|timestamp)"\s*:\s*")(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)\d*Z(?=")'
+)
 _FLAT_INGESTION = re.compile(r'(?<="ingestion_timestamp":)(?P<lead>\s*"?)(?P<time>\d{15,17})(?!\d)')
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -142,12 +146,15 @@ def trade_times(message: str, exchange: str) -> list[int]:
     """Find the times of the trades in a message.
 
     :param message: raw message of any form.
-    :param exchange: ``binance`` or ``kraken``.
+    :param exchange: ``binance``, ``kraken`` or ``coinbase``.
     :returns: microseconds since 1970, UTC; empty when there is none.
     """
     if exchange == "binance":
         found = (match["time"] for match in _BINANCE_TIME.finditer(message) if match["name"] == "T")
         return [int(time) * _micros_in_unit(time) for time in found]
+    if exchange == "coinbase":
+        matches = _COINBASE_TIME.finditer(message)
+        return [_rfc3339_to_micros(match["time"]) for match in matches if match["name"] == "time"]
     seconds = [_seconds_to_micros(match["time"] or match["flat_time"]) for match in _SECONDS.finditer(message)]
     return seconds + [_rfc3339_to_micros(match["time"]) for match in _RFC3339.finditer(message)]
 
@@ -156,7 +163,7 @@ def shift_message(message: str, exchange: str, delta: int) -> str:
     """Move every time of a message.
 
     :param message: raw message of any form.
-    :param exchange: ``binance`` or ``kraken``.
+    :param exchange: ``binance``, ``kraken`` or ``coinbase``.
     :param delta: microseconds to add; a multiple of 1,000, because most of Binance's times are milliseconds.
     :returns: the message, unchanged but for its times.
     """
@@ -164,6 +171,8 @@ def shift_message(message: str, exchange: str, delta: int) -> str:
         return _BINANCE_TIME.sub(
             lambda match: f"{match[1]}{int(match['time']) + delta // _micros_in_unit(match['time'])}", message
         )
+    if exchange == "coinbase":
+        return _COINBASE_TIME.sub(lambda match: match["lead"] + _shift_rfc3339(match["time"], delta), message)
     message = _SECONDS.sub(lambda match: _shift_seconds(match, delta), message)
     message = _RFC3339.sub(lambda match: match["lead"] + _shift_rfc3339(match["time"], delta), message)
     return _FLAT_INGESTION.sub(lambda match: f"{match['lead']}{int(match['time']) + delta}", message)
@@ -178,7 +187,7 @@ def find_shift(messages: Iterable[str], exchange: str, last: int) -> int:
     """Find what to add to all times so that the last trade lands at a given time.
 
     :param messages: all messages that are to be shifted alike.
-    :param exchange: ``binance`` or ``kraken``.
+    :param exchange: ``binance``, ``kraken`` or ``coinbase``.
     :param last: where the last trade is to land, microseconds since 1970, UTC.
     :returns: microseconds, a multiple of 1,000: the last trade lands on ``last``, or less than a millisecond before.
     :raises ValueError: when no message has a time.

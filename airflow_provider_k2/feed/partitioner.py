@@ -10,6 +10,7 @@ _MULTIPLIER = 0x5BD1E995
 _SYMBOLS = {
     "binance": re.compile(r'"s"\s*:\s*"([^"]*)"'),
     # v1 ends with the pair; v2 names `symbol`, the flattened form `pair`.
+    "coinbase": re.compile(r'"product_id"\s*:\s*"([^"]*)"'),
     "kraken": re.compile(r'"(?:symbol|pair)"\s*:\s*"([^"]*)"|"([^"]*)"\s*\]\s*$'),
 }
 
@@ -45,7 +46,7 @@ def symbol_of(message: str, exchange: str) -> str:
     """Find the symbol that a producer would take as the record's key; empty when there is none.
 
     :param message: raw message.
-    :param exchange: ``binance`` or ``kraken``.
+    :param exchange: ``binance``, ``kraken`` or ``coinbase``.
     """
     match = _SYMBOLS[exchange].search(message)
     return (match[1] or match[match.lastindex or 0] or "") if match else ""

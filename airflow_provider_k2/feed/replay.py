@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_k2.feed.client import FeedError
 from airflow_provider_k2.feed.messages import EXCHANGES, RecordingError
 from airflow_provider_k2.feed.partitioner import partition_of, symbol_of
-from airflow_provider_k2.feed.warm_tier import apply_warm_tier
+from airflow_provider_k2.feed.warm_tier import bring_up_to_date
+from airflow_provider_k2.kafka.topics import PARTITIONS, topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,9 +25,6 @@ BATCH = 100_000
 BATCH_BYTES = 64 * 2**20
 """Maximum characters of an insert's messages, so that memory does not grow with their size."""
 
-PARTITIONS = 3
-"""Partitions of each topic."""
-
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _OFFSETS = """
 SELECT kafka_partition, max(kafka_offset) + 1
@@ -35,7 +33,7 @@ FROM
     SELECT kafka_partition, kafka_offset FROM k2.raw_trades_{0}
     UNION ALL SELECT kafka_partition, kafka_offset FROM k2.bronze_trades_{0}
     UNION ALL SELECT kafka_partition, kafka_offset FROM k2.dead_letter_trades WHERE exchange = '{0}'
-    UNION ALL SELECT kafka_partition, kafka_offset FROM k2.deliveries WHERE kafka_topic = 'market.crypto.trades.{0}.raw'
+    UNION ALL SELECT kafka_partition, kafka_offset FROM k2.deliveries WHERE kafka_topic = '{1}'
 )
 GROUP BY kafka_partition
 """
@@ -57,11 +55,6 @@ class Sent:
     trades: int = 0
     seconds: float = 0.0
     dead_letters: dict[str, int] = field(default_factory=dict)
-
-
-def topic(exchange: str) -> str:
-    """Kafka topic of an exchange's raw trades."""
-    return f"market.crypto.trades.{exchange}.raw"
 
 
 class Feeder:
@@ -97,9 +90,9 @@ class Feeder:
         started = time.monotonic()
         sent = Sent(self.exchange)
         try:
-            self._bring_up_to_date()
+            bring_up_to_date(self._client)
             since = self._client.query("SELECT toUnixTimestamp64Micro(now64(6))").result_rows[0][0]
-            offsets = self._client.query(_OFFSETS.format(self.exchange)).result_rows
+            offsets = self._client.query(_OFFSETS.format(self.exchange, topic(self.exchange))).result_rows
             first_offset: dict[Any, int] = {row[0]: row[1] for row in offsets}
             next_offset = defaultdict(int, first_offset)
             source = iter(messages)
@@ -117,18 +110,6 @@ class Feeder:
             ) from error
         sent.seconds = time.monotonic() - started
         return sent
-
-    def _bring_up_to_date(self) -> None:
-        from clickhouse_connect.driver.exceptions import ClickHouseError
-
-        try:
-            apply_warm_tier(self._client.command)
-        except ClickHouseError as error:
-            raise FeedError(
-                "The warm tier k2 cannot be brought up to date; nothing was sent. If release 0.1 has made it, stop "
-                "all feeds and run include/sql/clickhouse/upgrade/0.1.sql once (docs/warm-tier.md, Changing it), then "
-                f"send again. ClickHouse says: {error}"
-            ) from error
 
     def _rows(self, block: list[str], next_offset: dict[int, int]) -> Iterator[str]:
         for message in block:

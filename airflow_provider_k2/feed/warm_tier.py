@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from airflow_provider_k2.feed.client import FeedError
 from airflow_provider_k2.resources import sql_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from clickhouse_connect.driver.client import Client
 
 # In this order: what looks like a comment or a semicolon inside of quotes is neither.
 _TOKEN = re.compile(
@@ -74,3 +77,27 @@ def apply_warm_tier(execute: Callable[[str], object], folder: Path | None = None
     for count, (_, statement) in enumerate(warm_tier_statements(folder), start=1):  # noqa: B007
         execute(statement)
     return count
+
+
+def bring_up_to_date(client: Client) -> None:
+    """Create what is missing in the warm tier, before something is sent.
+
+    :param client: connection to the warm tier.
+    :raises FeedError: when it was made by another release.
+    """
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    try:
+        apply_warm_tier(client.command)
+    except ClickHouseError as error:
+        raise FeedError(
+            "The warm tier k2 cannot be brought up to date; nothing was sent. If release 0.1 has made it, stop "
+            "all feeds and run include/sql/clickhouse/upgrade/0.1.sql once (docs/warm-tier.md, Changing it), then "
+            f"send again. ClickHouse says: {error}"
+        ) from error
+
+
+def landing_exchanges(client: Client) -> list[str]:
+    """Exchanges that have a landing table."""
+    rows = client.query("SELECT name FROM system.tables WHERE database = 'k2' AND startsWith(name, 'raw_trades_')")
+    return sorted(str(row[0]).removeprefix("raw_trades_") for row in rows.result_rows)

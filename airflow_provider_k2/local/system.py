@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.local.home import HOST, Home, write_private
+from airflow_provider_k2.local.kafka import ensure_kafka
 from airflow_provider_k2.local.services.airflow import Airflow
 from airflow_provider_k2.local.services.clickhouse import ClickHouse
+from airflow_provider_k2.local.services.exchange import Exchange
+from airflow_provider_k2.local.services.kafka import Kafka
 from airflow_provider_k2.local.services.postgres import Postgres
 from airflow_provider_k2.local.services.seaweedfs import SeaweedFS
 from airflow_provider_k2.local.services.spark import SparkCluster
@@ -28,17 +31,23 @@ DATA_SERVICES = ("clickhouse", "postgres", "seaweedfs")
 ALL_SERVICES = (*DATA_SERVICES, "airflow")
 SPARK_CLUSTER = "spark-cluster"
 """An extra service: few need more than Spark's local mode."""
+KAFKA = "kafka"
+"""An extra service: for live trades."""
+EXCHANGE = "exchange"
+"""An extra service: a stand-in for the exchanges, for tests and demonstrations."""
+EXTRA_SERVICES = (SPARK_CLUSTER, KAFKA, EXCHANGE)
 
 
 class LocalSystem:
     """A local system in one directory. Safe to use twice: what runs already is left alone.
 
     :param home: its directory; everything it writes is below.
-    :param services: what :meth:`up` starts, of :data:`ALL_SERVICES` and :data:`SPARK_CLUSTER`.
+    :param services: what :meth:`up` starts, of :data:`ALL_SERVICES` and :data:`EXTRA_SERVICES`.
     :param default_ports: try the usual ports first (9000, 8123, 5432, ...); False for instances of tests.
     :param clickhouse_tls: let ClickHouse serve TLS as well.
     :param settings: further environment variables of Airflow's processes.
     :param spark: Spark's environment, ``spark`` below ``home`` if None; several systems may share one.
+    :param kafka: Kafka's jars, ``kafka-dist`` below ``home`` if None; several systems may share them.
     :param dags: Airflow's folder of DAGs; ``dags`` in the current directory if None.
     """
 
@@ -50,11 +59,12 @@ class LocalSystem:
         clickhouse_tls: bool = False,
         dags: Path | None = None,
         spark: Path | None = None,
+        kafka: Path | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        unknown = set(services) - {*ALL_SERVICES, SPARK_CLUSTER}
+        unknown = set(services) - {*ALL_SERVICES, *EXTRA_SERVICES}
         if unknown:
-            raise ValueError(f"unknown services {sorted(unknown)}: choose from {(*ALL_SERVICES, SPARK_CLUSTER)}")
+            raise ValueError(f"unknown services {sorted(unknown)}: choose from {(*ALL_SERVICES, *EXTRA_SERVICES)}")
         self.home = Home(home, default_ports)
         self.services = tuple(services)
         self.settings = dict(settings or {})
@@ -66,6 +76,9 @@ class LocalSystem:
             service.name: service for service in (self.clickhouse, self.postgres, self.seaweedfs)
         }
         self.cluster = SparkCluster(self.home, self.spark)
+        self.kafka_dist = (kafka or self.home.path / "kafka-dist").absolute()
+        self.kafka = Kafka(self.home, self.kafka_dist)
+        self.exchange = Exchange(self.home)
         self.airflow = Airflow(self.home, self.postgres, (dags or Path("dags")).absolute(), self._connections)
 
     def up(self) -> None:
@@ -75,6 +88,11 @@ class LocalSystem:
         """
         with self.home.locked():
             wanted = [service for name, service in self._data_services.items() if name in self.services]
+            if KAFKA in self.services:
+                ensure_kafka(self.kafka_dist, self.spark)
+                wanted.append(self.kafka)
+            if EXCHANGE in self.services:
+                wanted.append(self.exchange)
             with ThreadPoolExecutor(max_workers=len(wanted) or 1) as threads:
                 for outcome in [threads.submit(service.start) for service in wanted]:
                     outcome.result()
@@ -101,16 +119,17 @@ class LocalSystem:
                 self.cluster.stop()
             # First: it asks the catalog while it stops, and waits long for one that is gone.
             self.clickhouse.stop()
-            with ThreadPoolExecutor(max_workers=len(self._data_services)) as threads:
-                for outcome in [threads.submit(service.stop) for service in self._data_services.values()]:
+            running = [*self._data_services.values(), *self._live_services]
+            with ThreadPoolExecutor(max_workers=len(running)) as threads:
+                for outcome in [threads.submit(service.stop) for service in running]:
                     outcome.result()
 
     def reset(self) -> None:
-        """Stop everything and delete all data, logs, ports and passwords; Spark's environment stays."""
+        """Stop everything and delete all data, logs, ports and passwords; Spark's environment and Kafka's jars stay."""
         if self.home.path.exists():
             self.down()
             for path in self.home.path.iterdir():
-                if path == self.spark:
+                if path in (self.spark, self.kafka_dist):
                     continue
                 if path.is_dir():
                     shutil.rmtree(path)
@@ -120,6 +139,7 @@ class LocalSystem:
     def status(self) -> list[Status]:
         """One line for each process."""
         services: list[Service] = list(self._data_services.values())
+        services += self._live_services
         services += [self.cluster] if self._has_cluster else []
         services += [self.airflow] if self._has_airflow else []
         return [line for service in services for line in service.status()]
@@ -133,6 +153,17 @@ class LocalSystem:
     def _has_cluster(self) -> bool:
         """Whether a Spark cluster is, or has been, part of this system."""
         return SPARK_CLUSTER in self.services or bool(self.home.state("spark.cluster"))
+
+    @property
+    def _has_kafka(self) -> bool:
+        """Whether Kafka is, or has been, part of this system."""
+        return KAFKA in self.services or bool(self.home.state(KAFKA))
+
+    @property
+    def _live_services(self) -> list[Service]:
+        """Broker and stand-in exchange, where they are, or have been, part of this system."""
+        has_exchange = EXCHANGE in self.services or bool(self.home.state(EXCHANGE))
+        return [*([self.kafka] if self._has_kafka else []), *([self.exchange] if has_exchange else [])]
 
     def env(self) -> dict[str, str]:
         """The environment in which Airflow and ``k2`` find this system; holds secrets."""
@@ -168,6 +199,8 @@ class LocalSystem:
                 "extra": {"deploy-mode": "client", "spark-binary": "spark-submit"},
             },
         }
+        if self._has_kafka:
+            connections["kafka_default"] = {"conn_type": "kafka", "extra": self.kafka.settings()}
         return {
             **self.settings,
             "K2_HOME": str(self.home.path),

@@ -20,3 +20,9 @@ JARS = (
     f"org.apache.iceberg:iceberg-aws-bundle:{ICEBERG}",
     f"com.clickhouse:clickhouse-jdbc:{CLICKHOUSE_JDBC}",
 )
+
+KAFKA = "4.1.0"
+# Kafka 4 runs on Java 17 and later.
+KAFKA_JAVA = 17
+KAFKA_JARS = (f"org.apache.kafka:kafka_{SCALA}:{KAFKA}", "org.slf4j:slf4j-simple:1.7.36")
+"""The broker with everything it needs, and what writes its log."""

@@ -111,11 +111,11 @@ def recompute(records: Iterable[tuple[str, int, int]], exchange: str, now: datet
     """Recompute bronze, silver and dead letters.
 
     :param records: message, Kafka partition and Kafka offset; a record that is delivered again counts once.
-    :param exchange: `binance` or `kraken`.
+    :param exchange: `binance`, `kraken` or `coinbase`.
     :param now: about the time of arrival: trades more than a day after it are dead letters.
     """
     latest = (now or datetime.now(UTC)) - _EPOCH + timedelta(days=1)
-    read = _binance if exchange == "binance" else _kraken
+    read = {"binance": _binance, "kraken": _kraken, "coinbase": _coinbase}[exchange]
     result = Recomputed()
     for message, partition, offset in dict.fromkeys(records):
         for position, found in enumerate(_found(read, message)):
@@ -278,6 +278,37 @@ def _kraken_flat(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _coinbase(document: Any) -> list[Any]:
+    if not isinstance(document, dict):
+        return [BadTradeError("not a trade message")]
+    if document.get("channel") in {"heartbeats", "subscriptions"}:
+        return []
+    if document.get("channel") != "market_trades":
+        return [BadTradeError("not a trade message")]
+    found = [
+        _coinbase_trade(trade, event) for event in document.get("events") or [] for trade in event.get("trades") or []
+    ]
+    return found or [BadTradeError("no trade")]
+
+
+def _coinbase_trade(trade: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
+    fields = {name: _text(value) for name, value in trade.items() if value is not None}
+    known = {"product_id", "price", "size", "time", "trade_id", "side"}
+    return {
+        "symbol": fields.get("product_id", ""),
+        "price": fields.get("price", ""),
+        "quantity": fields.get("size", ""),
+        "timestamp": _rfc3339(fields.get("time", "")),
+        "time_text": fields.get("time", ""),
+        "trade_id": fields.get("trade_id", ""),
+        "needs_id": True,
+        # The maker's.
+        "side": {"BUY": "SELL", "SELL": "BUY"}.get(fields.get("side", ""), ""),
+        "conditions": (),
+        "vendor": {k: v for k, v in fields.items() if k not in known} | {"type": _text(event.get("type"))},
+    }
+
+
 def _milliseconds_or_micros(text: str) -> int | None:
     if re.fullmatch("[0-9]{16}", text):
         return int(text)
@@ -373,6 +404,7 @@ def _trade(
 def _canonical(exchange: str, symbol: str) -> tuple[str, str, tuple[str, ...]]:
     """Canonical symbol, currency and validation errors, from the data that the warm tier is made with."""
     text = "".join(letter.upper() if letter.isascii() else letter for letter in symbol)
+    text = text if exchange == "binance" else text.replace("-", "/", 1)
     assets = known_assets()
     pair: tuple[str, str] | None = known_markets().get((exchange, text))
     error = f"{symbol} is not of the form BASE/QUOTE"

@@ -9,6 +9,7 @@ CREATE TABLE IF NOT EXISTS k2.incoming_records
     kafka_partition Int32,
     kafka_offset    Int64,
     fingerprint     UInt64,
+    record_id       UInt64 DEFAULT 0, -- of a record from a broker; 0: of a file that is replayed, see 09_trade_claims.sql
     inserted_at     DateTime64(6, 'UTC'),
     arrived_at      DateTime64(6, 'UTC')
 )
@@ -21,6 +22,7 @@ CREATE TABLE IF NOT EXISTS k2.accepted_records
     kafka_topic     LowCardinality(String),
     kafka_partition Int32,
     kafka_offset    Int64,
+    record_id       UInt64 DEFAULT 0,
     inserted_at     DateTime64(6, 'UTC'),
     arrived_at      DateTime64(6, 'UTC'),
     -- Its earlier deliveries; none, for nearly all.
@@ -37,6 +39,7 @@ CREATE TABLE IF NOT EXISTS k2.extracted_trades
     kafka_topic     LowCardinality(String),
     kafka_partition Int32,
     kafka_offset    Int64,
+    record_id       UInt64 DEFAULT 0,
     inserted_at     DateTime64(6, 'UTC'),
     arrived_at      DateTime64(6, 'UTC'),
     earlier         Array(Tuple(inserted_at DateTime64(6, 'UTC'), arrived_at DateTime64(6, 'UTC'))),
@@ -57,6 +60,38 @@ CREATE TABLE IF NOT EXISTS k2.extracted_trades
 ENGINE = Null;
 
 -- Stage 2, shared: typed and checked. `reason` is empty for a good trade; the typed columns mean nothing otherwise.
+CREATE TABLE IF NOT EXISTS k2.typed_trades
+(
+    exchange         LowCardinality(String),
+    message          String,
+    kafka_topic      LowCardinality(String),
+    kafka_partition  Int32,
+    kafka_offset     Int64,
+    record_id        UInt64,
+    inserted_at      DateTime64(6, 'UTC'),
+    arrived_at       DateTime64(6, 'UTC'),
+    earlier          Array(Tuple(inserted_at DateTime64(6, 'UTC'), arrived_at DateTime64(6, 'UTC'))),
+    position         UInt32,
+    reason           String,
+    message_id       String,
+    trade_id         String,
+    symbol           String,
+    canonical_symbol String,
+    currency         String,
+    price            Decimal(18, 8),
+    quantity         Decimal(18, 8),
+    quote_volume     Decimal(18, 8),
+    side             Enum8('BUY' = 1, 'SELL' = 2),
+    trade_conditions Array(String),
+    timestamp        DateTime64(6, 'UTC'),
+    event_time       DateTime64(6, 'UTC'),
+    source_sequence  UInt64,
+    vendor_data      Map(String, String),
+    validation_errors Array(String)
+)
+ENGINE = Null;
+
+-- Stage 3, shared: every trade once, see 09_trade_claims.sql.
 CREATE TABLE IF NOT EXISTS k2.parsed_trades
 (
     exchange         LowCardinality(String),
@@ -87,7 +122,7 @@ CREATE TABLE IF NOT EXISTS k2.parsed_trades
 )
 ENGINE = Null;
 
--- Stage 3: candles of one minute of the trades that an insert brings to silver. All candles are made from these, which are few.
+-- Stage 4: candles of one minute of the trades that an insert brings to silver. All candles are made from these, which are few.
 CREATE TABLE IF NOT EXISTS k2.trade_minutes
 (
     exchange         LowCardinality(String),

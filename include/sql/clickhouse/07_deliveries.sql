@@ -7,6 +7,7 @@ CREATE TABLE IF NOT EXISTS k2.deliveries
     kafka_topic     LowCardinality(String),
     kafka_partition Int32,
     kafka_offset    Int64 CODEC(Delta, ZSTD(1)),
+    record_id       UInt64 TTL toDateTime(arrived_at, 'UTC') + INTERVAL 1 SECOND, -- it only passes through
     fingerprint     UInt64,                                     -- of topic, partition, the broker's timestamp and the message
     inserted_at     DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)), -- when the insert began, the same for all of its blocks
     arrived_at      DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)), -- of the block: ingestion_timestamp in bronze and silver
@@ -17,6 +18,10 @@ PARTITION BY toMonday(arrived_at, 'UTC')
 ORDER BY (kafka_topic, kafka_partition, intDiv(kafka_offset, 4096), kafka_offset)
 TTL toDateTime(arrived_at, 'UTC') + INTERVAL 30 DAY
 SETTINGS ttl_only_drop_parts = 1, index_granularity = 512;
+
+-- Where an earlier checkout has made it.
+ALTER TABLE k2.deliveries
+    ADD COLUMN IF NOT EXISTS record_id UInt64 TTL toDateTime(arrived_at, 'UTC') + INTERVAL 1 SECOND AFTER kafka_offset;
 
 -- The stages of records that were delivered before, see 22_redelivery_views.sql.
 -- Their trades; those of them whose earlier insert may have broken off.

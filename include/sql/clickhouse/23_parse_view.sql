@@ -1,6 +1,6 @@
 -- Stage 2: from text to exact types, with a reason for what does not fit. Nothing here may throw: a bad row must not
 -- block its neighbours, so every conversion is an OrNull one.
-CREATE MATERIALIZED VIEW IF NOT EXISTS k2.parsed_trades_mv TO k2.parsed_trades AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS k2.typed_trades_mv TO k2.typed_trades AS
 WITH
     '^-?[0-9]{1,20}([.][0-9]{1,20})?([eE][+-]?[0-9]{1,2})?$' AS number_form,
     -- Most numbers take the short way. The long way reads exponents and long fractions in 76 digits and refuses what
@@ -47,6 +47,7 @@ SELECT
     e.kafka_topic AS kafka_topic,
     e.kafka_partition AS kafka_partition,
     e.kafka_offset AS kafka_offset,
+    e.record_id AS record_id,
     e.inserted_at AS inserted_at,
     e.arrived_at AS arrived_at,
     e.earlier AS earlier,
@@ -97,8 +98,8 @@ SELECT
 FROM k2.extracted_trades AS e
 LEFT ANY JOIN
 (
-    -- BASE/QUOTE, worked out once for every symbol of the block. Kraken writes the slash. Binance does not: a symbol is split only
-    -- where the known markets and assets leave one way to do it.
+    -- BASE/QUOTE, worked out once for every symbol of the block. Kraken writes the slash, others a dash. Binance neither: a symbol
+    -- is split only where the known markets and assets leave one way to do it.
     WITH '[^\\x00-/:-@\\[-`{-\\x7f]+' AS name_form -- letters and digits of any alphabet
     SELECT
         exchange,
@@ -126,7 +127,7 @@ LEFT ANY JOIN
             SELECT
                 exchange,
                 symbol,
-                upper(symbol) AS text,
+                if(exchange = 'binance', upper(symbol), replaceOne(upper(symbol), '-', '/')) AS text,
                 joinGetOrNull('k2.known_markets', 'market', toString(exchange), text) AS market,
                 arrayFilter(way -> way.2 != '', arrayMap(
                     size -> (

@@ -20,6 +20,7 @@ SELECT
     r.kafka_topic AS kafka_topic,
     r.kafka_partition AS kafka_partition,
     r.kafka_offset AS kafka_offset,
+    r.record_id AS record_id,
     r.inserted_at AS inserted_at,
     r.arrived_at AS arrived_at,
     r.earlier AS earlier,

@@ -7,6 +7,7 @@ SELECT
     r.kafka_topic AS kafka_topic,
     r.kafka_partition AS kafka_partition,
     r.kafka_offset AS kafka_offset,
+    r.record_id AS record_id,
     r.inserted_at AS inserted_at,
     r.arrived_at AS arrived_at,
     d.earlier AS earlier
@@ -37,6 +38,7 @@ SELECT
     r.kafka_topic AS kafka_topic,
     r.kafka_partition AS kafka_partition,
     r.kafka_offset AS kafka_offset,
+    if(r.kafka_timestamp = 0, 0, sipHash64(r.kafka_topic, r.kafka_partition, r.kafka_offset, r.kafka_timestamp, r.message)) AS record_id,
     sipHash64(r.kafka_topic, r.kafka_partition, r.kafka_timestamp, r.message) AS fingerprint,
     r.arrived_at AS inserted_at,
     nowInBlock64(6, 'UTC') AS arrived_at,
@@ -49,6 +51,7 @@ SELECT
     r.kafka_topic AS kafka_topic,
     r.kafka_partition AS kafka_partition,
     r.kafka_offset AS kafka_offset,
+    if(r.kafka_timestamp = 0, 0, sipHash64(r.kafka_topic, r.kafka_partition, r.kafka_offset, r.kafka_timestamp, r.message)) AS record_id,
     sipHash64(r.kafka_topic, r.kafka_partition, r.kafka_timestamp, r.message) AS fingerprint,
     r.arrived_at AS inserted_at,
     nowInBlock64(6, 'UTC') AS arrived_at,

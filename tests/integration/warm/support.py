@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_k2.feed.generate import FeedPlan, default_symbols, generate
-from airflow_provider_k2.feed.messages import read_messages
+from airflow_provider_k2.feed.messages import EXCHANGES, read_messages
 from airflow_provider_k2.feed.replay import Feeder
 from tests.support.recompute import INTERVALS, Recomputed, Trade, candles, recompute
 
@@ -28,7 +28,7 @@ def recordings(exchange: str) -> list[str]:
 
 
 def generated(exchange: str, rows: int, seed: int = 1, form: str | None = None) -> list[str]:
-    form = form or {"binance": "plain", "kraken": "mixed"}[exchange]
+    form = form or {"binance": "plain", "kraken": "mixed", "coinbase": "plain"}[exchange]
     return list(generate(FeedPlan(exchange, default_symbols(exchange), rows, END - SPAN, END, seed, form)))
 
 
@@ -72,7 +72,7 @@ def optimize(client: Any) -> None:
 
 def check_everything(client: Any) -> dict[str, Recomputed]:
     """Compare bronze, silver, dead letters and all candles with the recomputation from what has landed."""
-    expected = {exchange: recompute(landed(client, exchange), exchange) for exchange in ("binance", "kraken")}
+    expected = {exchange: recompute(landed(client, exchange), exchange) for exchange in EXCHANGES}
     trades: list[Trade] = []
     dead: Counter[Any] = Counter()
     for exchange, result in expected.items():

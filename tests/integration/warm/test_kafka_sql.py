@@ -40,7 +40,7 @@ def test_what_kafka_yields_fits_the_landing_tables(tmp_path: Path) -> None:
     columns: dict[str, dict[str, str]] = {}
     for table, name, kind in json.loads(done.stdout)["data"]:
         columns.setdefault(table, {})[name] = kind
-    for exchange in ("binance", "kraken"):
+    for exchange in ("binance", "kraken", "coinbase"):
         landing, view = columns[f"raw_trades_{exchange}"], columns[f"kafka_trades_{exchange}_mv"]
         assert columns[f"kafka_trades_{exchange}"] == {"message": "String"}
         # The landing table's own clock gives the time of arrival.

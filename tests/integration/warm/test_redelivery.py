@@ -17,6 +17,7 @@ from tests.support.recompute import INTERVALS
 
 NOW_MS = 1_767_000_000_000
 BINANCE = "market.crypto.trades.binance.raw"
+KRAKEN = "market.crypto.trades.kraken.raw"
 TARGETS = [
     "bronze_trades_kraken",
     "silver_trades",
@@ -132,8 +133,8 @@ def test_a_topic_that_was_made_anew_brings_other_records(warm):
     assert held(warm) == (8, 8, {8})
     # Even with the same content, where the broker's time tells them apart.
     for _ in range(2):
-        deliver(warm, "binance", [(binance(200), 0, 0, BINANCE, NOW_MS), (binance(200), 0, 0, BINANCE, NOW_MS + 1)])
-    assert held(warm) == (10, 10, {10})
+        deliver(warm, "kraken", [(kraken(), 0, 0, KRAKEN, NOW_MS), (kraken(), 0, 0, KRAKEN, NOW_MS + 1)])
+    assert held(warm, "kraken") == (2, 10, {10})
 
 
 def test_blocks_of_one_insert(warm):
@@ -172,12 +173,12 @@ def test_the_settings_of_who_inserts_change_nothing(warm, profile):
         check_everything(warm)
 
 
-def _fail(client: Any, table: str) -> None:
+def break_inserts(client: Any, table: str) -> None:
     """Let every insert into a table fail, as a full disk or a memory limit would: what is before it is committed."""
     client.command(f"ALTER TABLE k2.{table} ADD CONSTRAINT broken CHECK throwIf(1, 'broken') = 0")
 
 
-def _mend(client: Any, table: str) -> None:
+def repair_inserts(client: Any, table: str) -> None:
     client.command(f"ALTER TABLE k2.{table} DROP CONSTRAINT broken")
 
 
@@ -185,11 +186,11 @@ def _mend(client: Any, table: str) -> None:
 def test_a_delivery_completes_what_a_broken_insert_left_out(warm, target):
     records = [(message, offset % 2, offset) for offset, message in enumerate(messages(30, seed=4))]
     deliver(warm, "kraken", records[:10])
-    _fail(warm, target)
+    break_inserts(warm, target)
     for batch in (records[5:], records[8:20]):  # a second try, and one of another size
         with pytest.raises(DatabaseError, match="broken"):
             deliver(warm, "kraken", batch)
-    _mend(warm, target)
+    repair_inserts(warm, target)
     for begin in range(0, len(records), 9):
         deliver(warm, "kraken", records[begin : begin + 9])
     check_everything(warm)
@@ -207,14 +208,14 @@ def test_inserts_that_break_anywhere_again_and_again(warm, seed):
         batch = records[max(0, position - chance.choice([0, 4])) : position + chance.randint(1, 25)]
         broken = chance.choice([None, *TARGETS])
         if broken:
-            _fail(warm, broken)
+            break_inserts(warm, broken)
         try:
             deliver(warm, "kraken", batch)
             position = records.index(batch[-1]) + 1
         except DatabaseError as error:
             assert "broken" in str(error)  # noqa: PT017 (most of them fail, not all reach the broken table)
         if broken:
-            _mend(warm, broken)
+            repair_inserts(warm, broken)
     check_everything(warm)
 
 
@@ -247,10 +248,10 @@ def test_what_the_gate_has_dropped_does_not_come_back(warm):
 def test_an_insert_that_broke_off_before_a_long_outage_is_completed(warm):
     _deliver_in_the_past(warm, [(binance(0), 0, 0)], days=6)
     old = [(binance(offset), 0, offset) for offset in range(1, 4)]
-    _fail(warm, "ohlcv_5m_state")
+    break_inserts(warm, "ohlcv_5m_state")
     with pytest.raises(DatabaseError, match="broken"):
         _deliver_in_the_past(warm, old, days=4)
-    _mend(warm, "ohlcv_5m_state")
+    repair_inserts(warm, "ohlcv_5m_state")
     # In pieces, with new records after them, as a consumer that begins at its last commit does.
     deliver(warm, "binance", old[:2])
     deliver(warm, "binance", [*old[2:], (binance(9), 0, 9)])

@@ -142,7 +142,7 @@ def test_replay_without_a_connection(monkeypatch, tmp_path):
     ("arguments", "text"),
     [
         (["replay", "nowhere.jsonl", "--exchange", "kraken"], "nowhere.jsonl is not a file"),
-        (["replay", "nowhere.jsonl", "--exchange", "coinbase"], "use --exchange binance or kraken"),
+        (["replay", "nowhere.jsonl", "--exchange", "mtgox"], "use --exchange binance or kraken or coinbase"),
         (["generate", "--rows", "1", "--days", "1", "--rate", "1"], "at most two"),
         (["generate", "--send", "--out", "x"], "exclude each other"),
         (["generate", "--end", "soon"], "is not a time"),

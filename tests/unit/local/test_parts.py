@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_k2.local import spark
+from airflow_provider_k2.local import jars
 from airflow_provider_k2.local.clickhouse_server.engine import _Wake
 from airflow_provider_k2.local.home import LocalSystemError
 from airflow_provider_k2.local.services import seaweedfs
@@ -31,32 +31,32 @@ def test_jars_come_by_maven_first_and_by_spark_submit_when_that_fails(
 ) -> None:
     asked = []
 
-    def maven(directory: Path, submit: Path, jars: Path) -> None:
+    def maven(directory: Path, *_: object) -> None:
         asked.append("maven")
-        jars.mkdir()
+        (directory / "jars").mkdir()
         raise LocalSystemError("no mirror")
 
-    def by_spark(directory: Path, submit: Path, jars: Path) -> None:
-        assert not jars.exists(), "what a failed try has left is believed"
+    def by_spark(directory: Path, *_: object) -> None:
+        assert not (directory / "jars").exists(), "what a failed try has left is believed"
         asked.append("spark")
         if len(asked) < 4:
             raise LocalSystemError("no network")
 
-    monkeypatch.setattr(spark.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(spark, "_fetch_by_maven", maven)
-    monkeypatch.setattr(spark, "_fetch_by_spark", by_spark)
-    spark._fetch_jars(tmp_path, Path("spark-submit"))
+    monkeypatch.setattr(jars.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(jars, "_fetch_by_maven", maven)
+    monkeypatch.setattr(jars, "_fetch_by_spark", by_spark)
+    jars.fetch_jars(tmp_path, ["a:b:1"], lambda: Path("spark-submit"))
     assert asked == ["maven", "spark", "maven", "spark"]
 
 
 def test_jars_that_cannot_be_had_say_why_for_each_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(directory: Path, submit: Path, jars: Path) -> None:
+    def fails(*_: object) -> None:
         raise LocalSystemError("no network")
 
-    monkeypatch.setattr(spark.shutil, "which", lambda name: None)
-    monkeypatch.setattr(spark, "_fetch_by_spark", fails)
+    monkeypatch.setattr(jars.shutil, "which", lambda name: None)
+    monkeypatch.setattr(jars, "_fetch_by_spark", fails)
     with pytest.raises(LocalSystemError, match="no network"):
-        spark._fetch_jars(tmp_path, Path("spark-submit"))
+        jars.fetch_jars(tmp_path, ["a:b:1"], lambda: Path("spark-submit"))
 
 
 @pytest.mark.parametrize(
