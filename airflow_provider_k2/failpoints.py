@@ -34,6 +34,16 @@ NAMES = (
 )
 """Every failpoint, in the order in which a window passes them; the last two are the deletion gate's."""
 
+MAINTENANCE_NAMES = (
+    "after_rewrite",
+    "after_rewrite_proof",
+    "before_maintenance_commit",
+    "after_maintenance_commit",
+    "before_orphans_go",
+    "in_orphans",
+)
+"""Failpoints of the care of a cold table, in order: before the proof, after it, around each commit, in the removal."""
+
 _passed: dict[str, int] = {}
 _lock = threading.Lock()
 
@@ -45,7 +55,7 @@ class FailpointError(Exception):
 def failpoint(name: str) -> None:
     """Do what ``K2_FAILPOINTS`` asks for here; nothing when it is not set.
 
-    :param name: one of :data:`NAMES`.
+    :param name: one of :data:`NAMES` or :data:`MAINTENANCE_NAMES`.
     :raises FailpointError: when asked to.
     :raises ValueError: when the variable cannot be read.
     """
