@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_provider_k2.dag_factory.maintenance import build_maintenance_dag
     from airflow_provider_k2.dag_factory.offload import build_dag
     from airflow_provider_k2.dag_factory.reconcile import build_reconcile_dag
     from airflow_provider_k2.dag_factory.retention import build_retention_dag
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.hooks.watermark import WatermarkHook
+    from airflow_provider_k2.maintenance.run import Maintenance
+    from airflow_provider_k2.maintenance.settings import MaintenanceSettings
+    from airflow_provider_k2.operators.maintenance import IcebergMaintenanceOperator
     from airflow_provider_k2.operators.reconcile import ReconcileOperator
     from airflow_provider_k2.operators.retention import RetentionOperator
     from airflow_provider_k2.reconciliation.reconciler import Reconciler
@@ -32,9 +36,11 @@ _HOMES = {
     "ClickHouseToIcebergOperator": "transfers.clickhouse_to_iceberg",
     "ReconcileOperator": "operators.reconcile",
     "RetentionOperator": "operators.retention",
+    "IcebergMaintenanceOperator": "operators.maintenance",
     "build_dag": "dag_factory.offload",
     "build_reconcile_dag": "dag_factory.reconcile",
     "build_retention_dag": "dag_factory.retention",
+    "build_maintenance_dag": "dag_factory.maintenance",
     "STANDARD_TABLES": "tables.reader",
     "load_tables": "tables.reader",
     "parse_tables": "tables.reader",
@@ -46,6 +52,8 @@ _HOMES = {
     "Services": "hooks.services",
     "Reconciler": "reconciliation.reconciler",
     "DeletionGate": "retention.gate",
+    "Maintenance": "maintenance.run",
+    "MaintenanceSettings": "maintenance.settings",
 }
 """Module of each public name, below this package. The errors are in :mod:`airflow_provider_k2.exceptions`."""
 
@@ -54,7 +62,10 @@ __all__ = [
     "ClickHouseHook",
     "ClickHouseToIcebergOperator",
     "DeletionGate",
+    "IcebergMaintenanceOperator",
     "IcebergTableHook",
+    "Maintenance",
+    "MaintenanceSettings",
     "ReconcileOperator",
     "Reconciler",
     "RetentionOperator",
@@ -64,6 +75,7 @@ __all__ = [
     "WatermarkHook",
     "__version__",
     "build_dag",
+    "build_maintenance_dag",
     "build_reconcile_dag",
     "build_retention_dag",
     "load_tables",

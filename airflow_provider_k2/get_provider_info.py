@@ -71,7 +71,11 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_provider_k2.operators.retention",
                     "airflow_provider_k2.operators.reconcile",
                 ],
-            }
+            },
+            {
+                "integration-name": "Apache Iceberg",
+                "python-modules": ["airflow_provider_k2.operators.maintenance"],
+            },
         ],
         "hooks": [
             {

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.ledger.leases import HeldLease
     from airflow_provider_k2.maintenance.live_files import LiveFiles
+    from airflow_provider_k2.tables.model import TableConfig
 
 PIPELINE = "k2 maintenance"
 """Under this name maintenance has a lease of its own for each table."""
@@ -64,8 +65,7 @@ class Maintenance:
         *,
         run_id: str,
         holder: str,
-        cursor: str | None = None,
-        pipeline: str | None = None,
+        entry: TableConfig | None = None,
         steps: tuple[str, ...] = STEPS,
         dry_run: bool = False,
         wait: int = LEASE_SECONDS + 30,
@@ -75,8 +75,7 @@ class Maintenance:
         :param target: its full name.
         :param run_id: the dag run, or whatever else asks.
         :param holder: identity for the leases; the same for every try of one task.
-        :param cursor: column by which new files are sorted; by default what the table itself says.
-        :param pipeline: the pipeline of the table's entry; those that the ledger knows are added.
+        :param entry: its entry in the table list, if it has one.
         :param steps: what is done.
         :param dry_run: change nothing, and say what would be done.
         :param wait: seconds to wait for another run of maintenance of the table.
@@ -84,9 +83,14 @@ class Maintenance:
             at.
         :raises K2Error: when nothing could be done: a service that does not answer, a table that is not there.
         """
-        begin = time.monotonic()
+        begin, report = time.monotonic(), MaintenanceReport(target, steps, dry_run)
+        cursor = entry.cursor if entry else None
         with about(target, "maintain", self.iceberg):
             table = self.iceberg.load(target)
+            if table is None and entry is not None:
+                report.notes.append("it is not there yet: its first offload makes it")
+                self._conclude(report)
+                return report
             if table is None:
                 self.iceberg.refuse_unknown_namespace(target)
                 raise MaintenanceError(
@@ -94,11 +98,10 @@ class Maintenance:
                     untouched="Nothing was changed",
                     fix="correct the name; a table of the table list is made by its first offload",
                 )
-            report = MaintenanceReport(target, steps, dry_run)
             if dry_run:
                 _Run(self, table, report, run_id, holder, cursor, None, ()).go()
             else:
-                pipelines = {*self.ledger.pipelines_of(target), *([pipeline] if pipeline else [])}
+                pipelines = {*self.ledger.pipelines_of(target), *([entry.pipeline] if entry else [])}
                 leases = tuple(Name(one, target) for one in sorted(pipelines))
                 with hold_lease(
                     self.ledger, Name(PIPELINE, target), holder, wait=wait, seconds=LEASE_SECONDS, log=self.log

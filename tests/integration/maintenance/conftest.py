@@ -32,7 +32,7 @@ class Cared:
     def maintain(self, *steps: str, **options: Any) -> MaintenanceReport:
         care = Maintenance(self.tiers.iceberg, self.tiers.ledger, MaintenanceSettings(**self.settings))
         asked = {"run_id": "test", "holder": "test maintenance", "wait": 0, **options}
-        return care.run(self.tiers.config.target, steps=steps or STEPS, pipeline=self.tiers.config.pipeline, **asked)
+        return care.run(self.tiers.config.target, steps=steps or STEPS, entry=self.tiers.config, **asked)
 
     def move(self, first: int, last: int, **values: Any) -> None:
         """Insert rows and move them, each as a window of its own."""
