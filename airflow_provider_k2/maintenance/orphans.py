@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.expiry import GC
+from airflow_provider_k2.commit.store import in_one_line
 from airflow_provider_k2.exceptions import MaintenanceError
 from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.maintenance.neighbours import refuse_neighbours
@@ -134,7 +135,15 @@ class OrphanRemoval:
 
     def _needed(self) -> set[str]:
         """What the table as it was loaded needs below its location."""
-        return {key for one in self.reachable.of(self.table) if (key := self.storage.key(one)) is not None}
+        try:
+            locations = self.reachable.of(self.table)
+        except Exception as error:
+            # Whatever the library makes of a list that is damaged or gone: it may name files that are needed.
+            raise self._refused(
+                f"what the table needs cannot be read ({type(error).__name__}: {in_one_line(error)})",
+                "restore the file, or expire the snapshot that it belongs to, and run it again",
+            ) from error
+        return {key for one in locations if (key := self.storage.key(one)) is not None}
 
     def _refuse_partial(self, listing: dict[str, Stored], needed: set[str], now: float) -> None:
         """Make sure that the listing names files as the table does, and has all of them.

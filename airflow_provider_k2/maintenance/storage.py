@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
+from airflow_provider_k2.commit.store import describe_store, explain_store
+from airflow_provider_k2.exceptions import STORE, ServiceError
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from pyiceberg.table import Table
@@ -61,27 +65,32 @@ class Storage:
     def listing(self) -> dict[str, Stored]:
         """List every file below the table's location.
 
-        :raises OSError: when the store breaks off, or gives no time for a file.
+        :raises ServiceError: when the store breaks off, or gives no time for a file.
         """
         import pyarrow.fs as pafs
 
-        found = self.fs.get_file_info(pafs.FileSelector(self.root, recursive=True, allow_not_found=False))
-        return {
-            one.path: Stored(one.path, int(one.size), _seconds(one.mtime, one.path))
-            for one in found
-            if one.type == pafs.FileType.File
-        }
+        with _asked():
+            found = self.fs.get_file_info(pafs.FileSelector(self.root, recursive=True, allow_not_found=False))
+            return {
+                one.path: Stored(one.path, int(one.size), _seconds(one.mtime, one.path))
+                for one in found
+                if one.type == pafs.FileType.File
+            }
 
     def now(self) -> float:
         """The store's clock, epoch seconds: the time that it gives to a file that is written now.
 
         The file is removed again.
+
+        :raises ServiceError: when the store does not take it.
         """
-        path = f"{self.root}/metadata/k2-clock-{uuid.uuid4().hex}"
+        # Named as a data file: table buckets take no others.
+        path = f"{self.root}/data/k2-clock-{uuid.uuid4().hex}.parquet"
         try:
-            with self.fs.open_output_stream(path) as stream:
-                stream.write(b"k2")
-            return _seconds(self.fs.get_file_info(path).mtime, path)
+            with _asked():
+                with self.fs.open_output_stream(path) as stream:
+                    stream.write(b"k2")
+                return _seconds(self.fs.get_file_info(path).mtime, path)
         finally:
             with suppress(OSError):
                 self.fs.delete_file(path)
@@ -90,7 +99,8 @@ class Storage:
         """One file; None if it is not there."""
         import pyarrow.fs as pafs
 
-        found = self.fs.get_file_info(path)
+        with _asked():
+            found = self.fs.get_file_info(path)
         there = found.type == pafs.FileType.File
         return Stored(path, int(found.size), _seconds(found.mtime, path)) if there else None
 
@@ -106,8 +116,27 @@ class Storage:
             return bytes(stream.read())
 
     def delete(self, path: str) -> None:
-        """Remove a file."""
-        self.fs.delete_file(path)
+        """Remove a file.
+
+        :raises ServiceError: when the store does not allow it.
+        """
+        with _asked():
+            self.fs.delete_file(path)
+
+
+@contextmanager
+def _asked() -> Iterator[None]:
+    """Say in our words when the store fails."""
+    try:
+        yield
+    except OSError as error:
+        raise ServiceError(
+            describe_store(error),
+            service=STORE,
+            step="maintain",
+            untouched="Nothing was removed that anything needs",
+            fix=explain_store(error)[1],
+        ) from error
 
 
 def _seconds(at: datetime | None, path: str) -> float:
