@@ -63,9 +63,7 @@ class MaintenanceSettings:
             or getattr(self, one.name) < 0
         ]
         if not wrong:
-            wrong += [
-                f"`{name}` is not between 0 and 1" for name in ("small", "small_share") if getattr(self, name) > 1
-            ]
+            wrong += [f"`{name}` is above 1" for name in ("small", "small_share") if getattr(self, name) > 1]
             wrong += [] if self.min_files >= 2 else ["`min_files` is below 2"]
             wrong += [] if self.min_manifests >= 2 else ["`min_manifests` is below 2"]
             wrong += [] if self.target_bytes >= 1 << 20 else ["`target_bytes` is below 1 MiB"]

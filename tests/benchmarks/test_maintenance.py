@@ -108,9 +108,9 @@ def test_three_thousand_files_are_compacted_and_no_window_is_late(system: LocalS
     for name in first:
         console.print(f"{name}: {first[name]:,} -> {last[name]:,}")
     console.print(
-        f"{report['compacted']['files']:,} files became {report['compacted']['new_files']:,} in {report['seconds']:.1f} s "
-        f"and {report['compacted']['commits']} commits; windows were kept waiting for {report['locked_seconds']:.1f} s "
-        "of that, all together"
+        f"{report['compacted']['files']:,} files became {report['compacted']['new_files']:,} in "
+        f"{report['seconds']:.1f} s and {report['compacted']['commits']} commits, and held a lease of "
+        f"the table for {report['locked_seconds']:.1f} s of that, all together"
     )
     for name, taken in (("alone", alone), ("beside maintenance", beside)):
         console.print(

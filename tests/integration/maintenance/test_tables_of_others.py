@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,8 +20,11 @@ from pyiceberg.types import IntegerType, ListType, LongType, MapType, NestedFiel
 
 from airflow_provider_k2.checksum.cold import checksum
 from airflow_provider_k2.exceptions import MaintenanceError
+from airflow_provider_k2.hooks.iceberg import IcebergTableHook
+from airflow_provider_k2.maintenance.live_files import read_live_files
 from airflow_provider_k2.maintenance.run import Maintenance
 from airflow_provider_k2.maintenance.settings import MaintenanceSettings
+from tests.support.delete_files import delete_equal, delete_positions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +40,7 @@ SCHEMA = Schema(
 )
 
 
-def rows(*numbers: int) -> pa.Table:
+def rows(*numbers: int, schema: Schema = SCHEMA) -> pa.Table:
     return pa.Table.from_pylist(
         [
             {
@@ -45,7 +52,7 @@ def rows(*numbers: int) -> pa.Table:
             }
             for n in numbers
         ],
-        schema=SCHEMA.as_arrow(),
+        schema=schema.as_arrow(),
     )
 
 
@@ -190,3 +197,141 @@ def test_a_catalog_without_the_table_says_so(foreign, maintain, iceberg):
     iceberg.catalog.drop_table(table.name())
     with pytest.raises(MaintenanceError, match="the catalog has no table"):
         maintain(table)
+
+
+BY_NAME = PartitionField(2, 1000, IdentityTransform(), "name")
+
+
+def of_name(table: Table, name: str) -> list[DataFile]:
+    return [one.file for one in read_live_files(table.refresh()).data if one.file.partition[0] == name]
+
+
+def test_a_partition_with_position_deletes_is_left_alone_and_the_others_are_not(foreign, maintain):
+    table = foreign(BY_NAME, count=18)
+    (deleted, *_) = of_name(table, "name 1")
+    delete_positions(table, deleted, 0)
+    before = content(table)
+    assert before[0] == 17
+    report = maintain(table)
+    assert not report.failed, report.problems
+    assert len(of_name(table, "name 1")) > 1
+    assert len(of_name(table, "name 2")) == 1
+    assert content(table) == before
+    (note,) = report.notes
+    assert "partition name=name+1 were left alone: it has delete files" in note
+
+
+@pytest.mark.parametrize("part", [BY_NAME, None])
+def test_equality_deletes_keep_what_they_concern_as_it_is(foreign, maintain, part):
+    """pyiceberg does not even plan a scan of such a table."""
+    table = foreign(*([part] if part else []), count=18)
+    held = read_live_files(table)
+    delete_equal(table, held.data[0].file, "n", 4)
+    report = maintain(table, "compact", "manifests", "expire")
+    assert not report.failed, report.problems
+    concerned = held.data[0].file.partition[0] if part else None
+    after = read_live_files(table.refresh())
+    assert len(after.deletes) == 1
+    files_left = [one for one in after.data if not part or one.file.partition[0] == concerned]
+    assert {one.file.file_path for one in files_left} <= held.paths
+    assert len(after.data) < len(held.data) if part else len(after.data) == len(held.data)
+    assert sum(one.file.record_count for one in after.data) == 18
+
+
+def test_a_delete_file_that_comes_between_reading_and_commit_is_obeyed(foreign, maintain, monkeypatch):
+    from airflow_provider_k2.maintenance import compaction
+
+    table = foreign()
+    original = compaction.rewrite
+
+    def disturbed(*arguments: Any) -> Any:
+        done = original(*arguments)
+        other = table.catalog.load_table(table.name())
+        delete_positions(other, files(other)[3], 0)
+        return done
+
+    monkeypatch.setattr(compaction, "rewrite", disturbed)
+    report = maintain(table)
+    assert (report.compacted.files, report.compacted.late_groups) == (0, 1)
+    assert content(table)[0] == 11
+
+
+def test_manifests_are_joined_and_list_the_same_files(foreign, maintain):
+    table = foreign(BY_NAME, count=15)
+    with table.transaction() as transaction:
+        transaction.set_properties({"commit.manifest-merge.enabled": "false"})
+    before, paths = content(table), {file.file_path for file in files(table)}
+    report = maintain(table, "manifests")
+    assert not report.failed, report.problems
+    assert (report.before.manifests, report.after.manifests, report.manifests_joined) == (15, 1, True)
+    assert {file.file_path for file in files(table)} == paths
+    assert content(table) == before
+    assert table.metadata.current_snapshot().summary.operation.value == "replace"
+    assert not maintain(table, "manifests").manifests_joined
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IcebergTableHook:
+    """A SQL catalog with its warehouse on disk."""
+    connection = {
+        "conn_type": "iceberg",
+        "host": f"sqlite:///{tmp_path}/catalog.db",
+        "extra": {"type": "sql", "warehouse": f"file://{tmp_path}/warehouse"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_ICEBERG_SQL", json.dumps(connection))
+    hook = IcebergTableHook("iceberg_sql")
+    hook.catalog.create_namespace("cold")
+    return hook
+
+
+@pytest.fixture
+def iceberg_on_disk(on_disk, ledger) -> Callable[..., Any]:
+    def run(table: Table, *steps: str, **settings: Any) -> Any:
+        care = Maintenance(on_disk, ledger, MaintenanceSettings(**{"settled_seconds": 0, **settings}))
+        asked = {"run_id": "test", "holder": "test", "wait": 0, **({"steps": steps} if steps else {})}
+        return care.run(".".join(table.name()), **asked)
+
+    return run
+
+
+def test_a_table_of_format_version_3_is_left_to_spark(on_disk, iceberg_on_disk):
+    table = on_disk.catalog.create_table("cold.three", SCHEMA)
+    for n in range(12):
+        table.append(rows(n, schema=table.schema()))
+    # pyiceberg reads version 3 and makes none: the table is made to look like one.
+    metadata = Path(table.metadata_location.removeprefix("file://"))
+    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "format-version": 3, "next-row-id": 0}))
+    table.refresh()
+    snapshot = table.metadata.current_snapshot_id
+    report = iceberg_on_disk(table)
+    assert not report.failed, report.problems
+    assert table.refresh().metadata.current_snapshot_id == snapshot
+    assert [note.partition(":")[0] for note in report.notes] == [
+        "12 small files of the table were left alone",
+        "its manifests were not joined",
+    ]
+    assert table.scan().to_arrow().num_rows == 12
+
+
+def test_everything_at_once_in_another_catalog_on_disk(on_disk, iceberg_on_disk):
+    """Times are set on disk, as no object store lets them be: a file is as old as it says."""
+    table = on_disk.catalog.create_table("cold.whole", SCHEMA, partition_spec=PartitionSpec(BY_NAME))
+    for n in range(20):
+        table.append(rows(n, schema=table.schema()))
+    folder = Path(table.location().removeprefix("file://"))
+    (folder / "data" / "left behind.parquet").write_bytes(b"left")
+    young = folder / "data" / "young.parquet"
+    old = time.time() - 4 * 86_400
+    for path in folder.rglob("*.*"):
+        os.utime(path, (old, old))
+    young.write_bytes(b"young")
+    before = content(table)
+    report = iceberg_on_disk(table, min_files=2, snapshot_age=0, keep_snapshots=1, orphan_grace=0)
+    assert not report.failed, report.problems
+    assert content(table) == before
+    assert report.after.files == 4
+    assert len(table.metadata.snapshots) == 1
+    left = set(folder.rglob("*.parquet"))
+    assert left - {young} == {Path(file.file_path.removeprefix("file://")) for file in files(table)}
+    assert young in left
+    assert report.orphans.removed > 40
