@@ -46,8 +46,10 @@ def command() -> Iterator[TextIO]:
     :returns: standard output, kept for the command's own answer: what libraries print meanwhile goes to standard error.
     """
     from airflow_provider_k2.cli.environment import load_environment
+    from airflow_provider_k2.hooks.without_pandas import load_pyarrow_datasets
 
     load_environment()
+    load_pyarrow_datasets()
     answer = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
         try:

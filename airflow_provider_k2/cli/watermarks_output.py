@@ -34,6 +34,7 @@ def print_overview(lines: Sequence[Line], out: TextIO) -> None:
 
 def print_history(table: TableConfig, windows: Sequence[WindowRecord], events: Events, out: TextIO) -> None:
     """Print a table's windows and the changes by hand or by repair."""
+    is_time = _holds_time(windows)
     columns = (
         *map(Column, ("started (UTC)", "kind", "lower", "upper")),
         *(Column(heading, right=True) for heading in ("rows", "seconds")),
@@ -44,7 +45,7 @@ def print_history(table: TableConfig, windows: Sequence[WindowRecord], events: E
         f"{table.name}: changes by hand or by repair",
         [Column(heading) for heading in ("at (UTC)", "who", "action", "before", "after", "reason")],
         [
-            [f"{at:%Y-%m-%d %H:%M:%S}", by, action, show_cursor(before), show_cursor(after), reason]
+            [f"{at:%Y-%m-%d %H:%M:%S}", by, action, show_cursor(before, is_time), show_cursor(after, is_time), reason]
             for at, by, action, before, after, reason in events
         ],
         out,
@@ -56,6 +57,7 @@ def print_history(table: TableConfig, windows: Sequence[WindowRecord], events: E
 
 def history_document(table: TableConfig, windows: Sequence[WindowRecord], events: Events) -> dict[str, Any]:
     """The same for programs."""
+    is_time = _holds_time(windows)
     return {
         "version": 1,
         "table": table.name,
@@ -65,8 +67,8 @@ def history_document(table: TableConfig, windows: Sequence[WindowRecord], events
                 "at": at.isoformat(),
                 "who": by,
                 "action": action,
-                "before": json_cursor(before),
-                "after": json_cursor(after),
+                "before": json_cursor(before, is_time),
+                "after": json_cursor(after, is_time),
                 "reason": reason,
             }
             for at, by, action, before, after, reason in events
@@ -74,10 +76,16 @@ def history_document(table: TableConfig, windows: Sequence[WindowRecord], events
     }
 
 
+def _holds_time(windows: Sequence[WindowRecord]) -> bool | None:
+    """Whether a table's cursor holds time, as its newest window that says so has it."""
+    return next((window.is_time for window in windows if window.is_time is not None), None)
+
+
 def describe_change(change: Change) -> str:
     """What became of a watermark, in a sentence."""
     verb = "" if change.made else "would be "
-    before, after = (show_cursor(value) if value is not None else "none" for value in (change.before, change.after))
+    values = (change.before, change.after)
+    before, after = ("none" if value is None else show_cursor(value, change.is_time) for value in values)
     moved = f"stays {after}" if change.before == change.after else f"{before} -> {after}"
     counts = ((change.windows, "windows"), (change.deletions, "ranges that the deletion gate dropped"))
     found = " and ".join(f"{count:,} {what}" for count, what in counts if count)
@@ -92,9 +100,9 @@ def change_document(change: Change) -> dict[str, Any]:
     return {
         "table": change.table,
         "action": change.action,
-        "before": json_cursor(change.before),
-        "after": json_cursor(change.after),
-        "proven": json_cursor(change.proven),
+        "before": json_cursor(change.before, change.is_time),
+        "after": json_cursor(change.after, change.is_time),
+        "proven": json_cursor(change.proven, change.is_time),
         "made": change.made,
         "windows": change.windows,
         "deletions": change.deletions,

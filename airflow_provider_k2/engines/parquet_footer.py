@@ -1,4 +1,4 @@
-"""The end of a Parquet file, rewritten with Iceberg's field ids; nothing before it is touched. Pure.
+"""Rewrites a Parquet footer with Iceberg's field ids; nothing before it is touched. Pure.
 
 ClickHouse writes names only. A reader that goes by field ids, as the Iceberg specification asks, finds nothing in such
 a file, or needs a name mapping, which no rename or drop may ever contradict. The footer is a Thrift structure (compact
@@ -31,10 +31,10 @@ _NAME, _CHILDREN, _CONVERTED, _FIELD_ID, _LOGICAL = 4, 5, 6, 9, 10
 
 
 class Readable(Protocol):
-    """What bytes come from."""
+    """Where bytes come from."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Read so many bytes, or less at the end."""
+        """Read this many bytes; fewer only at the end."""
 
 
 class Writable(Protocol):
@@ -45,7 +45,7 @@ class Writable(Protocol):
 
 
 class TailTooShortError(Exception):
-    """More of a file's end has to be held back than was.
+    """The footer is longer than the end of the file that was held back.
 
     :ivar needed: bytes.
     """
@@ -56,7 +56,7 @@ class TailTooShortError(Exception):
 
 
 class MalformedFileError(ValueError):
-    """What came is no whole Parquet file with the schema's columns."""
+    """The stream is not a complete Parquet file with the schema's columns."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +114,14 @@ def copy_with_field_ids(source: Readable, sink: Writable, schema: Schema, hold: 
 
 
 def _shown(end: bytes) -> str:
-    """The text at the end of a stream that is no file: a web page, or an exception of ClickHouse's."""
+    """The text at the end of a stream that is not a file: a web page, or one of ClickHouse's exceptions."""
     text = end[-400:].decode("utf-8", "replace")
     begin = text.rfind("Code: ")
     return " ".join((text[begin:] if begin >= 0 else text[-200:]).split())
 
 
 def with_field_ids(footer: bytes, schema: Schema) -> bytes:
-    """Give every column of a footer, and what is nested in it, its field id; bytes are no text any more.
+    """Give every column of a footer, nested ones included, its field id; binary columns are no longer marked as text.
 
     :param footer: the Thrift structure FileMetaData.
     :raises ValueError: when the columns are not the schema's.
@@ -160,7 +160,7 @@ class _Element:
         self.fields[_FIELD_ID] = (I32, varint(field_id << 1))
 
     def be_bytes(self) -> None:
-        """Take the note away that the bytes are text."""
+        """Remove the annotation that marks bytes as text."""
         self.fields.pop(_CONVERTED, None)
         self.fields.pop(_LOGICAL, None)
 

@@ -117,6 +117,16 @@ def explain_refusal(error: BaseException, **names: str) -> tuple[str, str]:
     return "refuses", _with(_STATES.get(state, "check PostgreSQL's log, and check the database with {show}"), names)
 
 
+def explain_silence(waited: str, **names: str) -> tuple[str, str]:
+    """What to do about a server that neither answers nor breaks off.
+
+    :param waited: how long it was waited for, in words.
+    :param names: ``conn_id``, ``user`` and ``database`` of the connection.
+    """
+    fix = "check that the server, or the machine that it runs on, does not stand still, and run it again; see {show}"
+    return f"has not answered within {waited}", _with(fix, names)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of the driver's message, without a full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -7,14 +7,17 @@ created and migrated on first use by the files of ``include/sql/postgres``.
 from __future__ import annotations
 
 import json
-from contextlib import closing, contextmanager
+import os
+import socket
+import threading
+from contextlib import closing, contextmanager, suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from airflow_provider_k2.exceptions import LEDGER, ServiceError
-from airflow_provider_k2.hooks.ledger_answers import explain_connecting, explain_refusal, first_line
+from airflow_provider_k2.hooks.ledger_answers import explain_connecting, explain_refusal, explain_silence, first_line
 from airflow_provider_k2.resources import sql_dir
 
 if TYPE_CHECKING:
@@ -36,6 +39,12 @@ LOCK_SECONDS = 2 * IDLE_SECONDS
 
 READ_SECONDS = 10
 """How long a query of a page may take."""
+
+SILENT_SECONDS = 120
+"""How long a transaction may take before its connection is cut.
+
+A server that stands still, or a network that swallows everything, sends no error, and drivers wait for ever. What takes
+longest by far is a lock (:data:`LOCK_SECONDS`)."""
 
 _MIGRATION_LOCK = 0x6B32
 """Advisory lock that serialises schema migrations ("k2")."""
@@ -73,7 +82,7 @@ class LedgerConnection(PostgresHook):
         """
         connection = self._connect()
         try:
-            with closing(connection):
+            with closing(connection), _cut_when_silent(connection):
                 with closing(connection.cursor()) as cursor:
                     cursor.execute(
                         "SELECT set_config('idle_in_transaction_session_timeout', %s, false), "
@@ -94,7 +103,10 @@ class LedgerConnection(PostgresHook):
 
     def _failure(self, error: Exception) -> ServiceError:
         """What PostgreSQL refuses, or how it broke off, and what fixes it."""
-        what, fix = explain_refusal(error, **self._names())
+        if isinstance(error.__cause__, TimeoutError):
+            what, fix = explain_silence(str(error.__cause__), **self._names())
+        else:
+            what, fix = explain_refusal(error, **self._names())
         return ServiceError(
             f"The ledger's PostgreSQL (connection {self.watermark_conn_id!r}) {what}: {first_line(error)}",
             service=LEDGER,
@@ -114,11 +126,12 @@ class LedgerConnection(PostgresHook):
 
         :raises ServiceError: when PostgreSQL cannot be reached, breaks off or refuses.
         """
-        with closing(self._connect()) as connection, closing(connection.cursor()) as cursor:
+        with closing(self._connect()) as connection:
             try:
-                cursor.execute("SET TRANSACTION READ ONLY")
-                cursor.execute("SELECT set_config('statement_timeout', %s, true)", (f"{READ_SECONDS}s",))
-                yield cursor
+                with _cut_when_silent(connection), closing(connection.cursor()) as cursor:
+                    cursor.execute("SET TRANSACTION READ ONLY")
+                    cursor.execute("SELECT set_config('statement_timeout', %s, true)", (f"{READ_SECONDS}s",))
+                    yield cursor
             except Exception as error:
                 if not _is_psycopg(error):
                     raise
@@ -167,6 +180,31 @@ class LedgerConnection(PostgresHook):
                     cursor.execute("INSERT INTO k2.schema_version (version) VALUES (%s)", (_version(file.name),))
                     self.log.info("The ledger's schema k2 is migrated by %s.", file.name)
         connection.commit()
+
+
+@contextmanager
+def _cut_when_silent(connection: Any) -> Iterator[None]:
+    """Cut a connection that is in use for longer than :data:`SILENT_SECONDS`, and name that as its error's cause."""
+    line = socket.socket(fileno=os.dup(connection.fileno()))  # a duplicate: the number may be used again meanwhile
+    was_cut = threading.Event()
+
+    def cut() -> None:
+        was_cut.set()
+        with suppress(OSError):  # the server was faster
+            line.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(SILENT_SECONDS, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception as error:
+        if was_cut.is_set() and _is_psycopg(error):
+            raise error from TimeoutError(f"{SILENT_SECONDS} seconds")
+        raise
+    finally:
+        timer.cancel()
+        line.close()
 
 
 def _is_psycopg(error: Exception) -> bool:

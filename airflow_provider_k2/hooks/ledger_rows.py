@@ -56,7 +56,7 @@ class Leased(Protocol):
 
 @dataclass(frozen=True)
 class Mark:
-    """An event of the ledger that says something of a range of rows; what its bounds mean depends on the action."""
+    """An event of the ledger about a range of rows; what its bounds mean depends on the action."""
 
     action: str
     before: int | None
@@ -68,7 +68,7 @@ class Mark:
 class WindowRecord:
     """One row of the ledger's windows.
 
-    :param is_time: whether its bounds are times; None in a row of which nobody has said so.
+    :param is_time: whether its bounds are times; None in a row of an older version.
     """
 
     window_id: str

@@ -111,7 +111,7 @@ class LedgerWatermarks(LedgerLeases):
     def adopt_deletions(
         self, table: TableConfig, ranges: Sequence[tuple[int | None, int]], *, who: str, reason: str
     ) -> None:
-        """Write deletions down that only the cold table knows, in one transaction.
+        """Record deletions that only the cold table knows, in one transaction.
 
         :param ranges: of the bucket column, half-open; None as a lower end for everything below.
         """

@@ -1,4 +1,4 @@
-"""What a person may do to a watermark, and what the cold tier says to it: what ``k2 watermarks`` stands on.
+"""Changes of a watermark by hand, checked against the cold tier: the logic behind ``k2 watermarks``.
 
 Every change takes the table's lease, so that it cannot cross a running offload, and is written to the ledger with who,
 when and why. The cold tier stays the truth: the next run moves a watermark that it does not prove back (or up) again.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.commit.archive import ARCHIVE, NAME
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
     from airflow_provider_k2.commit.dropped import Dropped
-    from airflow_provider_k2.hooks.ledger_rows import StoredWatermark, WindowRecord
+    from airflow_provider_k2.hooks.ledger_rows import WindowRecord
     from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.hooks.watermark import WatermarkHook
 
@@ -54,6 +54,7 @@ class Change:
     :param note: what the next run will do about it, or None.
     :param windows: windows written to the ledger from the cold tier.
     :param deletions: ranges written likewise that the deletion gate has dropped from the warm tier.
+    :param is_time: whether the values are times; None where nobody has said so.
     """
 
     table: str
@@ -61,10 +62,11 @@ class Change:
     before: int | None
     after: int | None
     proven: int | None
-    made: bool
+    made: bool = False
     note: str | None = None
     windows: int = 0
     deletions: int = 0
+    is_time: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -109,27 +111,30 @@ class WatermarkTools:
         :raises WatermarkError: when the value lies above what the cold tier proves, or below the table's start.
         :raises IdentityError: when source or target is not the object that the cold tier's windows belong to.
         """
-        cold = self._cold(table)
-        state, stored, identities = self._known(table, cold)
+        cold = self._existing(table)
+        state, before, identities = self._known(table, cold)
         check_identity(table, state.last, None, identities)
         proven = table.start if state.watermark is None else state.watermark
-        time = describe_cursor(value)
+        is_time = cold_cursor_is_time(table, cold)
+        wanted = describe_cursor(value, is_time)
         if value < table.start:
             raise WatermarkError(
-                f"{time} lies before the table's `start`",
+                f"{wanted} lies before the table's `start`",
                 table=table.name,
                 untouched="The watermark was not changed",
                 fix="give a later value",
             )
         if value > proven and not force:
             raise WatermarkError(
-                f"the cold tier proves {describe_cursor(proven)} only, so rows up to {time} would "
+                f"the cold tier proves {describe_cursor(proven, is_time)} only, so rows up to {wanted} would "
                 "count as offloaded that are not",
                 table=table.name,
                 untouched="The watermark was not changed",
                 fix=(f"`k2 watermarks rebuild {table.name}` sets it to what is proven, --force insists"),
             )
-        return self._change(table, "set", stored, value, state.watermark, identities, _note(table, value, proven))
+        note = _note(table, value, proven, is_time)
+        change = Change(table.name, "set", before, value, state.watermark, note=note, is_time=is_time)
+        return self._make(table, change, identities)
 
     def reset(self, table: TableConfig) -> Change:
         """Accept source and target as they are now, and begin where the source does.
@@ -139,17 +144,20 @@ class WatermarkTools:
         restored from a backup: its rows replace the old ones). With a new target, or nothing proven, everything begins
         at the table's start. Where the cold table does not exist, the watermark is forgotten; the next run creates it.
         """
-        cold = self._cold(table)
+        cold = self.iceberg.load(table.target)
         if cold is None:
-            return self._change(table, "reset", self.ledger.watermark(table), None, None, ("", ""), _NO_TARGET)
-        state, stored, identities = self._known(table, cold)
-        last = state.last
+            return self._forget(table, "reset")
+        state, before, identities = self._known(table, cold)
+        last, is_time = state.last, cold_cursor_is_time(table, cold)
         if last is not None and (last.source_uuid, last.target_uuid) != identities:
             value = self._beginning(table, last.watermark)
             accepted = "the next run goes on with the new source; what the old one left in the cold tier stays"
-            return self._change(table, "reset", stored, value, state.watermark, identities, accepted)
-        note = _note(table, table.start, table.start if state.watermark is None else state.watermark)
-        return self._change(table, "reset", stored, table.start, state.watermark, identities, note)
+            change = Change(table.name, "reset", before, value, state.watermark, note=accepted, is_time=is_time)
+            return self._make(table, change, identities)
+        proven = table.start if state.watermark is None else state.watermark
+        note = _note(table, table.start, proven, is_time)
+        change = Change(table.name, "reset", before, table.start, state.watermark, note=note, is_time=is_time)
+        return self._make(table, change, identities)
 
     def _beginning(self, table: TableConfig, proven: int | None) -> int:
         """Where a re-created source begins: none of its rows lies below, and no older window above without need."""
@@ -164,18 +172,23 @@ class WatermarkTools:
 
         :raises IdentityError: when source or target is not the object that the cold tier's windows belong to.
         """
-        cold = self._cold(table)
+        cold = self.iceberg.load(table.target)
         if cold is None:
             self.iceberg.refuse_unknown_namespace(table.target)
-            return self._change(table, "rebuild", self.ledger.watermark(table), None, None, ("", ""), _NO_TARGET)
-        state, stored, identities = self._known(table, cold)
+            return self._forget(table, "rebuild")
+        state, before, identities = self._known(table, cold)
         check_identity(table, state.last, None, identities)
         found = Found(self._windows(table, cold), lost_deletions(table, cold.metadata, self.ledger))
-        change = self._change(table, "rebuild", stored, state.watermark, state.watermark, identities, None, found)
-        if state.watermark is None:
-            note = "the cold tier proves nothing; the next run begins at the table's start"
-            return Change(**{**change.__dict__, "note": note})
-        return change
+        proven, is_time = state.watermark, cold_cursor_is_time(table, cold)
+        note = "the cold tier proves nothing; the next run begins at the table's start" if proven is None else None
+        change = Change(table.name, "rebuild", before, proven, proven, note=note, is_time=is_time)
+        return self._make(table, change, identities, found)
+
+    def _forget(self, table: TableConfig, action: str) -> Change:
+        """Forget the watermark of a table whose target does not exist."""
+        stored = self.ledger.watermark(table)
+        change = Change(table.name, action, stored.watermark if stored else None, None, None, note=_NO_TARGET)
+        return self._make(table, change, ("", ""))
 
     def _windows(self, table: TableConfig, cold: Table) -> tuple[WindowRecord, ...]:
         """The windows that the cold tier knows, also those whose snapshots have been expired.
@@ -194,12 +207,12 @@ class WatermarkTools:
                 fix=f"run it again once that table can be read; if it is lost, run `k2 watermarks set {table.name}`",
             ) from error
 
-    def _cold(self, table: TableConfig) -> Table | None:
-        return self.iceberg.load(table.target)
+    def _existing(self, table: TableConfig) -> Table:
+        """The cold table.
 
-    def _known(
-        self, table: TableConfig, cold: Table | None
-    ) -> tuple[ColdState, StoredWatermark | None, tuple[str, str]]:
+        :raises WatermarkError: when it does not exist.
+        """
+        cold = self.iceberg.load(table.target)
         if cold is None:
             self.iceberg.refuse_unknown_namespace(table.target)
             raise WatermarkError(
@@ -208,36 +221,28 @@ class WatermarkTools:
                 untouched="The watermark was not changed",
                 fix=f"forget it with `k2 watermarks reset {table.name}`",
             )
-        state = read_cold_state(cold.metadata, table.pipeline)
-        refuse_changed(table, state.last, cold.metadata)
-        return (
-            state,
-            self.ledger.watermark(table),
-            (self.clickhouse.table_uuid(table.identity_source), state.target_uuid),
-        )
+        return cold
 
-    def _change(
-        self,
-        table: TableConfig,
-        action: str,
-        stored: StoredWatermark | None,
-        value: int | None,
-        proven: int | None,
-        identities: tuple[str, str],
-        note: str | None,
-        found: Found = NOTHING_FOUND,
+    def _known(self, table: TableConfig, cold: Table) -> tuple[ColdState, int | None, tuple[str, str]]:
+        """What the cold table proves, the stored watermark, and the identities of source and target."""
+        state, stored = read_cold_state(cold.metadata, table.pipeline), self.ledger.watermark(table)
+        refuse_changed(table, state.last, cold.metadata)
+        identities = self.clickhouse.table_uuid(table.identity_source), state.target_uuid
+        return state, stored.watermark if stored else None, identities
+
+    def _make(
+        self, table: TableConfig, change: Change, identities: tuple[str, str], found: Found = NOTHING_FOUND
     ) -> Change:
-        before = stored.watermark if stored else None
-        change = Change(
-            table.name, action, before, value, proven, not self.dry_run, note, len(found.windows), len(found.deletions)
-        )
+        """Make a planned change, unless this is a dry run."""
+        change = replace(change, made=not self.dry_run, windows=len(found.windows), deletions=len(found.deletions))
         if self.dry_run:
             return change
         with self._lease(table):
             self.ledger.adopt(table, found.windows)
             if found.deletions:
                 self.ledger.adopt_deletions(table, found.deletions, who=self.who, reason=ADOPTED)
-            self.ledger.set_watermark(table, value, identities, who=self.who, action=action, reason=self.reason)
+            who = {"who": self.who, "action": change.action, "reason": self.reason}
+            self.ledger.set_watermark(table, change.after, identities, **who)
         return change
 
     @contextmanager
@@ -274,11 +279,11 @@ def forget_entry(
     return known
 
 
-def _note(table: TableConfig, value: int, proven: int) -> str | None:
+def _note(table: TableConfig, value: int, proven: int, is_time: bool | None) -> str | None:
     """What the next run does with a watermark that the cold tier does not prove."""
     if value == proven:
         return None
-    words = describe_cursor(proven)
+    words = describe_cursor(proven, is_time)
     if value < proven:
         return (
             f"the cold tier proves {words}: the next run moves the watermark up to it again; to offload a range again, "

@@ -1,4 +1,4 @@
-"""Which windows a run moves: the range that it is about, cut by rows, and ranges that it refuses."""
+"""Which windows a run moves: its range, cut by rows, and the ranges that it refuses."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class WindowPlan:
             rest, left = rest.part(window.upper, rest.upper), max(left - rows, 0)
 
     def _whole(self) -> Window:
-        """The range that this run is about."""
+        """The whole range of this run."""
         asked, watermark, horizon = self.request.window, self.agreed.watermark, self.agreed.horizon
         if asked is None:
             return Window(watermark, max(watermark, horizon), self.is_time)
@@ -74,7 +74,7 @@ class WindowPlan:
         return asked.part(min(asked.lower, horizon), horizon)
 
     def _refuse_wrong_bounds(self, asked: Window) -> None:
-        """Refuse a range that holds nothing for how it was written: a run that moves nothing would look right.
+        """Refuse a range that is empty only because of how it was written: a run that moves nothing would look right.
 
         :raises RunConfError: for times and an integer cursor, and for integers that are no epoch microseconds.
         """

@@ -67,7 +67,9 @@ class TableTask:
     def _connect(self) -> Services:
         """The three services, by the task's connections; nothing is reached yet."""
         from airflow_provider_k2.hooks.services import Services
+        from airflow_provider_k2.hooks.without_pandas import load_pyarrow_datasets
 
+        load_pyarrow_datasets()
         return Services.connect(self.clickhouse_conn_id, self.iceberg_conn_id, self.watermark_conn_id)
 
     @contextmanager

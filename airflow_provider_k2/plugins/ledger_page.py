@@ -17,7 +17,11 @@ log = logging.getLogger(__name__)
 SECTION, OPTION, DEFAULT = "k2", "watermark_conn_id", "postgres_default"
 """The option of Airflow's configuration that names the ledger's connection."""
 
-_WATERMARKS = "SELECT pipeline, target, watermark, updated_at FROM k2.watermarks ORDER BY 1, 2"
+_WATERMARKS = (
+    "SELECT target, watermark, updated_at, (SELECT (to_jsonb(newest) ->> 'is_time')::boolean FROM k2.windows AS newest "
+    "WHERE newest.pipeline = marks.pipeline AND newest.target = marks.target ORDER BY started_at DESC LIMIT 1) "
+    "FROM k2.watermarks AS marks ORDER BY pipeline, target"
+)
 _WINDOWS = (
     "SELECT target, lower_bound, upper_bound, kind, state, engine, row_count, snapshot_id, started_at, "
     "extract(epoch FROM finished_at - started_at), error, (to_jsonb(windows) ->> 'is_time')::boolean "
@@ -97,11 +101,14 @@ def _templates() -> Any:
 def render_page(watermarks: Iterable[Any], windows: Iterable[Any], note: str = "") -> str:
     """Render both tables; every value is escaped.
 
-    :param watermarks: pipeline, table, watermark and when it moved, of each.
+    :param watermarks: table, watermark, when it moved and whether it is a time, of each.
     :param windows: the columns of the query, of each.
     :param note: a sentence above them.
     """
-    marks = [(target, describe_cursor(mark), f"{updated:%Y-%m-%d %H:%M:%S}") for _, target, mark, updated in watermarks]
+    marks = [
+        (target, describe_cursor(mark, is_time), f"{updated:%Y-%m-%d %H:%M:%S}")
+        for target, mark, updated, is_time in watermarks
+    ]
     page: str = (
         _templates()
         .get_template("ledger.html")

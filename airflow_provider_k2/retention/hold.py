@@ -101,7 +101,9 @@ class TtlGuard:
 
     def _protect(self, risk: Risk, proof: Proof, why: str) -> None:
         """Remove the TTL, or only say so."""
-        listed = [f"{one.name} ({one.rows:,} rows, from {describe_cursor(one.begins)} on)" for one in risk.partitions]
+        listed = [
+            f"{one.name} ({one.rows:,} rows, from {describe_cursor(one.begins, True)} on)" for one in risk.partitions
+        ]
         listed = listed or ["unknown, as rows are hidden"]
         what = (
             f"{self.run.table.name}: the TTL of {self.run.base.name} ({self.ttl.element}) deletes rows that are not "

@@ -1,4 +1,4 @@
-"""Which other entries, of any pipeline, stand on the table that the gate is about to drop parts of."""
+"""Which other entries, of any pipeline, read the table whose parts the gate is about to drop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_k2.warm.lineage import WarmObject
 
 _GROUPING = re.compile(r"\b(?:GROUP BY|DISTINCT|LIMIT|JOIN|OVER|FINAL|INTERSECT|EXCEPT|IN)\b|\b\w+(?:Merge|State)\(")
-"""What may make one row of a view out of several."""
+"""What may turn several rows into one row of a view."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Other:
 
     :param stored: what the ledger knows of it.
     :param table: the entry, where it is known.
-    :param as_is: whether it shows the table's rows as they are; a view makes something of them.
-    :param grouping: whether a view below it may make a row of several.
-    :param made: whether its source is filled from the table again and again (a refreshable materialised view).
+    :param as_is: whether it shows the table's rows unchanged; a view transforms them.
+    :param grouping: whether a view below it may turn several rows into one.
+    :param made: whether its source is refilled from the table again and again (a refreshable materialized view).
     :param certain: False where it cannot be told whether it reads that table.
     """
 

@@ -1,4 +1,4 @@
-"""Who else reads the rows that are about to go: every entry of every pipeline that stands on the same warm table.
+"""Who else reads the rows that are about to be dropped: every entry of every pipeline with the same warm table.
 
 An entry that has not proven them keeps them. Where the cold table of the other can be read, its rows are compared by
 content, as the table's own; else its watermark and the ledger's counts have to do, and that is said.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Needed:
-    """What another entry makes of some rows of the table.
+    """What some rows of the table become in another entry's source.
 
     :param rows: its rows (keys, in upsert mode).
     :param last: their largest cursor.
@@ -48,7 +48,7 @@ class Needed:
 
 @dataclass(frozen=True)
 class Claim:
-    """What another entry says to some rows of the table: that it needs them, or what was proven of them.
+    """Another entry's claim on some rows of the table: that it needs them, or what was proven about them.
 
     :param label: whose it is.
     :param table: the entry.
@@ -57,7 +57,7 @@ class Claim:
     :param lower: smallest value of its bucket column among them; None for everything below ``upper``.
     :param upper: one past the largest; None when it has nothing to do with these rows.
     :param cold: its cold table, at the snapshot that was compared; None where it could not be read.
-    :param note: what a reader has to know besides.
+    :param note: what a reader should also know.
     """
 
     label: str
@@ -71,7 +71,7 @@ class Claim:
 
 
 class OtherUsers:
-    """The other entries that stand on the table that the gate is about to drop parts of.
+    """The other entries that read the table whose parts the gate is about to drop.
 
     :param run: the gate's run.
     """
@@ -80,7 +80,7 @@ class OtherUsers:
         self.run = run
 
     def claims(self, where: str) -> list[Claim]:
-        """What each of them says to some rows; it stops at the first one that needs them.
+        """The claim of each on some rows; stops at the first one that needs them.
 
         :param where: condition on the table's rows.
         """
@@ -149,7 +149,7 @@ class OtherUsers:
         )
 
     def _needed(self, other: Other, table: TableConfig, where: str) -> Needed:
-        """What it makes of some rows."""
+        """What some rows become in its source."""
         hook = self.run.clickhouse
         types = dict(hook.columns(self.run.base.name if other.as_is else table.source))
         bucket = bucket_column(table)
@@ -205,7 +205,7 @@ class OtherUsers:
         return self._keeps(claim, f"rows that are not proven to be in its cold table: {why}")
 
     def _by_refresh(self, table: TableConfig, claim: Claim) -> Claim:
-        """What of a source that is made anew from the table at each refresh is cold: all of it has to be."""
+        """The claim of a source that is refilled from the table at each refresh: all of it has to be cold."""
         verdict = self.run.reconciler.verify(table)
         missing = find_missing(self.run.reconciler, table, verdict, None, None)
         proof = read_proof(verdict, sum(bucket.warm.rows for bucket in verdict.buckets), missing)

@@ -78,7 +78,7 @@ class TypeRefusalError(Exception):
 
 
 def partial_value(name: str, parsed: ClickHouseType) -> TypeRefusalError:
-    """Refusal of a column that ClickHouse adds up (or the like) when it merges parts.
+    """Refusal of a column that ClickHouse aggregates when it merges parts.
 
     A view keeps the type of a min, max or any, too, where it does not cast: such a view is refused as the table is.
     """

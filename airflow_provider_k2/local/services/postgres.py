@@ -96,6 +96,10 @@ class Postgres(Service):
             "timezone=UTC",
             "-c",
             "max_connections=200",
+            # A scheduler that is killed leaves its idle task processes behind. They inherited its connections and keep
+            # them open, so its last transaction would stay, with its locks, and the next scheduler would wait for ever.
+            "-c",
+            "idle_in_transaction_session_timeout=60s",
         ]
         self.process.start(command, {"TZ": "UTC"}, cwd=self._cluster, user=self._user)
 

@@ -15,6 +15,7 @@ from airflow_provider_k2.exceptions import IdentityError, WatermarkError
 from airflow_provider_k2.hooks.services import Services
 from airflow_provider_k2.offload.request import Request
 from airflow_provider_k2.offload.run import Offload
+from airflow_provider_k2.plugins.ledger_page import ledger_page
 from airflow_provider_k2.tables.reader import load_tables
 from tests.integration.pair import HOUR, Pair, day
 
@@ -212,6 +213,13 @@ def test_an_integer_cursor_as_large_as_a_time_is_shown_as_what_it_is(
     assert (shown["watermark"], shown["cold_watermark"], shown["lag_seconds"]) == (first + 9, first + 9, None)
     assert shown["last_window"]["upper"] == first + 9
     assert str(first + 9) in k2("history", name).stdout
+    assert (
+        f"{first + 9} -> {first + 5}. Note: the cold tier proves {first + 9}" in k2("set", name, str(first + 5)).stdout
+    )
+    assert f"proves {first + 9} only" in k2("set", name, str(first + 10)).stderr
+    (change,) = json.loads(k2("history", name, "--json").stdout)["changes"]
+    assert (change["before"], change["after"]) == (first + 9, first + 5)
+    assert f"<td>{first + 5}<td>" in ledger_page()[1]
     ledger.run("DELETE FROM k2.windows WHERE target = %s", parameters=(table.target,))
     assert k2("rebuild", name, "--reason", "the ledger is lost").exit_code == 0
     assert json.loads(k2("history", name, "--json").stdout)["windows"][0]["upper"] == first + 9

@@ -68,6 +68,10 @@ def test_the_env_file_is_private_and_holds_the_connections(system: LocalSystem) 
     assert json.loads(env["AIRFLOW_CONN_POSTGRES_DEFAULT"])["schema"] == "k2"
 
 
+def test_a_transaction_of_a_killed_client_ends_though_another_process_keeps_its_connection(system: LocalSystem) -> None:
+    assert system.postgres.psql("SHOW idle_in_transaction_session_timeout").strip() == "1min"
+
+
 def test_postgres_wants_a_password_and_survives_kill(system: LocalSystem) -> None:
     system.postgres.psql("CREATE TABLE kept AS SELECT 1 AS a", "k2")
     system.postgres.kill()

@@ -170,7 +170,7 @@ def test_everything_is_escaped():
 
     now, evil = datetime(2026, 11, 24, tzinfo=UTC), "<script>x</script>\"'&"
     page = render_page(
-        [("k2", evil, 5, now)], [(evil, 5, 6, evil, evil, evil, 1, evil, now, 0.5, evil, None)], evil
+        [(evil, 5, now, None)], [(evil, 5, 6, evil, evil, evil, 1, evil, now, 0.5, evil, None)], evil
     ) + render_problem(evil, evil)
     assert "<script>" not in page
     assert page.count("&lt;script&gt;x&lt;/script&gt;&#34;&#39;&amp;") == 11

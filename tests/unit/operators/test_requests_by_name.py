@@ -188,7 +188,7 @@ def test_the_ledgers_page_shows_large_cursors():
 
     now = datetime(2026, 11, 24, tzinfo=UTC)
     page = render_page(
-        [("k2", "cold.a", SNOWFLAKE, now)],
+        [("cold.a", SNOWFLAKE, now, False)],
         [("cold.a", 5, SNOWFLAKE, "scheduled", "committed", "direct", 1, 7, now, 0.5, None, None)],
     )
     assert f"<td>{SNOWFLAKE}" in page

@@ -6,6 +6,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from airflow_provider_k2.exceptions import LEDGER, ServiceError
@@ -161,6 +162,36 @@ def test_it_breaks_off(pair: Gated, altered: Any, proxies: Any, system: Any, que
     finally:
         proxy.set("refuse")
     said(error, "broke off", "run it again")
+
+
+@pytest.mark.parametrize("by", ["network", "server"])
+def test_it_goes_silent_in_a_transaction(
+    ledger: WatermarkHook, altered: Any, system: LocalSystem, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.leases()
+    monkeypatch.setattr(ledger_connection, "SILENT_SECONDS", 2)
+    proxy, stopped = TcpProxy(system.postgres.port), []
+
+    def talk() -> None:
+        with WatermarkHook(altered("postgres_default", port=proxy.port)).transaction() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            server = psutil.Process(cursor.fetchone()[0])
+            if by == "network":
+                proxy.set("half-open")
+            else:
+                server.suspend()
+                stopped.append(server)
+            cursor.execute("SELECT 1")
+
+    try:
+        with pytest.raises(ServiceError) as caught:
+            talk()
+    finally:
+        for server in stopped:
+            server.resume()
+        proxy.heal()
+        proxy.close()
+    said(caught.value, "has not answered within 2 seconds", "does not stand still")
 
 
 @pytest.mark.parametrize("act", ACTS)
