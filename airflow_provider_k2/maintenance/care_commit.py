@@ -49,6 +49,9 @@ ID = PREFIX + "maintenance-id"
 """Summary key: by which a commit of unknown outcome is looked up."""
 
 TRIES = 8
+AHEAD = 4
+"""How often a commit is prepared before the leases are taken; then it is prepared while they are held."""
+
 _POINTS = ("before_maintenance_commit", "after_maintenance_commit")
 
 
@@ -135,21 +138,44 @@ class CareCommits:
         :raises CommitConflictError: when others kept changing the table; nothing was committed.
         """
         self.uncertain = False
+        for _ in range(AHEAD):
+            # Manifests are read and written before any window has to wait; a window that comes meanwhile goes first.
+            self.table.refresh()
+            self.own.check()
+            request = plan(self.table)
+            if request is None:
+                return None
+            on = self.table.metadata_location
+            with self._held() as leases:
+                self.table.refresh()
+                if self.table.metadata_location == on:
+                    return self._commit(work, plan, leases, request)
         with self._held() as leases:
             return self._commit(work, plan, leases)
 
-    def _commit(self, work: str, plan: Callable[[Table], Request | None], leases: Sequence[HeldLease]) -> int | None:
+    def _commit(
+        self,
+        work: str,
+        plan: Callable[[Table], Request | None],
+        leases: Sequence[HeldLease],
+        ready: Request | None = None,
+    ) -> int | None:
+        """Commit while the leases are held.
+
+        :param ready: planned already, on the table as it is loaded.
+        """
         asked: list[Request] = []
         last: Exception | None = None
         for number in range(TRIES):
             time.sleep(min(0.25 * 2 ** (number - 2), 8) if number > 1 else 0)
-            self.table.refresh()
+            if ready is None:
+                self.table.refresh()
             for lease in leases:
                 lease.check()
             if (landed := self._landed(self.table.metadata, asked)) is not None:
                 self.log.info("The commit of %s is there: snapshot %s.", work, landed.snapshot_id)
                 return landed.snapshot_id
-            request = plan(self.table)
+            request, ready = ready or plan(self.table), None
             if request is None:
                 return None
             asked.append(request)
@@ -171,7 +197,6 @@ class CareCommits:
                 last = error
             else:
                 self.uncertain = False
-                self.table.refresh()
                 return request.snapshot_id
         if isinstance(last, CommitUnknownError):
             raise self._refused(last) from last

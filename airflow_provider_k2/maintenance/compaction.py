@@ -7,6 +7,9 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pyiceberg.table.snapshots import Operation
+
+from airflow_provider_k2.commit.cold_state import ancestors
 from airflow_provider_k2.commit.job import TableLayout
 from airflow_provider_k2.commit.replace import Replacement, stage
 from airflow_provider_k2.exceptions import (
@@ -88,6 +91,7 @@ class Compaction:
         self.done = Compacted()
         self.problems: list[K2Error] = []
         self._planned_on: int | None = None
+        self._own: set[int] = set()
 
     def plan(self, live: LiveFiles, now_ms: int) -> CompactionPlan:
         """Choose what is rewritten, and note what is left alone."""
@@ -156,7 +160,7 @@ class Compaction:
                     fix="the next run rewrites them as the table is then",
                 )
             nonlocal looked_at
-            if table.metadata.current_snapshot_id != looked_at:
+            if not self._only_grew(table, looked_at):
                 chosen[:] = _still_there(table, chosen)
                 looked_at = table.metadata.current_snapshot_id
             return _request(table, chosen, commit_id, self.run_id) if chosen else None
@@ -175,7 +179,18 @@ class Compaction:
                 remove(self.table, [path for one in late for path in one.paths])
             self.done.late_groups += len(late)
         if snapshot_id is not None:
+            self._own.add(snapshot_id)
             self._count(chosen)
+
+    def _only_grew(self, table: Table, snapshot_id: int | None) -> bool:
+        """Whether a table has got files only since a snapshot, apart from what this run replaced: no deletes."""
+        for snapshot in ancestors(table.metadata):
+            if snapshot.snapshot_id == snapshot_id:
+                return True
+            operation = snapshot.summary.operation if snapshot.summary else None
+            if operation != Operation.APPEND and snapshot.snapshot_id not in self._own:
+                return False
+        return False
 
     def _count(self, committed: Sequence[Rewritten]) -> None:
         done = self.done
