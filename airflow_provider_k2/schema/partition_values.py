@@ -128,7 +128,7 @@ def partition_folder(partition: Sequence[PartitionField], values: Sequence[str |
 def short_folder(path: str) -> str:
     """A path of folders, or its hash if it is long or odd.
 
-    As pyiceberg writes it, too: there an empty value is nothing and a blank is a plus, and object stores refuse either.
+    As pyiceberg writes it, too: there a blank is a plus, and an empty value is nothing, which SeaweedFS refuses.
     """
     path = "/".join(f"{folder}%22%22" if folder.endswith("=") else folder for folder in path.split("/") if folder)
     path = path.replace("+", "%20")

@@ -38,6 +38,7 @@ def test_a_dry_run_and_then_the_run(table):
     table.assert_same()
 
 
+@pytest.mark.slow
 def test_a_table_that_is_not_there(table):
     done = k2("cold.nowhere", table.name, "--steps", "expire")
     assert done.exit_code == 2
@@ -46,6 +47,7 @@ def test_a_table_that_is_not_there(table):
 
 
 @pytest.mark.parametrize(("arguments", "said"), [(("--steps", "vacuum"), "no step 'vacuum'"), (("orderz",), "orderz")])
+@pytest.mark.slow
 def test_mistakes(table, arguments, said):
     done = k2(*arguments)
     assert done.exit_code == 2

@@ -29,6 +29,7 @@ def test_small_files_become_one_for_each_partition_and_nothing_else_changes(care
     one.assert_verified()
 
 
+@pytest.mark.slow
 def test_a_second_run_finds_nothing_to_do(cared):
     one = cared()
     one.move(1, 8)
@@ -38,6 +39,7 @@ def test_a_second_run_finds_nothing_to_do(cared):
     assert one.tiers.cold.metadata.current_snapshot_id == snapshot
 
 
+@pytest.mark.slow
 def test_rows_are_sorted_by_the_cursor(cared):
     one = cared()
     for first in (7, 5, 3, 1):
@@ -62,6 +64,7 @@ def test_a_partition_that_is_being_written_is_left_alone(cared):
     assert len(one.files()) == 8
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_would_be_done(cared):
     one = cared()
     one.move(1, 8)
@@ -73,6 +76,7 @@ def test_a_dry_run_says_what_would_be_done(cared):
 
 
 @pytest.mark.parametrize("partition", [[], ["symbol"], ["day(at)", "symbol"], ["month(at)"], ["hour(at)"]])
+@pytest.mark.slow
 def test_partition_specs(cared, partition):
     one = cared(partition=partition)
     for symbol, first in (("BTC", 1), ("", 11), ("a/b c=%", 21)):

@@ -112,6 +112,7 @@ def test_a_file_that_is_damaged_after_it_was_written_is_refused(cared, held):
         report.raise_if_failed()
 
 
+@pytest.mark.slow
 def test_a_row_that_changed_on_its_way_is_refused(cared, monkeypatch):
     from airflow_provider_k2.maintenance import rewrite
 
@@ -145,6 +146,7 @@ def test_a_window_that_comes_between_reading_and_commit_does_not_wait_and_both_c
     one.assert_verified()
 
 
+@pytest.mark.slow
 def test_files_that_a_window_replaced_meanwhile_are_left_to_it(cared, held):
     one = cared()
     one.move(1, 8)
@@ -162,6 +164,7 @@ def test_files_that_a_window_replaced_meanwhile_are_left_to_it(cared, held):
     assert one.maintain("compact").compacted.files == 8
 
 
+@pytest.mark.slow
 def test_a_commit_of_others_at_the_very_moment_is_a_conflict_and_is_planned_again(cared, held):
     one = cared()
     one.move(1, 8)
@@ -176,6 +179,7 @@ def test_a_commit_of_others_at_the_very_moment_is_a_conflict_and_is_planned_agai
     assert len(one.files()) == 2
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_are_one(cared, held):
     one = cared()
     one.move(1, 8)
@@ -190,6 +194,7 @@ def test_two_runs_at_once_are_one(cared, held):
     one.assert_verified()
 
 
+@pytest.mark.slow
 def test_a_window_waits_for_the_commit_only(cared, held):
     one = cared()
     one.move(1, 8)
@@ -249,6 +254,7 @@ def test_an_answer_that_is_lost_is_looked_up_and_nothing_is_done_twice(cared, be
     one.assert_verified()
 
 
+@pytest.mark.slow
 def test_a_catalog_that_refuses_leaves_the_table_as_it_was(cared, behind_proxy):
     class Refusing(CatalogProxy):
         def answer(self, ask):
@@ -266,6 +272,7 @@ def test_a_catalog_that_refuses_leaves_the_table_as_it_was(cared, behind_proxy):
     assert new_files(one) == [], "a clear no: the files are removed"
 
 
+@pytest.mark.slow
 def test_files_stay_when_nobody_knows_whether_the_commit_lands(cared, behind_proxy, monkeypatch):
     from airflow_provider_k2.maintenance import care_commit
 
@@ -286,12 +293,13 @@ def test_files_stay_when_nobody_knows_whether_the_commit_lands(cared, behind_pro
 @pytest.mark.parametrize(
     "point",
     [
-        pytest.param("after_rewrite", marks=pytest.mark.slow),
-        pytest.param("after_rewrite_proof", marks=pytest.mark.slow),
-        pytest.param("before_maintenance_commit", marks=pytest.mark.slow),
+        "after_rewrite",
+        "after_rewrite_proof",
+        "before_maintenance_commit",
         "after_maintenance_commit",
     ],
 )
+@pytest.mark.slow
 def test_a_run_that_is_killed_is_finished_by_the_next(cared, point):
     one = cared()
     for first in (1, 2_001, 4_001):

@@ -87,6 +87,7 @@ def test_an_orphan_goes_once_it_is_old_and_known_for_a_day(one, aged):
     one.assert_verified()
 
 
+@pytest.mark.slow
 def test_files_of_every_snapshot_tag_and_branch_stay(one, aged):
     cold = one.tiers.cold
     cold.manage_snapshots().create_tag(cold.metadata.snapshots[0].snapshot_id, "release").commit()
@@ -102,6 +103,7 @@ def test_files_of_every_snapshot_tag_and_branch_stay(one, aged):
     one.assert_verified()
 
 
+@pytest.mark.slow
 def test_what_compaction_replaced_goes_once_its_snapshots_are_gone(one, aged):
     one.settings |= {"orphan_grace": 0, "min_files": 2}
     one.maintain("compact")
@@ -130,6 +132,7 @@ def heads(cold: Any) -> set[int]:
 
 
 @pytest.mark.parametrize("clock", ["worker", "ledger", "store"])
+@pytest.mark.slow
 def test_a_clock_that_is_wrong_by_days_removes_nothing(one, aged, clock, monkeypatch):
     one.settings["orphan_grace"] = 0
     aged(4)
@@ -165,6 +168,7 @@ def test_a_listing_that_lacks_a_file_that_is_there_removes_nothing(one, aged, mo
     assert "left.parquet" in {path.rpartition("/")[2] for path in real(Storage(one.tiers.cold))}
 
 
+@pytest.mark.slow
 def test_a_listing_that_breaks_off_removes_nothing(one, monkeypatch):
     class Broken:
         """A store that breaks off when it is listed."""
@@ -193,6 +197,7 @@ def test_a_listing_that_breaks_off_removes_nothing(one, monkeypatch):
     assert names(one) == before
 
 
+@pytest.mark.slow
 def test_a_list_of_an_old_snapshot_that_cannot_be_read_removes_nothing(one, aged):
     one.settings["orphan_grace"] = 0
     cold = one.tiers.cold
@@ -208,6 +213,7 @@ def test_a_list_of_an_old_snapshot_that_cannot_be_read_removes_nothing(one, aged
     assert names(one) == before
 
 
+@pytest.mark.slow
 def test_files_of_a_claimed_window_stay_whatever_their_age(one, aged):
     one.settings["orphan_grace"] = 0
     window = "0f0f0f0f-1111-4222-8333-444444444444"
@@ -227,6 +233,7 @@ def test_files_of_a_claimed_window_stay_whatever_their_age(one, aged):
         cursor.execute("DELETE FROM k2.windows WHERE window_id = %s", (window,))
 
 
+@pytest.mark.slow
 def test_a_location_that_another_table_shares_is_left_alone(one, aged):
     one.settings["orphan_grace"] = 0
     catalog, cold = one.tiers.iceberg.catalog, one.tiers.cold
@@ -243,6 +250,7 @@ def test_a_location_that_another_table_shares_is_left_alone(one, aged):
     assert "left.parquet" in names(one)
 
 
+@pytest.mark.slow
 def test_a_removal_that_is_cut_is_finished_by_the_next_run(one, aged, monkeypatch):
     one.settings["orphan_grace"] = 0
     for number in range(3):

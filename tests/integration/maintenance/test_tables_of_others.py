@@ -97,6 +97,7 @@ def files(table: Table) -> list[DataFile]:
         (PartitionField(2, 1000, IdentityTransform(), "name"), 4),
     ],
 )
+@pytest.mark.slow
 def test_partitions_stay_what_they_are(foreign, maintain, part, left):
     table = foreign(part, count=28)
     before, places = content(table), {repr(file.partition) for file in files(table)}
@@ -107,6 +108,7 @@ def test_partitions_stay_what_they_are(foreign, maintain, part, left):
     assert content(table) == before
 
 
+@pytest.mark.slow
 def test_rows_follow_the_sort_order_of_the_table(foreign, maintain):
     table = foreign(sort_order=SortOrder(SortField(source_id=1)))
     maintain(table)
@@ -127,6 +129,7 @@ def test_a_branch_and_a_tag_of_others_stay_and_read_as_before(foreign, maintain)
     assert not any(name.startswith("k2.") for name in table.metadata.properties), "nothing of ours is in its properties"
 
 
+@pytest.mark.slow
 def test_columns_that_came_and_went(foreign, maintain):
     table = foreign(count=4)
     with table.update_schema() as update:
@@ -147,6 +150,7 @@ def test_columns_that_came_and_went(foreign, maintain):
     assert table.scan().to_arrow().sort_by("n").to_pylist() == before
 
 
+@pytest.mark.slow
 def test_a_type_without_a_checksum_is_left_alone(iceberg, foreign, maintain, fresh_names):
     schema = Schema(
         NestedField(1, "n", LongType()),
@@ -180,6 +184,7 @@ def add_to_manifest(table: Table, **values: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [FileFormat.ORC, FileFormat.AVRO])
+@pytest.mark.slow
 def test_files_of_other_formats_stay_beside_the_new_one(foreign, maintain, kind):
     table = foreign()
     odd = f"{table.location()}/data/odd.{kind.value.lower()}"
@@ -192,6 +197,7 @@ def test_files_of_other_formats_stay_beside_the_new_one(foreign, maintain, kind)
     assert report.compacted.files == 12
 
 
+@pytest.mark.slow
 def test_a_catalog_without_the_table_says_so(foreign, maintain, iceberg):
     table = foreign(count=1)
     iceberg.catalog.drop_table(table.name())
@@ -222,6 +228,7 @@ def test_a_partition_with_position_deletes_is_left_alone_and_the_others_are_not(
 
 
 @pytest.mark.parametrize("part", [BY_NAME, None])
+@pytest.mark.slow
 def test_equality_deletes_keep_what_they_concern_as_it_is(foreign, maintain, part):
     """pyiceberg does not even plan a scan of such a table."""
     table = foreign(*([part] if part else []), count=18)
@@ -238,6 +245,7 @@ def test_equality_deletes_keep_what_they_concern_as_it_is(foreign, maintain, par
     assert sum(one.file.record_count for one in after.data) == 18
 
 
+@pytest.mark.slow
 def test_a_delete_file_that_comes_between_reading_and_commit_is_obeyed(foreign, maintain, monkeypatch):
     from airflow_provider_k2.maintenance import compaction
 
@@ -256,6 +264,7 @@ def test_a_delete_file_that_comes_between_reading_and_commit_is_obeyed(foreign, 
     assert content(table)[0] == 11
 
 
+@pytest.mark.slow
 def test_manifests_are_joined_and_list_the_same_files(foreign, maintain):
     table = foreign(BY_NAME, count=15)
     with table.transaction() as transaction:
@@ -294,6 +303,7 @@ def iceberg_on_disk(on_disk, ledger) -> Callable[..., Any]:
     return run
 
 
+@pytest.mark.slow
 def test_a_table_of_format_version_3_is_left_to_spark(on_disk, iceberg_on_disk):
     table = on_disk.catalog.create_table("cold.three", SCHEMA)
     for n in range(12):

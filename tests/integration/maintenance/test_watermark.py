@@ -53,6 +53,7 @@ def test_a_lost_ledger_comes_back_after_compaction_and_expiry(cared, monkeypatch
 
 @pytest.mark.parametrize("lost", [False, True], ids=["with its ledger", "with a lost ledger"])
 @pytest.mark.parametrize("compacted", [False, True], ids=["a window is the last", "compaction is the last"])
+@pytest.mark.slow
 def test_another_engine_leaves_one_snapshot_and_our_tag(cared, compacted, lost):
     one = cared()
     one.move(1, 6)
@@ -67,6 +68,7 @@ def test_another_engine_leaves_one_snapshot_and_our_tag(cared, compacted, lost):
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["with its ledger", "with a lost ledger"])
+@pytest.mark.slow
 def test_another_engine_leaves_one_snapshot_of_ours_without_our_tag(cared, lost):
     one = cared()
     one.move(1, 6)
@@ -89,6 +91,7 @@ def without_records(cared):
     return one
 
 
+@pytest.mark.slow
 def test_every_record_is_gone_and_the_ledger_knows_the_table(without_records):
     """Nothing is proven any more, so everything is moved again, in place of what is there."""
     without_records.move(7, 8)
@@ -110,6 +113,7 @@ def test_every_record_is_gone_and_so_is_the_ledger(without_records):
     tiers.assert_same()
 
 
+@pytest.mark.slow
 def test_rebuild_by_hand_walks_past_maintenance(cared):
     one = cared()
     one.move(1, 6)
@@ -119,6 +123,7 @@ def test_rebuild_by_hand_walks_past_maintenance(cared):
     assert one.tiers.watermark == 7
 
 
+@pytest.mark.slow
 def test_a_backfill_replaces_compacted_rows(cared):
     from airflow_provider_k2.windows import Window
 
@@ -131,6 +136,7 @@ def test_a_backfill_replaces_compacted_rows(cared):
     one.assert_verified()
 
 
+@pytest.mark.slow
 def test_an_upsert_table(cared):
     columns = "(n Int64, at DateTime64(6, 'UTC'), symbol String, version Int64) ENGINE = MergeTree ORDER BY n"
     one = cared(columns, mode="upsert", key=["symbol"], cursor="version", event_time="at")

@@ -43,6 +43,7 @@ def test_its_figures_are_the_xcom_and_in_the_ledger(table):
     table.assert_same()
 
 
+@pytest.mark.slow
 def test_a_table_of_others_by_its_name(table):
     said = TaskRun().of(care(table.config.target), steps=["compact"], dry_run=True)
     assert (said["compacted"]["files"], said["after"]["files"], said["dry_run"]) == (6, 6, True)
@@ -70,6 +71,7 @@ def test_what_has_to_be_looked_at_fails_the_task_and_leaves_the_figures(table):
         ({"dry_run": "yes"}, "is not a boolean"),
     ],
 )
+@pytest.mark.slow
 def test_a_mistake_in_the_run_conf_changes_nothing(table, conf, said):
     before = table.untouched()
     with pytest.raises(AirflowFailException, match=said):
@@ -77,6 +79,7 @@ def test_a_mistake_in_the_run_conf_changes_nothing(table, conf, said):
     assert table.untouched() == before
 
 
+@pytest.mark.slow
 def test_a_run_for_other_tables_skips_it(table):
     with pytest.raises(AirflowSkipException, match="is not among the tables of this run"):
         TaskRun().of(care(to_entry(table.config)), tables=["another"])
