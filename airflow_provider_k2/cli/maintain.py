@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 JSON_VERSION = 1
 
+NAMED = 10_000
+"""Orphans that the JSON document names, at most."""
+
 _COLUMNS = (
     Column("table", wraps=False),
     *(
@@ -185,7 +188,7 @@ def _document(results: list[_Result], dry_run: bool) -> dict[str, Any]:
             {
                 "table": result.target,
                 "error": result.error,
-                **(result.report.document() if result.report else {"failed": True}),
+                **(result.report.document(NAMED) if result.report else {"failed": True}),
             }
             for result in results
         ],

@@ -89,7 +89,8 @@ class CareCommits:
 
     :param own: the lease of this run of maintenance, which no other run of maintenance holds.
     :param leases: what has to be held while something is committed: an entry for each pipeline of the table.
-    :ivar uncertain: whether a commit was asked for that may land later: its files must stay.
+    :ivar offered: whether the last commit was asked for, and not clearly refused: whatever happened to this process
+        since then, a timeout of its task included, the table may need the files, or will.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class CareCommits:
     ) -> None:
         self.table, self.iceberg, self.ledger = table, iceberg, ledger
         self.own, self.leases, self.holder, self.wait, self.log = own, leases, holder, wait, log
-        self.uncertain = False
+        self.offered = False
         self.locked_seconds = 0.0
         """For how long windows had to wait, at most: the time in which a lease of the table was held."""
 
@@ -137,7 +138,7 @@ class CareCommits:
         :raises CommitUnknownError: when the outcome cannot be determined.
         :raises CommitConflictError: when others kept changing the table; nothing was committed.
         """
-        self.uncertain = False
+        self.offered = False
         for _ in range(AHEAD):
             # Manifests are read and written before any window has to wait; a window that comes meanwhile goes first.
             self.table.refresh()
@@ -179,8 +180,7 @@ class CareCommits:
             if request is None:
                 return None
             asked.append(request)
-            # Until an answer says otherwise it may land, even when this process has long forgotten it.
-            self.uncertain, before = True, self.uncertain
+            self.offered, before = True, self.offered
             try:
                 send(self.table, request.updates, request.requirements, work, _POINTS)
             except CommitConflictError as error:
@@ -192,11 +192,10 @@ class CareCommits:
                 if found is not None:
                     return found
                 if isinstance(error, CommitRefusedError):
-                    self.uncertain = before
+                    self.offered = before
                     raise self._refused(error) from error
                 last = error
             else:
-                self.uncertain = False
                 return request.snapshot_id
         if isinstance(last, CommitUnknownError):
             raise self._refused(last) from last

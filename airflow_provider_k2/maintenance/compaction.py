@@ -15,9 +15,9 @@ from airflow_provider_k2.commit.replace import Replacement, stage
 from airflow_provider_k2.exceptions import (
     K2Error,
     LeaseHeldError,
-    ProofError,
     TableChangedError,
 )
+from airflow_provider_k2.hooks.failures import explain
 from airflow_provider_k2.maintenance.care_commit import Request, as_replace, care_properties
 from airflow_provider_k2.maintenance.live_files import read_live_files, unpartitioned_specs
 from airflow_provider_k2.maintenance.plan import CompactionPlan, Group, plan_compaction
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Snapshot
 
     from airflow_provider_k2.maintenance.care_commit import CareCommits
     from airflow_provider_k2.maintenance.live_files import LiveFiles
     from airflow_provider_k2.maintenance.settings import MaintenanceSettings
 
 MOST_PROBLEMS = 3
-"""After so many groups that could not be proven nothing more is rewritten."""
+"""After so many groups that could not be read or proven nothing more is rewritten."""
 
 
 @dataclass
@@ -117,8 +118,12 @@ class Compaction:
                     break
                 try:
                     proven.append(rewrite(self.table, group, self.settings.target_bytes, self.sort_by))
-                except ProofError as error:
-                    self.problems.append(error)
+                except Exception as error:
+                    # A file that is lost or damaged must not keep the other partitions from being compacted.
+                    known = error if isinstance(error, K2Error) else explain(error, "maintain", commits.iceberg)
+                    if known is None:
+                        raise
+                    self.problems.append(known)
                     continue
                 if time.monotonic() - begin >= self.settings.commit_seconds:
                     proven, ready = [], proven
@@ -172,10 +177,9 @@ class Compaction:
             self.log.warning("%s The rewritten files are given up, and the next run tries again.", error)
             chosen = []
         finally:
-            # After an answer that never came nothing is removed: the commit may land yet.
             kept = {id(one) for one in chosen} if snapshot_id is not None else set()
             late = [one for one in proven if id(one) not in kept]
-            if not commits.uncertain:
+            if not commits.offered:
                 remove(self.table, [path for one in late for path in one.paths])
             self.done.late_groups += len(late)
         if snapshot_id is not None:
@@ -187,8 +191,7 @@ class Compaction:
         for snapshot in ancestors(table.metadata):
             if snapshot.snapshot_id == snapshot_id:
                 return True
-            operation = snapshot.summary.operation if snapshot.summary else None
-            if operation != Operation.APPEND and snapshot.snapshot_id not in self._own:
+            if not _is_append(snapshot) and snapshot.snapshot_id not in self._own:
                 return False
         return False
 
@@ -209,6 +212,14 @@ class Compaction:
             f"{done.new_files:,}",
             done.commits,
         )
+
+
+def _is_append(snapshot: Snapshot) -> bool:
+    """Whether a commit has only added data files, as it says itself."""
+    summary = snapshot.summary
+    if summary is None or summary.operation != Operation.APPEND:
+        return False
+    return not int(summary.additional_properties.get("added-delete-files") or 0)
 
 
 def _request(table: Table, chosen: Sequence[Rewritten], commit_id: str, run_id: str) -> Request:

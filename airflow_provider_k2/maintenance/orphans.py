@@ -44,7 +44,7 @@ CLOCKS_DIFFER = 600
 CHECK_EVERY = 500
 """Files after which the lease of the run is asked again."""
 
-NAMED = 1_000
+NAMED = 10_000
 """Files whose names a report has, at most."""
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")

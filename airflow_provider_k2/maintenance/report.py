@@ -62,8 +62,12 @@ class MaintenanceReport:
                 + "\n".join(f"  {one}" for one in self.problems)
             )
 
-    def document(self) -> dict[str, Any]:
-        """Plain values for XCom, JSON and the ledger."""
+    def document(self, names: int = 100) -> dict[str, Any]:
+        """Plain values for XCom, JSON and the ledger.
+
+        :param names: orphans that are named, at most.
+        """
+        orphans = {**asdict(self.orphans), "names": self.orphans.names[:names]} if self.orphans else None
         return {
             "table": self.table,
             "steps": list(self.steps),
@@ -74,7 +78,7 @@ class MaintenanceReport:
             "compacted": asdict(self.compacted) if self.compacted else None,
             "manifests_joined": self.manifests_joined,
             "expired": self.expired,
-            "orphans": asdict(self.orphans) if self.orphans else None,
+            "orphans": orphans,
             "problems": [one.as_dict() for one in self.problems],
             "notes": self.notes,
             "seconds": round(self.seconds, 3),

@@ -69,6 +69,7 @@ class Maintenance:
         steps: tuple[str, ...] = STEPS,
         dry_run: bool = False,
         wait: int = LEASE_SECONDS + 30,
+        lease_seconds: int = LEASE_SECONDS,
     ) -> MaintenanceReport:
         """Care for one table.
 
@@ -79,6 +80,7 @@ class Maintenance:
         :param steps: what is done.
         :param dry_run: change nothing, and say what would be done.
         :param wait: seconds to wait for another run of maintenance of the table.
+        :param lease_seconds: how long a lease outlives this run when it dies.
         :returns: what was done; :meth:`.MaintenanceReport.raise_if_failed` raises an error about what has to be looked
             at.
         :raises K2Error: when nothing could be done: a service that does not answer, a table that is not there.
@@ -104,7 +106,7 @@ class Maintenance:
                 pipelines = {*self.ledger.pipelines_of(target), *([entry.pipeline] if entry else [])}
                 leases = tuple(Name(one, target) for one in sorted(pipelines))
                 with hold_lease(
-                    self.ledger, Name(PIPELINE, target), holder, wait=wait, seconds=LEASE_SECONDS, log=self.log
+                    self.ledger, Name(PIPELINE, target), holder, wait=wait, seconds=lease_seconds, log=self.log
                 ) as own:
                     _Run(self, table, report, run_id, holder, cursor, own, leases).go()
                     report.seconds = time.monotonic() - begin

@@ -105,6 +105,7 @@ class IcebergMaintenanceOperator(TableTask, BaseOperator):
             steps=read_steps(asked.conf.get("steps") or self.steps),
             dry_run=self.only_look if dry_run is None else dry_run,
             wait=self.lease_seconds + 30,
+            lease_seconds=self.lease_seconds,
         )
         document = report.document()
         if report.failed:

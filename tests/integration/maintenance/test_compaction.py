@@ -9,23 +9,23 @@ from airflow_provider_k2.commit.cold_state import read_cold_state
 
 def test_small_files_become_one_for_each_partition_and_nothing_else_changes(cared):
     one = cared()
-    one.move(1, 12)
-    one.move(2_000, 2_011)
+    one.move(1, 6)
+    one.move(2_000, 2_005)
     content, state = one.content(), read_cold_state(one.tiers.cold.metadata, "k2")
     report = one.maintain("compact")
     assert not report.failed, report.problems
-    assert (report.before.files, report.after.files) == (24, 2)
-    assert (report.compacted.files, report.compacted.rows, report.compacted.commits) == (24, 24, 1)
+    assert (report.before.files, report.after.files) == (12, 2)
+    assert (report.compacted.files, report.compacted.rows, report.compacted.commits) == (12, 12, 1)
     assert one.content() == content
     assert sorted(file.partition[0] for file in one.files()) == [20758, 20759], "1 and 2 November 2026"
     summary = one.tiers.snapshots()[-1]
     assert summary["operation"] == "replace"
-    assert (summary["k2.maintenance"], summary["k2.maintenance-rows"]) == ("compact", "24")
+    assert (summary["k2.maintenance"], summary["k2.maintenance-rows"]) == ("compact", "12")
     assert int(summary["k2.maintenance-checksum"]) == content[1]
     assert "k2.pipeline" not in summary
     after = read_cold_state(one.tiers.cold.metadata, "k2")
     assert (after.last, after.foreign) == (state.last, False), "the next window is still known to be fresh"
-    one.move(2_012, 2_012)
+    one.move(2_006, 2_006)
     one.assert_verified()
 
 

@@ -180,6 +180,19 @@ def test_a_commit_of_others_at_the_very_moment_is_a_conflict_and_is_planned_agai
 
 
 @pytest.mark.slow
+def test_a_lost_file_keeps_no_other_partition_from_being_compacted(cared):
+    one = cared()
+    for first in (1, 2_001):
+        one.move(first, first + 5)
+    lost = min(one.files(), key=lambda file: file.partition[0])
+    one.tiers.cold.io.delete(lost.file_path)
+    report = one.maintain("compact")
+    assert (report.compacted.files, len(report.problems)) == (6, 1)
+    assert "the cold table's storage lacks a file" in str(report.problems[0])
+    assert lost.file_path in {file.file_path for file in one.files()}
+
+
+@pytest.mark.slow
 def test_two_runs_at_once_are_one(cared, held):
     one = cared()
     one.move(1, 8)
