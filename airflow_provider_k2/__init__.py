@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_k2.dag_factory.gaps import build_gaps_dag
+    from airflow_provider_k2.dag_factory.maintenance import build_maintenance_dag
     from airflow_provider_k2.dag_factory.offload import build_dag
     from airflow_provider_k2.dag_factory.reconcile import build_reconcile_dag
     from airflow_provider_k2.dag_factory.retention import build_retention_dag
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.hooks.watermark import WatermarkHook
     from airflow_provider_k2.operators.gaps import GapsOperator
+    from airflow_provider_k2.maintenance.run import Maintenance
+    from airflow_provider_k2.maintenance.settings import MaintenanceSettings
+    from airflow_provider_k2.operators.maintenance import IcebergMaintenanceOperator
     from airflow_provider_k2.operators.reconcile import ReconcileOperator
     from airflow_provider_k2.operators.retention import RetentionOperator
     from airflow_provider_k2.reconciliation.reconciler import Reconciler
@@ -35,10 +39,12 @@ _HOMES = {
     "GapsOperator": "operators.gaps",
     "ReconcileOperator": "operators.reconcile",
     "RetentionOperator": "operators.retention",
+    "IcebergMaintenanceOperator": "operators.maintenance",
     "build_dag": "dag_factory.offload",
     "build_gaps_dag": "dag_factory.gaps",
     "build_reconcile_dag": "dag_factory.reconcile",
     "build_retention_dag": "dag_factory.retention",
+    "build_maintenance_dag": "dag_factory.maintenance",
     "STANDARD_TABLES": "tables.reader",
     "load_tables": "tables.reader",
     "parse_tables": "tables.reader",
@@ -50,6 +56,8 @@ _HOMES = {
     "Services": "hooks.services",
     "Reconciler": "reconciliation.reconciler",
     "DeletionGate": "retention.gate",
+    "Maintenance": "maintenance.run",
+    "MaintenanceSettings": "maintenance.settings",
 }
 """Module of each public name, below this package. The errors are in :mod:`airflow_provider_k2.exceptions`."""
 
@@ -59,7 +67,10 @@ __all__ = [
     "ClickHouseToIcebergOperator",
     "DeletionGate",
     "GapsOperator",
+    "IcebergMaintenanceOperator",
     "IcebergTableHook",
+    "Maintenance",
+    "MaintenanceSettings",
     "ReconcileOperator",
     "Reconciler",
     "RetentionOperator",
@@ -70,6 +81,7 @@ __all__ = [
     "__version__",
     "build_dag",
     "build_gaps_dag",
+    "build_maintenance_dag",
     "build_reconcile_dag",
     "build_retention_dag",
     "load_tables",

@@ -26,7 +26,8 @@ class K2Error(Exception):
     :param what: what happened, without the table, and without a full stop.
     :param table: short name of the table.
     :param window: the range of cursors, in words, if ``what`` does not say it.
-    :param step: what was being done: ``prepare``, ``agree``, ``move``, ``record``, ``compare`` or ``drop``.
+    :param step: what was being done: ``prepare``, ``agree``, ``move``, ``record``, ``compare``, ``drop`` or
+        ``maintain``.
     :param untouched: what was left as it was: ``Nothing was committed and the watermark stands``.
     :param fix: what to do, as an order: ``run `k2 verify orders```.
     """
@@ -196,3 +197,7 @@ class RetentionError(K2Error):
 
 class ViewError(K2Error):
     """A view over both tiers could not be made, or could not be exact."""
+
+
+class MaintenanceError(K2Error):
+    """The care of a cold table found something to look at; what it left alone is as it was."""

@@ -37,6 +37,16 @@ NAMES = (
 CONSUMER_NAMES = ("after_fetch", "after_insert", "after_offsets")
 """Those of `k2 feed consume`, in the order in which a batch passes them."""
 
+MAINTENANCE_NAMES = (
+    "after_rewrite",
+    "after_rewrite_proof",
+    "before_maintenance_commit",
+    "after_maintenance_commit",
+    "before_orphans_go",
+    "in_orphans",
+)
+"""Failpoints of the care of a cold table, in order: before the proof, after it, around each commit, in the removal."""
+
 _passed: dict[str, int] = {}
 _lock = threading.Lock()
 
@@ -49,6 +59,8 @@ def failpoint(name: str) -> None:
     """Do what ``K2_FAILPOINTS`` asks for here; nothing when it is not set.
 
     :param name: one of :data:`NAMES` or :data:`CONSUMER_NAMES`.
+
+    :param name: one of :data:`NAMES` or :data:`MAINTENANCE_NAMES`.
     :raises FailpointError: when asked to.
     :raises ValueError: when the variable cannot be read.
     """

@@ -72,7 +72,11 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_provider_k2.operators.reconcile",
                     "airflow_provider_k2.operators.gaps",
                 ],
-            }
+            },
+            {
+                "integration-name": "Apache Iceberg",
+                "python-modules": ["airflow_provider_k2.operators.maintenance"],
+            },
         ],
         "hooks": [
             {

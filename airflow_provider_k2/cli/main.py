@@ -30,6 +30,11 @@ _COMMANDS = {
         "repartition",
         "Give a cold table the partition spec of the table list.",
     ),
+    "maintain": (
+        "airflow_provider_k2.cli.maintain",
+        "maintain",
+        "Care for cold tables: small files, manifests, old snapshots, orphans.",
+    ),
     "retention": (
         "airflow_provider_k2.cli.retention",
         "retention",

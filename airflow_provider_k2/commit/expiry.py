@@ -76,6 +76,27 @@ class Expirable:
 
 
 @dataclass(frozen=True)
+class Policy:
+    """How many snapshots of main stay where the table's own properties do not say it.
+
+    :param keep: the newest ones, whatever their age.
+    :param age_ms: younger ones.
+    :param cap: but none beyond so many; None for no cap.
+    :param batch: so many go at once, or none.
+    """
+
+    keep: int
+    age_ms: int
+    cap: int | None
+    batch: int
+
+
+def our_policy() -> Policy:
+    """The one of the tables that this provider moves windows into."""
+    return Policy(KEEP, AGE_MS, CAP, BATCH)
+
+
+@dataclass(frozen=True)
 class _Rule:
     """How long a branch keeps its snapshots."""
 
@@ -94,15 +115,17 @@ class _Rule:
         return (self.cap is None or place < self.cap) and now_ms - snapshot.timestamp_ms <= self.age_ms
 
 
-def expirable(metadata: TableMetadata, now_ms: int) -> Expirable:
+def expirable(metadata: TableMetadata, now_ms: int, policy: Policy | None = None) -> Expirable:
     """Find the snapshots that a table needs no more.
 
     Never one that a tag or branch points at, or that a branch of others keeps, or that is needed to know the watermark
     after a rollback to what is left.
 
     :param now_ms: epoch milliseconds.
+    :param policy: :func:`our_policy` by default.
     """
-    rule = _main_rule(metadata)
+    policy = policy or our_policy()
+    rule = _main_rule(metadata, policy)
     if rule is None:
         return Expirable()
     chain = list(ancestors(metadata))
@@ -118,7 +141,7 @@ def expirable(metadata: TableMetadata, now_ms: int) -> Expirable:
         for snapshot in metadata.snapshots
         if snapshot.snapshot_id not in reached and now_ms - snapshot.timestamp_ms > UNREACHED_AGE_MS
     ]
-    if len(old) + len(unreached) < BATCH:
+    if len(old) + len(unreached) < policy.batch:
         return Expirable()
     # From the old end, so that what is left of the chain has no hole.
     going = [*reversed(old), *unreached][:MOST]
@@ -170,7 +193,7 @@ def expiry_of(
     )
 
 
-def _main_rule(metadata: TableMetadata) -> _Rule | None:
+def _main_rule(metadata: TableMetadata, policy: Policy) -> _Rule | None:
     """How long main keeps its snapshots; None where nothing may go."""
     properties = metadata.properties
     if properties.get(EXPIRE, "").lower() == "false" or properties.get(GC, "").lower() == "false":
@@ -180,8 +203,9 @@ def _main_rule(metadata: TableMetadata) -> _Rule | None:
     except ValueError:
         # Somebody meant to keep something: until it can be read, everything stays.
         return None
-    wanted = max(1, KEEP if keep is None else keep)
-    rule = _Rule(wanted, AGE_MS if age is None else age, max(CAP, wanted) if age is None else None)
+    wanted = max(1, policy.keep if keep is None else keep)
+    cap = None if policy.cap is None or age is not None else max(policy.cap, wanted)
+    rule = _Rule(wanted, policy.age_ms if age is None else age, cap)
     main = metadata.refs.get(MAIN_BRANCH)
     return rule if main is None else _rule_of(main, rule)
 

@@ -33,7 +33,7 @@ from airflow_provider_k2.exceptions import CommitConflictError, CommitRefusedErr
 from airflow_provider_k2.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
@@ -58,17 +58,19 @@ class Replacement:
 class OneCommit(Transaction):
     """A transaction that stages one commit and nothing before it.
 
+    :param metadata: the table's, with other properties for this commit; as it was loaded by default.
+
     So its metadata is the table's, as it was loaded. pyiceberg copies the whole of it, with every snapshot, each time
     that it is asked for, which is about 14 times for each commit.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, metadata: TableMetadata | None = None) -> None:
         super().__init__(table)
-        self._loaded = table.metadata
+        self._loaded = metadata or table.metadata
 
     @property
     def table_metadata(self) -> TableMetadata:
-        """The table's metadata as it was loaded."""
+        """The metadata that the commit is staged on."""
         return self._loaded
 
 
@@ -86,14 +88,23 @@ def stage(table: Table, replacement: Replacement, properties: Mapping[str, str])
 
     :param properties: go into the snapshot's summary.
     """
-    transaction = OneCommit(table)
+    return stage_in(OneCommit(table), replacement.added, replacement.removed, properties)
+
+
+def stage_in(
+    transaction: OneCommit, added: Sequence[DataFile], removed: Sequence[DataFile], properties: Mapping[str, str]
+) -> Staged:
+    """Write the manifests of a commit in a transaction.
+
+    :param properties: go into the snapshot's summary.
+    """
     update = transaction.update_snapshot(snapshot_properties=dict(properties))
     # Overwriting reads the manifests of the partitions it touches; a fresh window's append reads none.
-    producer: Any = update.overwrite(uuid.uuid4()) if replacement.removed else update.merge_append()
+    producer: Any = update.overwrite(uuid.uuid4()) if removed else update.merge_append()
     with producer:
-        for data_file in replacement.added:
+        for data_file in added:
             producer.append_data_file(data_file)
-        for data_file in replacement.removed:
+        for data_file in removed:
             producer.delete_data_file(data_file)
     return Staged(int(producer.snapshot_id), *changes_of(transaction))
 
@@ -114,7 +125,7 @@ def commit_replacement(
     if expiry is not None:
         # After the tag has moved: nothing points at what goes.
         updates, requirements = (*updates, *expiry.updates), (*requirements, *expiry.requirements)
-    _commit(table, updates, requirements, record)
+    send(table, updates, requirements, f"window {record.window.describe()}")
     return staged.snapshot_id
 
 
@@ -129,10 +140,22 @@ def _tag(record: CommitRecord, snapshot_id: int) -> SetSnapshotRefUpdate:
     )
 
 
-def _commit(
-    table: Table, updates: tuple[TableUpdate, ...], requirements: tuple[TableRequirement, ...], record: CommitRecord
+def send(
+    table: Table,
+    updates: tuple[TableUpdate, ...],
+    requirements: tuple[TableRequirement, ...],
+    work: str,
+    points: tuple[str, str] = ("before_commit", "after_commit"),
 ) -> None:
-    metadata = table.metadata
+    """Ask the catalog for one commit, once, onto the table as it was loaded.
+
+    :param work: what is committed, for messages: ``window ...``.
+    :param points: the failpoints before and after.
+    :raises CommitConflictError: when the table has changed since it was loaded; nothing was committed.
+    :raises CommitRefusedError: when the catalog does not allow it.
+    :raises CommitUnknownError: when the outcome is not known.
+    """
+    metadata, target = table.metadata, ".".join(table.name())
     requirements = (
         *requirements,
         AssertTableUUID(uuid=metadata.table_uuid),
@@ -142,18 +165,17 @@ def _commit(
         AssertDefaultSpecId(default_spec_id=metadata.default_spec_id),
         AssertDefaultSortOrderId(default_sort_order_id=metadata.default_sort_order_id),
     )
-    failpoint("before_commit")
+    failpoint(points[0])
     try:
         table.catalog.commit_table(table, requirements, updates)
     except CommitFailedException as error:
         raise CommitConflictError(
-            f"{record.target}: another writer changed the table while window {record.window.describe()} was written "
-            f"({in_one_line(error)})."
+            f"{target}: another writer changed the table while {work} was written ({in_one_line(error)})."
         ) from error
     except Exception as error:
-        what = f"{name_service(error)[1]}, when window {record.window.describe()} was committed to {record.target}"
+        what = f"{name_service(error)[1]}, when {work} was committed to {target}"
         if is_refusal(error):
             raise CommitRefusedError(what) from error
         # A timeout, a 5xx, a broken connection or an answer that cannot be read: it may have happened or not.
         raise CommitUnknownError(what) from error
-    failpoint("after_commit")
+    failpoint(points[1])

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_provider_k2.tables.model import TableList
 
 FIRST_DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - Airflow 2.11 serialises this one
@@ -37,12 +39,16 @@ def shared_args(dag_id: str, schedule: str | None, start_date: datetime, docs: s
     }
 
 
-def tables_param(table_list: TableList) -> Any:
-    """Param that names the tables of a run; a name that no table has is refused when the run is triggered."""
+def tables_param(table_list: TableList, others: Sequence[str] = ()) -> Any:
+    """Param that names the tables of a run; a name that no table has is refused when the run is triggered.
+
+    :param others: full names of tables that are not in the list.
+    """
     from airflow.providers.common.compat.sdk import Param
 
     names = [table.name for table in table_list.tables]
-    every = [*names, *(table.target for table in table_list.tables)]
+    names += [other for other in others if other not in names]
+    every = list(dict.fromkeys([*names, *(table.target for table in table_list.tables)]))
     one = rf"\s*({'|'.join(map(re.escape, every))})\s*"
     return Param(
         [],

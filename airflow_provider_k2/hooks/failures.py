@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _UNTOUCHED = {
     "compare": "Nothing was changed",
     "repartition": "No row was touched; `k2 repartition --dry-run` says whether the partition spec was changed",
+    "maintain": "What was committed before is proven and stays, and nothing else was changed",
     "drop": "What was dropped before is proven to be cold, and nothing else was dropped",
 }
 _MOVING = "The watermark stands, and whatever was committed is found by the next run"

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table
+    from pyiceberg.table.metadata import TableMetadata
+    from pyiceberg.table.snapshots import Snapshot
 
     from airflow_provider_k2.tables.model import TableConfig
 
@@ -226,9 +228,19 @@ class IcebergTableHook(IcebergHook):
         return self._ask(create)
 
     def look_up_commit(self, table: Table, commit_id: str) -> int | None:
-        """Find out whether a commit of unknown outcome has happened; refreshes ``table``.
+        """Find out whether a window's commit of unknown outcome has happened; refreshes ``table``.
 
         :returns: its snapshot id, or None when it is not among the ancestors of the current snapshot.
+        :raises K2Error: see :meth:`look_up`.
+        """
+        return self.look_up(table, f"window {commit_id}", lambda metadata: find_commit(metadata, commit_id))
+
+    def look_up(self, table: Table, work: str, find: Callable[[TableMetadata], Snapshot | None]) -> int | None:
+        """Find out whether a commit of unknown outcome has happened; refreshes ``table``.
+
+        :param work: what was committed, for messages.
+        :param find: finds its snapshot.
+        :returns: its snapshot id, or None when it is not there.
         :raises CommitUnknownError: when the catalog does not answer in time, or refuses; the next run looks again.
         :raises TableChangedError: when the table no longer exists.
         """
@@ -244,18 +256,18 @@ class IcebergTableHook(IcebergHook):
             name = ".".join(table.name())
             if is_gone(error):
                 raise TableChangedError(
-                    f"the cold table {name} was dropped while window {commit_id} was committed: {in_one_line(error)}",
+                    f"the cold table {name} was dropped while {work} was committed: {in_one_line(error)}",
                     untouched="Nothing was committed",
                     fix="find out who dropped it",
                 ) from error
             how_long = f" (asked for {RECOVERY_SECONDS} seconds)" if may_answer_later(error) else ""
             raise CommitUnknownError(
-                f"it is unknown whether window {commit_id} was committed to {name}{how_long}, because "
+                f"it is unknown whether {work} was committed to {name}{how_long}, because "
                 f"{hide(name_service(error)[1], self._secrets)}",
                 untouched="Nothing was written again, and the next run looks it up",
                 fix=self.fix_of(error),
             ) from self._cause(error)
-        snapshot = find_commit(table.metadata, commit_id)
+        snapshot = find(table.metadata)
         return snapshot.snapshot_id if snapshot else None
 
 

@@ -11,7 +11,7 @@ from airflow_provider_k2.hooks.ledger_rows import Lease
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from airflow_provider_k2.tables.model import TableConfig
+    from airflow_provider_k2.hooks.ledger_rows import Leased
 
 LEASE_SECONDS = 120
 """How long a lease outlives its holder's last sign of life."""
@@ -20,7 +20,7 @@ LEASE_SECONDS = 120
 class LedgerLeases(LedgerConnection):
     """Take, renew and give back leases."""
 
-    def acquire(self, table: TableConfig, holder: str, seconds: int = LEASE_SECONDS) -> Lease:
+    def acquire(self, table: Leased, holder: str, seconds: int = LEASE_SECONDS) -> Lease:
         """Take the table's lease: when it is free, has expired, or belongs to the same holder (a retry of the task).
 
         The token grows and never repeats, also when the ledger was lost meanwhile: it is made of the time and a random

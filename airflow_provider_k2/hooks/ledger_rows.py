@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_k2.windows import Window
 
@@ -39,6 +39,19 @@ class Lease:
     target: str
     holder: str
     token: int
+
+
+class Leased(Protocol):
+    """What a lease is about: an entry of the table list, or any other cold table."""
+
+    @property
+    def pipeline(self) -> str: ...  # noqa: D102 - described above
+
+    @property
+    def target(self) -> str: ...  # noqa: D102
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,17 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
 
-    from airflow_provider_k2.hooks.ledger_rows import Lease
+    from airflow_provider_k2.hooks.ledger_rows import Lease, Leased
     from airflow_provider_k2.hooks.watermark import WatermarkHook
-    from airflow_provider_k2.tables.model import TableConfig
+
+
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between two looks at a lease that another run holds."""
 
 
 @contextmanager
 def hold_lease(
-    ledger: WatermarkHook, table: TableConfig, holder: str, *, wait: int, seconds: int, log: logging.Logger
+    ledger: WatermarkHook, table: Leased, holder: str, *, wait: int, seconds: int, log: logging.Logger
 ) -> Iterator[HeldLease]:
     """Take a table's lease, keep it alive, release it.
 
@@ -29,7 +32,7 @@ def hold_lease(
     :param seconds: how long the lease outlives its holder.
     :raises LeaseHeldError: when another run still holds it.
     """
-    deadline = time.monotonic() + wait
+    deadline, pause = time.monotonic() + wait, _SHORTEST_PAUSE
     while True:
         try:
             lease = ledger.acquire(table, holder, seconds)
@@ -38,7 +41,9 @@ def hold_lease(
             if time.monotonic() >= deadline:
                 raise
             log.info("%s Waiting for it.", error)
-            time.sleep(min(5, max(0.1, deadline - time.monotonic())))
+            # Maintenance holds a lease for a moment only: who comes right then does not wait much longer.
+            time.sleep(min(pause, max(0.1, deadline - time.monotonic())))
+            pause = min(2 * pause, _LONGEST_PAUSE)
     held = HeldLease(ledger, lease, seconds, log)
     try:
         yield held

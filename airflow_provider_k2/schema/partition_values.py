@@ -126,7 +126,12 @@ def partition_folder(partition: Sequence[PartitionField], values: Sequence[str |
 
 
 def short_folder(path: str) -> str:
-    """A path of folders, or its hash if it is long or odd."""
+    """A path of folders, or its hash if it is long or odd.
+
+    As pyiceberg writes it, too: there a blank is a plus, and an empty value is nothing, which SeaweedFS refuses.
+    """
+    path = "/".join(f"{folder}%22%22" if folder.endswith("=") else folder for folder in path.split("/") if folder)
+    path = path.replace("+", "%20")
     is_fine = len(path) <= PATH_LENGTH and all(len(folder) <= 2 * FOLDER_LENGTH for folder in path.split("/"))
     return path if is_fine and "%00" not in path and not _ODD.search(path) else f"partition={_hash(path)}"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat.sdk import DAG
 
+from airflow_provider_k2.dag_factory.maintenance import build_maintenance_dag
 from airflow_provider_k2.dag_factory.offload import build_dag
 from airflow_provider_k2.dag_factory.reconcile import build_reconcile_dag
 from airflow_provider_k2.exceptions import TableListError
@@ -62,7 +63,22 @@ def test_the_offload_dag_keeps_its_shape():
     assert set(dag.params) == {"tables", "lower", "upper", "keep", "force"}
 
 
-@pytest.mark.parametrize("name", ["k2_offload", "k2_reconcile"])
+def test_every_table_and_any_other_has_a_task_of_maintenance():
+    dag = build_maintenance_dag(others=["lake.events"], settings={"min_files": 9}, pool="care")
+    (task,) = dag.tasks
+    assert (task.task_id, task.pool, dag.catchup, dag.max_active_runs) == ("maintain", "care", False, 1)
+    assert set(dag.params) == {"tables", "dry_run", "steps"}
+    assert dag.params.get_param("tables").resolve(value=["lake.events"]) == ["lake.events"]
+    assert len(task.expand_input.value["table"]) == 10
+    assert task.partial_kwargs["settings"] == {"min_files": 9}
+
+
+def test_wrong_settings_of_maintenance_are_told_when_the_dag_is_parsed():
+    with pytest.raises(TableListError, match="`min_files` is below 2"):
+        build_maintenance_dag(settings={"min_files": 1})
+
+
+@pytest.mark.parametrize("name", ["k2_offload", "k2_reconcile", "k2_maintenance"])
 def test_parsing_loads_no_heavy_library(name):
     """DAG files are parsed every 30 seconds."""
     script = (

@@ -10,6 +10,7 @@ from airflow.exceptions import ParamValidationError
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_k2.dag_factory.common import tables_param
+from airflow_provider_k2.dag_factory.maintenance import build_maintenance_dag
 from airflow_provider_k2.dag_factory.offload import build_dag
 from airflow_provider_k2.dag_factory.reconcile import build_reconcile_dag
 from airflow_provider_k2.dag_factory.retention import build_retention_dag
@@ -101,7 +102,7 @@ def test_tables_of_a_run_by_name_or_target(value):
 @pytest.mark.parametrize(
     "value", [["gold_ohlcv_1n"], ["silver_trades", "ohlcv_1m"], "silver_trades,chidl", "silver trades", 5, [5]]
 )
-@pytest.mark.parametrize("build", [build_dag, build_reconcile_dag, build_retention_dag])
+@pytest.mark.parametrize("build", [build_dag, build_reconcile_dag, build_retention_dag, build_maintenance_dag])
 def test_a_table_that_is_not_there_is_refused_when_the_run_is_triggered(build, value):
     """Every task would skip itself, and the run would be green."""
     param = build().params.get_param("tables")

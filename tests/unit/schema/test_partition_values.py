@@ -101,3 +101,8 @@ def test_different_values_have_different_folders(one, other):
 @given(st.text(max_size=3000))
 def test_what_another_library_names_is_made_short(text):
     assert len(short_folder(f"p={text}")) <= PATH_LENGTH
+
+
+def test_the_folder_of_an_empty_text_has_a_name():
+    """pyiceberg writes none, and SeaweedFS refuses it."""
+    assert short_folder("day=2026-11-01/name=/kind=a+b") == "day=2026-11-01/name=%22%22/kind=a%20b"
