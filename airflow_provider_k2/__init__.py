@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from airflow_provider_k2.hooks.iceberg import IcebergTableHook
     from airflow_provider_k2.hooks.services import Services
     from airflow_provider_k2.hooks.watermark import WatermarkHook
-    from airflow_provider_k2.operators.gaps import GapsOperator
     from airflow_provider_k2.maintenance.run import Maintenance
     from airflow_provider_k2.maintenance.settings import MaintenanceSettings
+    from airflow_provider_k2.operators.gaps import GapsOperator
     from airflow_provider_k2.operators.maintenance import IcebergMaintenanceOperator
     from airflow_provider_k2.operators.reconcile import ReconcileOperator
     from airflow_provider_k2.operators.retention import RetentionOperator
