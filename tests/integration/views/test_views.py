@@ -146,6 +146,19 @@ def test_a_row_that_arrives_late_below_the_seam_is_shown_once_it_is_repaired(vie
     assert len(table.shown()) == 49
 
 
+def test_a_filter_rules_out_cold_files(viewed):
+    table = viewed(partition=["day(at)"])
+    table.fill(10, 9, 8)
+    table.offload()
+    table.apply()
+    table.gate()
+    pruned = "SELECT sum(value) FROM system.events WHERE event = 'IcebergPartitionPrunedFiles'"
+    before = table.sql(pruned)[0][0]
+    when = f"at >= fromUnixTimestamp64Micro({ago(9)}, 'UTC') AND at < fromUnixTimestamp64Micro({ago(8)}, 'UTC')"
+    assert table.sql(f"SELECT sum(length(tags)), count() FROM {table.view} WHERE {when}") == [(48, 24)]
+    assert table.sql(pruned)[0][0] - before == 2
+
+
 # What the gate does for it
 # ----------------------------------------------------------------------------------------------------
 
