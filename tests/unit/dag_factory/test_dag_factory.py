@@ -78,7 +78,7 @@ def test_wrong_settings_of_maintenance_are_told_when_the_dag_is_parsed():
         build_maintenance_dag(settings={"min_files": 1})
 
 
-@pytest.mark.parametrize("name", ["k2_offload", "k2_reconcile", "k2_maintenance"])
+@pytest.mark.parametrize("name", ["k2_offload", "k2_reconcile", "k2_maintenance", "k2_gaps"])
 def test_parsing_loads_no_heavy_library(name):
     """DAG files are parsed every 30 seconds."""
     script = (
