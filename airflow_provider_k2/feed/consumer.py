@@ -17,6 +17,7 @@ from airflow_provider_k2.failpoints import failpoint
 from airflow_provider_k2.feed.client import FeedError
 from airflow_provider_k2.feed.landing_rows import COLUMNS, place_of, row_of
 from airflow_provider_k2.feed.live.log import event
+from airflow_provider_k2.kafka.groups import committed
 from airflow_provider_k2.kafka.topics import check_topic, topic
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ WAIT = 1.0
 SESSION = 45.0
 """Seconds without a sign of life after which the group gives a consumer's partitions to another."""
 
-_REFUSALS = 8  # of one batch by a server that answers, before the consumer gives up
+_REFUSALS = 8  # one after the other by a server that answers, before the consumer gives up
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 15.0  # seconds between two tries
 
 
@@ -118,6 +119,7 @@ class LandingConsumer:
     connect: Callable[[], Client]
     patience: Patience = field(default_factory=Patience)
     report: Callable[[Consumed], object] = lambda _: None
+    _refusals: int = field(default=0, init=False)
 
     def run(self, stop: threading.Event) -> Consumed:
         """Consume until stopped, or idle for long enough.
@@ -157,13 +159,13 @@ class LandingConsumer:
                 "log_level": 0,
             }
         )
-        last = time.monotonic()
+        last, before = time.monotonic(), done.assignments
         try:
             consumer.subscribe([topic(self.exchange)], on_assign=lambda _, given: self._assigned(consumer, given, done))
             while not stop.is_set():
                 records = self._fetch(consumer)
                 fetched = time.monotonic()
-                if not done.assignments:
+                if done.assignments == before:
                     last = fetched  # it waits for its partitions
                 if not records:
                     if self.patience.idle is not None and fetched - last > self.patience.idle:
@@ -208,7 +210,7 @@ class LandingConsumer:
     def _assigned(self, consumer: Consumer, given: Sequence[TopicPartition], done: Consumed) -> None:
         """Say what the topic's retention has deleted before it was read: nothing is lost silently."""
         done.assignments += 1
-        for place in consumer.committed(list(given), timeout=10):
+        for place in committed(consumer, given, 10):
             if place.offset < 0:
                 continue
             first, _ = consumer.get_watermark_offsets(place, timeout=10)
@@ -231,7 +233,7 @@ class LandingConsumer:
         """
         from clickhouse_connect.driver.exceptions import DatabaseError, Error, OperationalError
 
-        block, wait, refusals = b"".join(map(row_of, records)), _FIRST_WAIT, 0
+        block, wait = b"".join(map(row_of, records)), _FIRST_WAIT
         while time.monotonic() - fetched < self.patience.session / 2:
             try:
                 client.raw_insert(
@@ -242,9 +244,9 @@ class LandingConsumer:
                 )
             except (Error, OSError) as error:
                 done.failed_inserts += 1
-                refusals += isinstance(error, DatabaseError) and not isinstance(error, OperationalError)
+                self._refusals += isinstance(error, DatabaseError) and not isinstance(error, OperationalError)
                 said = " ".join(str(error).split())[:500]
-                if refusals >= _REFUSALS:
+                if self._refusals >= _REFUSALS:
                     raise FeedError(
                         f"ClickHouse refuses {len(records):,} records of {topic(self.exchange)}: {said}",
                         untouched="Their offsets are not committed, so none is lost",
@@ -255,6 +257,7 @@ class LandingConsumer:
                     return False
                 wait = min(wait * 2, _LONGEST_WAIT)
             else:
+                self._refusals = 0
                 return True
         event(
             logging.WARNING,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_k2.feed.consumer import group_of
+from airflow_provider_k2.kafka.groups import committed
 from airflow_provider_k2.kafka.topics import TopicError, topic
 
 if TYPE_CHECKING:
@@ -63,10 +64,11 @@ def consumer_lag(settings: Mapping[str, str], exchanges: Iterable[str]) -> list[
         try:
             known = consumer.list_topics(name, timeout=_TIMEOUT).topics[name]
             places = [TopicPartition(name, partition) for partition in sorted(known.partitions)]
-            for place in consumer.committed(places, timeout=_TIMEOUT) if places else ():
+            for place in committed(consumer, places, _TIMEOUT) if places else ():
                 first, end = consumer.get_watermark_offsets(place, timeout=_TIMEOUT)
-                committed = place.offset if place.offset >= 0 else None
-                found.append(PartitionLag(name, place.partition, first, end, committed))
+                found.append(
+                    PartitionLag(name, place.partition, first, end, place.offset if place.offset >= 0 else None)
+                )
         except KafkaException as error:
             raise TopicError(
                 f"Kafka does not say how far the group of {name} is: {error.args[0].str()}",

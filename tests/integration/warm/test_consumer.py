@@ -101,10 +101,10 @@ def test_the_warm_tier_is_away_for_a_while(warm: Any, broker: Kafka) -> None:
     produce(broker, "binance", generated("binance", 500, seed=7))
     warm.command("ALTER TABLE k2.silver_trades ADD CONSTRAINT broken CHECK throwIf(1, 'broken') = 0")
     with pytest.raises(FeedError, match=r"ClickHouse refuses [\d,]+ records .*broken.*Their offsets are not committed"):
-        consume(broker, "binance", Patience(batch=400, wait=0.2, idle=2, session=60))
+        consume(broker, "binance", Patience(batch=400, wait=0.2, idle=2, session=8))
     assert sum(one.lag for one in consumer_lag(broker.settings(), ["binance"])) == 500
     # Less patience: it reads again instead, until somebody repairs the table.
-    repair = threading.Timer(3, warm.command, ["ALTER TABLE k2.silver_trades DROP CONSTRAINT broken"])
+    repair = threading.Timer(1.5, warm.command, ["ALTER TABLE k2.silver_trades DROP CONSTRAINT broken"])
     repair.start()
     done = consume(broker, "binance", Patience(batch=400, wait=0.2, idle=3, session=4))
     assert done.thrown_away > 0
