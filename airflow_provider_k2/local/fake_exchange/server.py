@@ -177,6 +177,7 @@ class Market:
             "symbols": list(self.symbols),
             "clients": len(self.clients),
             "trades": self.book.count,
+            "trading": sum(not task.done() for task in self.trading),
             "sent": self.sent,
             "dropped": self.mangler.dropped,
             "doubled": self.mangler.doubled,
