@@ -113,7 +113,8 @@ class Kafka(Service):
         self.home.remember("kafka", True)
 
     def _format(self, properties: Path) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # As Kafka makes them, but never with a dash in front, which its command line takes for an option.
+        cluster = "k" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:].rstrip("=")
         arguments = ["format", "--cluster-id", cluster, "--config", str(properties)]
         command = java_command(self.environment, "kafka.tools.StorageTool", arguments)
         done = subprocess.run(command, capture_output=True, text=True, check=False, umask=0o077)

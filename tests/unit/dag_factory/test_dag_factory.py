@@ -62,7 +62,7 @@ def test_the_offload_dag_keeps_its_shape():
     assert set(dag.params) == {"tables", "lower", "upper", "keep", "force"}
 
 
-@pytest.mark.parametrize("name", ["k2_offload", "k2_reconcile"])
+@pytest.mark.parametrize("name", ["k2_offload", "k2_reconcile", "k2_gaps"])
 def test_parsing_loads_no_heavy_library(name):
     """DAG files are parsed every 30 seconds."""
     script = (
