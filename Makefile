@@ -14,7 +14,8 @@ export K2_AIRFLOW_211 := $(CURDIR)/$(VENV_211)/bin/python
 # Names reach k2 unchanged, through the environment. As part of a command, a shell would run what is in them.
 export K2_DEMO_DATA := $(value DATA)
 export K2_DEMO_ENGINE := $(value ENGINE)
-unexport DATA ENGINE
+export K2_DEMO_LIVE := $(value LIVE)
+unexport DATA ENGINE LIVE
 PYTEST_ARGS ?=
 # One more than the two cores: some tests wait for a scheduler or a timeout.
 WORKERS ?= 3
@@ -35,7 +36,7 @@ $(VENV_211)/ready: requirements/airflow-2.11.txt pyproject.toml .ci/make-venv | 
 	@.ci/make-venv --optional $(VENV_211) requirements/airflow-2.11.txt 3.11 3.12
 	@touch $@
 
-demo: $(VENV)/ready ## The whole system and the main job: make demo [DATA=FOLDER|"FILE..."] [ENGINE=direct|spark|auto]
+demo: $(VENV)/ready ## The whole system and the main job: make demo [DATA=FOLDER|"FILE..."] [ENGINE=direct|spark|auto] [LIVE=1]
 	@k2 demo
 
 down: ## Stop the local system; its data stays in .k2

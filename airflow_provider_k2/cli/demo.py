@@ -33,6 +33,10 @@ def demo(
         ),
     ] = None,
     engine: Annotated[str, typer.Option(envvar="K2_DEMO_ENGINE", help="auto, direct or spark.")] = "auto",
+    live: Annotated[
+        bool,
+        typer.Option("--live", envvar="K2_DEMO_LIVE", help="Live trades from a stand-in for three exchanges."),
+    ] = False,
     home: Annotated[Path, typer.Option(envvar="K2_HOME", help="Directory of the local system.")] = Path(".k2"),
     dags: Annotated[Path, typer.Option(help="Airflow's folder of DAGs.")] = Path("dags"),
 ) -> None:
@@ -48,6 +52,9 @@ def demo(
     if engine not in ENGINES:
         console.print(f"demo: the engine {engine!r} is not known; use {', '.join(ENGINES)}", style="red", markup=False)
         raise typer.Exit(2)
+    if live:
+        _demo_live(console, home, dags)
+        return
     try:
         files = recordings_in(data or split_names(os.environ.get("K2_DEMO_DATA", "")))
         results = run_demo(home, engine, files, console.print, dags)
@@ -64,6 +71,27 @@ def demo(
     good = sum(result.verdict.equal for result in results)
     sign = "=" if good == len(results) else "!="
     console.print(f"demo: {good} of {len(results)} tables, warm {sign} cold")
+    if good < len(results):
+        raise typer.Exit(1)
+
+
+def _demo_live(console: Console, home: Path, dags: Path) -> None:
+    from airflow_provider_k2.local.demo_live import run_live_demo
+    from airflow_provider_k2.local.home import LocalSystemError
+
+    try:
+        results = run_live_demo(home, console.print, dags)
+    except (K2Error, LocalSystemError) as error:
+        console.print(f"demo: {error}", style="red", markup=False)
+        raise typer.Exit(1) from error
+    names = ("exchange", "traded", "filled", "bronze", "silver", "in candles", "cold", "each once")
+    rows = []
+    for one in results:
+        counts = (one.traded, one.filled, one.bronze, one.silver, one.candles, one.cold)
+        rows.append((one.exchange, *(f"{count:,}" for count in counts), "yes" if one.once else "no"))
+    console.print(terminal_table(map(Column, names), rows))
+    good = sum(one.once for one in results)
+    console.print(f"demo: {good} of {len(results)} exchanges, every trade once; stop with: make down")
     if good < len(results):
         raise typer.Exit(1)
 

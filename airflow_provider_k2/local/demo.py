@@ -74,24 +74,24 @@ def run_demo(
     tables = load_tables()
     data = LocalSystem(home, dags=dags)
     if engine == "spark":
-        with _step(say, "Spark's environment (once)"):
+        with step(say, "Spark's environment (once)"):
             data.ensure_spark()
-    with _step(say, "ClickHouse, PostgreSQL, object store and Iceberg catalog"):
+    with step(say, "ClickHouse, PostgreSQL, object store and Iceberg catalog"):
         data.up()
     _export(data.env())
     _feed(files, say)
     arrived = time.monotonic()
     # Airflow starts while the safety lag passes.
     system = LocalSystem(home, ALL_SERVICES, dags=dags, settings={"K2_ENGINE": engine})
-    with _step(say, "Airflow (api-server, scheduler, dag-processor)"):
+    with step(say, "Airflow (api-server, scheduler, dag-processor)"):
         system.up()
     _export(system.env())
     lag = max(table.safety_lag for table in tables.tables) + 2
-    with _step(say, f"the safety lag of {lag - 2} seconds"):
+    with step(say, f"the safety lag of {lag - 2} seconds"):
         time.sleep(max(0.0, arrived + lag - time.monotonic()))
     since = _now()
     api = AirflowApi(system.airflow.url, "admin", system.airflow.password)
-    with _step(say, f"DAG {DAG_ID}, run by Airflow's scheduler"):
+    with step(say, f"DAG {DAG_ID}, run by Airflow's scheduler"):
         state = api.run_dag(DAG_ID, RUN_TIMEOUT)
     if state != "success":
         raise DemoError(
@@ -99,9 +99,9 @@ def run_demo(
         )
     # From here on Airflow is only a library: its warnings at import would stand between the lines.
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
-    with _step(say, "one view over both tiers for each table"):
+    with step(say, "one view over both tiers for each table"):
         view_rows = _views(tables)
-    with _step(say, "warm and cold compared, row by row"):
+    with step(say, "warm and cold compared, row by row"):
         return _results(tables, since, view_rows)
 
 
@@ -196,7 +196,8 @@ def _export(env: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def _step(say: Callable[[str], None], what: str) -> Iterator[None]:
+def step(say: Callable[[str], None], what: str) -> Iterator[None]:
+    """Say what begins, and how long it took."""
     started = time.monotonic()
     say(f"- {what} ...")
     yield

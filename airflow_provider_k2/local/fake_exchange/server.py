@@ -61,10 +61,13 @@ class Market:
         self.clients: dict[ServerConnection, Wire] = {}
         self.sent = 0
         self.cuts = 0
+        self.trading: list[asyncio.Task[None]] = []
         self.seed = seed
         self._since_cut = 0
         self._last_time = 0
         self._newest: dict[str, int] = {}
+        # Another process has other trades: its ids are far away, so that what is between is no gap.
+        self._first_id = time.time_ns() // 1000
 
     def make(self, trades: int, rate: float | None) -> Iterable[tuple[int, str]]:
         """Make trades that follow those before, by time and by id.
@@ -83,8 +86,7 @@ class Market:
         for message in generate(plan):
             found = []
             for trade in trades_of(self.exchange, message):
-                newest = self._newest.get(trade.symbol)
-                number = trade.id if newest is None else newest + 1
+                number = self._newest.get(trade.symbol, self._first_id) + 1
                 self._newest[trade.symbol] = number
                 found.append(replace(trade, id=number))
                 self.book.add(found[-1])
@@ -143,6 +145,12 @@ class Market:
             with contextlib.suppress(ConnectionClosed):
                 await client.send(text)
 
+    def stop(self) -> None:
+        """End what commands have begun to trade."""
+        for task in self.trading:
+            task.cancel()
+        self.trading.clear()
+
     def heal(self) -> None:
         """End all faults."""
         self.faults.change(**asdict(Faults()))
@@ -169,6 +177,7 @@ class Market:
             "symbols": list(self.symbols),
             "clients": len(self.clients),
             "trades": self.book.count,
+            "trading": sum(not task.done() for task in self.trading),
             "sent": self.sent,
             "dropped": self.mangler.dropped,
             "doubled": self.mangler.doubled,
@@ -232,9 +241,10 @@ class FakeExchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *(task for market in self.markets.values() for task in market.trading)]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         assert self._server is not None
         self._server.close()
         await self._server.wait_closed()
@@ -327,11 +337,12 @@ class FakeExchange:
             "restart_ids": lambda market: market.restart_ids(),
             "rest": lambda market: market.rest_faults.append(_rest_fault(query)),
             "heal": lambda market: market.heal(),
-            "trade": lambda market: self._tasks.append(
+            "trade": lambda market: market.trading.append(
                 asyncio.create_task(
                     self.trade(market.exchange, int(query["trades"]), float(query.get("rate", 0)) or None)
                 )
             ),
+            "stop": lambda market: market.stop(),
             "trades": lambda market: [
                 asdict(trade)
                 for name in market.book.symbols

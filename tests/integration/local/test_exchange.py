@@ -31,6 +31,11 @@ def test_it_trades_by_itself_and_does_what_it_is_told(tmp_path: Path) -> None:
         done = requests.get(f"{base}/control/faults?exchange=kraken&drop=0.5&mute=yes", timeout=10)
         assert done.json() == {"done": ["kraken"]}
         assert (status()["kraken"]["faults"]["drop"], status()["binance"]["faults"]["drop"]) == (0.5, 0.0)
+        assert status()["binance"]["trading"] == 0
+        requests.get(f"{base}/control/trade?exchange=binance&trades=1000&rate=10", timeout=10)
+        assert status()["binance"]["trading"] == 1
+        requests.get(f"{base}/control/stop", timeout=10)
+        assert status()["binance"]["trading"] == 0
         requests.get(f"{base}/control/heal", timeout=10)
         assert status()["kraken"]["faults"]["mute"] is False
         for wrong in (
