@@ -5,7 +5,18 @@ The matrix of the direct engine, that of the Spark engine, and what random cases
 
 from __future__ import annotations
 
-from tests.faults.cases import cold_tier, concurrency, crashes, ledger, meanwhile, network, points, retention, warm_tier
+from tests.faults.cases import (
+    cold_tier,
+    concurrency,
+    crashes,
+    ledger,
+    maintenance,
+    meanwhile,
+    network,
+    points,
+    retention,
+    warm_tier,
+)
 from tests.faults.cases.base import HELD, STEPS, Case, Fault
 from tests.faults.http_proxy import drop_a_row, flip_a_byte
 from tests.faults.lab import SERVICES
@@ -146,9 +157,45 @@ def _gate() -> list[Case]:
     ]
 
 
+def _maintenance() -> list[Case]:
+    read, commit = ("after_rewrite", "after_rewrite_proof"), "before_maintenance_commit"
+    name = "maintenance"
+    return [
+        *_at(f"{name}: kill -9", maintenance.killed, *read, commit, "after_maintenance_commit"),
+        *_at(f"{name}: a window is committed meanwhile", maintenance.crossed_by_a_window, *read),
+        *_at(f"{name}: zombie after its leases ran out", maintenance.zombie, commit),
+        *_at(f"{name}: takes the lease of a window that stands still", maintenance.inside_a_window, *HELD),
+        *_at(f"{name}: ledger lost afterwards", maintenance.ledger_lost, "between runs"),
+        *(
+            case
+            for service in ("postgres", "catalog", "object store")
+            for mode in ("cut", "half-open")
+            for case in _at(f"{name}: {service} {mode}", maintenance.network(service, mode), "after_rewrite", commit)
+            # Nothing is asked of the store, or of the ledger, any more before the catalog has answered.
+            if (service, case.step) in {("catalog", commit), ("postgres", "after_rewrite"), ("object store", read[0])}
+        ),
+        *(
+            Case(f"{name}: commit answered {kind}", "commit", maintenance.answer(kind))
+            for kind in ("before:500", "after:503", "lost", "twice")
+        ),
+    ]
+
+
 def matrix() -> list[Case]:
     """Every fault at every step where it can strike."""
-    parts = (_crashes, _answers, _networks, _restarts, _concurrent, _ledger, _tiers, _layouts, _gate, points.cases)
+    parts = (
+        _crashes,
+        _answers,
+        _networks,
+        _restarts,
+        _concurrent,
+        _ledger,
+        _tiers,
+        _layouts,
+        _gate,
+        _maintenance,
+        points.cases,
+    )
     return [case for part in parts for case in part()]
 
 

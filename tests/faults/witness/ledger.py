@@ -50,8 +50,10 @@ class Ledger:
         return int(found[0][0]) if found else None
 
     def lease(self, target: str) -> tuple[str | None, int] | None:
-        """Holder and token."""
-        found = self.sql("SELECT holder, token FROM k2.leases WHERE target = %s", [target])
+        """Holder and token of the lease of windows; maintenance has one of its own."""
+        found = self.sql(
+            "SELECT holder, token FROM k2.leases WHERE target = %s AND pipeline != 'k2 maintenance'", [target]
+        )
         return (found[0][0], int(found[0][1])) if found else None
 
     def expire(self, target: str) -> bool:
