@@ -192,7 +192,8 @@ def _newest(system: LocalSystem, name: str) -> int:
 
 def _base(system: LocalSystem, name: str, first: int) -> int:
     """The id before the first trade of this run; what an earlier stand-in has traded has lower ones."""
-    return min(int(trade["id"]) for trade in _ask(system, f"trades?exchange={name}")[name] if trade["id"] > first) - 1
+    ids = [int(trade["id"]) for trade in _ask(system, f"trades?exchange={name}")[name]]
+    return min(number for number in ids if number > first) - 1
 
 
 def _wait(true: Callable[[], bool], what: str, system: LocalSystem) -> None:

@@ -150,6 +150,7 @@ class Market:
         for task in self.trading:
             task.cancel()
         self.trading.clear()
+        self._last_time = time.time_ns() // 1000  # not the end of what was planned
 
     def heal(self) -> None:
         """End all faults."""

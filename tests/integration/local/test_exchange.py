@@ -36,6 +36,11 @@ def test_it_trades_by_itself_and_does_what_it_is_told(tmp_path: Path) -> None:
         assert status()["binance"]["trading"] == 1
         requests.get(f"{base}/control/stop", timeout=10)
         assert status()["binance"]["trading"] == 0
+        requests.get(f"{base}/control/trade?exchange=binance&trades=20&rate=20", timeout=10)
+        deadline = time.monotonic() + 20
+        while status()["binance"]["trading"]:
+            assert time.monotonic() < deadline, "it waits for the end of what was stopped"
+            time.sleep(0.1)
         requests.get(f"{base}/control/heal", timeout=10)
         assert status()["kraken"]["faults"]["mute"] is False
         for wrong in (
