@@ -34,7 +34,9 @@ def folder(airflow_system: LocalSystem) -> Iterator[Path]:
         (dags / name).unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("victims", ["the scheduler alone", "the scheduler and its tasks"])
+@pytest.mark.parametrize(
+    "victims", [pytest.param("the scheduler alone", marks=pytest.mark.slow), "the scheduler and its tasks"]
+)
 def test_the_next_try_goes_on_where_the_cold_tier_stands(
     victims: str, airflow_system: LocalSystem, api: AirflowApi, folder: Path
 ) -> None:

@@ -65,7 +65,9 @@ class _Task:
         assert key == "return_value"
 
 
-@pytest.mark.parametrize("exchange", ["binance", "kraken", "coinbase"])
+@pytest.mark.parametrize(
+    "exchange", ["binance", *(pytest.param(name, marks=pytest.mark.slow) for name in ("kraken", "coinbase"))]
+)
 def test_what_is_missing_is_found_filled_and_unmarked(fed: Any, stand_in: StandIn, exchange: str) -> None:
     made = feed(stand_in, exchange, {5, 6, 7, 50, 90})
     listed = CliRunner().invoke(app, ["find", "--exchange", exchange, "--patience", "0", "--json"])

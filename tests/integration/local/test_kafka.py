@@ -73,6 +73,7 @@ def test_its_files_are_closed_and_its_command_line_holds_no_secret(kafka: Kafka)
     assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
 
 
+@pytest.mark.slow
 def test_what_it_has_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
     with LocalSystem(tmp_path, ("kafka",), default_ports=False, spark=SPARK, kafka=KAFKA) as system:
         producer = Producer({**system.kafka.settings(), "enable.idempotence": True})

@@ -114,6 +114,7 @@ def test_the_warm_tier_is_away_for_a_while(warm: Any, broker: Kafka) -> None:
     assert rows(warm, "SELECT count() FROM k2.bronze_trades_binance") == [(500,)]
 
 
+@pytest.mark.slow
 def test_two_consumers_share_the_partitions(warm: Any, broker: Kafka) -> None:
     produce(broker, "kraken", generated("kraken", 600, seed=8))
     threads = [threading.Thread(target=consume, args=(broker, "kraken")) for _ in range(2)]
@@ -154,6 +155,7 @@ def test_no_broker_is_one_sentence(warm: Any, monkeypatch: pytest.MonkeyPatch) -
     assert "k2 local up --with-kafka" in without.output
 
 
+@pytest.mark.slow
 def test_a_recording_goes_through_the_broker_and_counts_once(warm: Any, broker: Kafka, tmp_path: Path) -> None:
     recording = tmp_path / "trades.jsonl"
     messages = generated("binance", 300, seed=11)

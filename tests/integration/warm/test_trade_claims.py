@@ -87,7 +87,7 @@ def test_copies_and_dead_letters_do_not_disturb_each_other(warm):
     assert rows(warm, "SELECT count() FROM k2.dead_letter_trades") == [(4,)]
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_inserts_that_break_anywhere_again_and_again(warm, seed):
     """Records with copies, delivered in batches of any size, cut off between any two tables, and delivered again."""
     chance = random.Random(seed)
