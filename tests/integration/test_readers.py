@@ -194,6 +194,7 @@ def test_files_without_ids_are_read_by_the_name_mapping(
     assert sorted((row["n"], row["gone"], row["side"]) for row in rows) == [(n, "g", "BUY") for n in range(7)]
 
 
+@pytest.mark.slow
 def test_spark_finds_every_column(lake: Tiers, tmp_path: Path) -> None:
     import os
     import subprocess

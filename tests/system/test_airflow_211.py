@@ -100,6 +100,7 @@ dag = build_dag(Path(__file__).with_name("list.yaml"), dag_id="mixed", schedule=
 """
 
 
+@pytest.mark.slow
 def test_the_report_names_what_failed_and_what_was_skipped(
     clickhouse: ClickHouseHook,
     iceberg: IcebergTableHook,

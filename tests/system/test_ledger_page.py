@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_k2.local import LocalSystem
 
-pytestmark = pytest.mark.xdist_group("airflow")
+pytestmark = [pytest.mark.xdist_group("airflow"), pytest.mark.slow]
 
 PATH = "/data/airflow"
 PASSWORD = "seen by nobody"

@@ -53,10 +53,13 @@ pytestmark = pytest.mark.parametrize(
         pytest.param(
             PYTHON_211,
             id="2.11",
-            marks=pytest.mark.skipif(
-                not Path(PYTHON_211).is_file(),
-                reason="no Airflow 2.11 environment: `make test` makes it where Python 3.11 or 3.12 is there",
-            ),
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(
+                    not Path(PYTHON_211).is_file(),
+                    reason="no Airflow 2.11 environment: `make test` makes it where Python 3.11 or 3.12 is there",
+                ),
+            ],
         ),
     ],
 )

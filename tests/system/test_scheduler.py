@@ -144,6 +144,7 @@ def test_a_range_is_done_again_and_the_watermark_stays(
     assert (report["failed"], report["rows"], len(report["skipped_tables"])) == (0, 5000, 4)
 
 
+@pytest.mark.slow
 def test_an_interval_that_is_typed_into_the_form_is_done_again(run: dict[str, Any], api: AirflowApi) -> None:
     """What the form's "Specify Manually" sends; what it sends by default is a run that goes on from the watermark."""
     body = {
@@ -241,6 +242,7 @@ def test_reconciliation_repairs_late_rows_and_one_table_fails_alone(
     assert [tuple(row) for row in found] == [("cold.sys_good", "differs", 3)]
 
 
+@pytest.mark.slow
 def test_a_cleared_task_makes_the_whole_run_right(run: dict[str, Any], api: AirflowApi, warm: ClickHouseHook) -> None:
     """Last in this module: the bad table is put right.
 

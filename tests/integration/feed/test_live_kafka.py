@@ -127,6 +127,7 @@ def test_k2_feed_run_sends_messages_as_they_are_keyed_by_symbol_and_stops_cleanl
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_killed_in_the_middle_costs_no_trade(kafka: Kafka, topic: str) -> None:
     async def scenario() -> None:
         made = publisher(kafka, topic)

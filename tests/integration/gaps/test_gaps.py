@@ -139,6 +139,7 @@ def test_a_gap_that_is_open_for_long_fails_the_task(fed: Any, stand_in: StandIn)
         run("coinbase", alert_hours=0, wait_seconds=1)
 
 
+@pytest.mark.slow
 def test_ids_that_the_exchange_does_not_have_are_void(fed: Any, stand_in: StandIn) -> None:
     made = feed(stand_in, "kraken", {10})
     book = stand_in.exchange.book("kraken")

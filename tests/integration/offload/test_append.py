@@ -674,6 +674,7 @@ def test_a_conflict_is_planned_again_on_the_new_snapshot(tiers, catalog, caplog)
     assert table.cold.scan(row_filter="symbol == 'foreign'").to_arrow()["n"].to_pylist() == [90]
 
 
+@pytest.mark.slow
 def test_a_table_that_others_never_leave_alone_is_given_up(tiers, catalog):
     plan, _ = catalog
     table = tiers()

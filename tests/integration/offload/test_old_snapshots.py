@@ -91,7 +91,7 @@ def test_tags_and_branches_of_others_stay(table, few):
     table.assert_same()
 
 
-@pytest.mark.parametrize("status", [400, 422, 501])
+@pytest.mark.parametrize("status", [400, *(pytest.param(one, marks=pytest.mark.slow) for one in (422, 501))])
 def test_a_catalog_that_refuses_it_gets_the_window_without(table, few, status, system, monkeypatch, caplog):
     class Refusing(CatalogProxy):
         def answer(self, ask):
@@ -150,7 +150,7 @@ def test_a_catalog_in_a_database(table, few, tmp_path, monkeypatch):
     table.assert_same()
 
 
-@pytest.mark.parametrize("tags", ["tags kept", "tags dropped"])
+@pytest.mark.parametrize("tags", [pytest.param("tags kept", marks=pytest.mark.slow), "tags dropped"])
 @pytest.mark.parametrize("newest", ["ours", "somebody else's"])
 def test_somebody_expires_all_but_one_snapshot_in_between(table, few, tags, newest):
     move(table, 1, 9)

@@ -114,6 +114,7 @@ def test_late_trades_change_cold_candles(tables: TableList, clickhouse: Any, ice
     check_cold(client, iceberg)
 
 
+@pytest.mark.slow
 def test_the_gate_drops_all_nine_once_they_are_cold(
     tables: TableList, clickhouse: Any, iceberg: Any, ledger: Any
 ) -> None:

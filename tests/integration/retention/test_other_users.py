@@ -81,6 +81,9 @@ READS = {
     "a view of a Merge": {"view": "SELECT * FROM {t}_b_inner", "inner_engine": "Merge('test', '^{n}$')"},
 }
 
+SHORT = ("the table itself", "a view of a view, renamed", "sums")
+"""Those that ``make test`` tries; ``make slow`` tries the others, too."""
+
 
 def reader(first: Sourced, what: str, **more: Any) -> Sourced:
     """Another entry of pipeline `b` that reads the table in some way."""
@@ -99,7 +102,7 @@ def reader(first: Sourced, what: str, **more: Any) -> Sourced:
     return of_b(other(first, source=source, **spec))
 
 
-@pytest.mark.parametrize("what", READS)
+@pytest.mark.parametrize("what", [pytest.param(one, marks=() if one in SHORT else pytest.mark.slow) for one in READS])
 def test_rows_that_another_entry_has_not_moved_are_kept_until_it_has(first, what):
     second = reader(first, what, safety_lag="20d")
     second.offload()

@@ -96,6 +96,7 @@ def test_any_bytes_arrive_as_they_are(warm: Any, broker: Kafka) -> None:
     assert sum(row[2] for row in letters) == len(texts)
 
 
+@pytest.mark.slow
 def test_the_warm_tier_is_away_for_a_while(warm: Any, broker: Kafka) -> None:
     """Inserts fail, then work: nothing is committed in between, nothing is lost, and it is said."""
     produce(broker, "binance", generated("binance", 500, seed=7))

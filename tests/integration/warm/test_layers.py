@@ -35,6 +35,7 @@ def test_recordings_in_one_insert(warm):
     check_everything(warm)
 
 
+@pytest.mark.slow
 def test_recordings_in_many_small_shuffled_inserts(warm):
     random.seed(4)
     for exchange in EXCHANGES:
@@ -46,7 +47,7 @@ def test_recordings_in_many_small_shuffled_inserts(warm):
     check_everything(warm)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_generated_in_one_insert(warm, seed):
     for exchange in EXCHANGES:
         send(warm, exchange, generated(exchange, 10_000, seed))

@@ -261,6 +261,7 @@ def python_workers(process: psutil.Process) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.slow
 def test_a_task_whose_process_is_killed_is_done_again_and_counts_once(world, monkeypatch, tmp_path):
     some_rows(world, "again", 40)
     entry = world.table(source="t.again", target="cold.again", cursor="seen", partition=["symbol"])
@@ -309,6 +310,7 @@ def test_a_machine_without_the_packages_is_named(world):
     assert paths(world, "bare") == []
 
 
+@pytest.mark.slow
 def test_a_driver_elsewhere_answers_through_the_object_store(world, monkeypatch, tmp_path, caplog):
     """The driver sees neither the worker's folder nor its credentials: those lie in a file on its own machine."""
     some_rows(world, "remote", 30)
@@ -484,6 +486,7 @@ def test_failures_say_what_and_leave_everything(world, monkeypatch):
     assert cold(world, "fails").metadata.current_snapshot_id is None
 
 
+@pytest.mark.slow
 def test_an_error_of_a_service_names_it_and_no_secret(world, monkeypatch):
     some_rows(world, "lost", 1)
     entry = world.table(source="t.lost", target="cold.lost", cursor="seen")

@@ -6,6 +6,7 @@ The same buckets to the last bit, in both modes, whatever became of the table.
 import os
 import time
 
+import pytest
 from pyiceberg.types import StringType
 
 from airflow_provider_k2.engines.direct import DirectEngine
@@ -19,6 +20,7 @@ from tests.integration.pair import DAY, HOUR, Pair
 from tests.support.tasks import TaskRun
 
 
+@pytest.mark.slow
 def test_append_expiring_rows_deletes_and_an_older_schema(world):
     world.clickhouse.execute("CREATE DATABASE IF NOT EXISTS test")
     pair = Pair(
