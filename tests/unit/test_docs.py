@@ -63,6 +63,15 @@ def anchors(page: Path) -> set[str]:
     return found
 
 
+def test_every_fence_is_on_a_line_of_its_own() -> None:
+    """Else the rest of the page is shown as code."""
+    for page in PAGES:
+        lines = page.read_text(encoding="utf-8").splitlines()
+        fences = [line for line in lines if "```" in line]
+        assert all(re.fullmatch(r" *```\w*", line) for line in fences), name(page)
+        assert len(fences) % 2 == 0, name(page)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
     lost = []
