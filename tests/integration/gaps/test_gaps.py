@@ -106,6 +106,7 @@ def test_what_is_missing_is_found_filled_and_unmarked(fed: Any, stand_in: StandI
     ]
 
 
+@pytest.mark.slow
 def test_exactly_what_the_exchange_refuses_stays_open(fed: Any, stand_in: StandIn) -> None:
     made = feed(stand_in, "binance", {*range(20, 60), 80, 81}, trades=600)
     market = stand_in.exchange.markets["binance"]

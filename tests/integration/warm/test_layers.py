@@ -64,6 +64,7 @@ def test_every_form(warm, exchange, form):
     assert len(check_everything(warm)[exchange].trades) == 2_000
 
 
+@pytest.mark.slow
 def test_small_inserts_duplicates_and_merges_between(warm):
     shuffle = random.Random(9)
     for exchange in EXCHANGES:
