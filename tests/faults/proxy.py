@@ -128,6 +128,9 @@ class TcpProxy:
                     link.asks, link.answered = not data.endswith(GOOD_BYE), 0
                     link.matches = self._cut_after is not None and self._cut_after[0] in data
                 elif (part := self._cut(link, data)) is not None:
+                    # Told already: the other direction's thread must not take it for the server's doing.
+                    with self._lock:
+                        self._open.discard(link)
                     sink.sendall(part)
                     link.reset()
                     return
