@@ -70,20 +70,6 @@ def zombie(subject: Subject, step: str) -> dict[str, Any]:
     return {}
 
 
-def inside_a_window(subject: Subject, step: str) -> dict[str, Any]:
-    """A window stands still until its lease runs out; maintenance takes it and commits; the window wakes up."""
-    fill(subject)
-    subject.insert(30)
-    with subject.held(step) as (worker, go):
-        subject.needs(subject.expire_lease(), f"the window stood at {step}, and its lease ran out")
-        said = maintain(subject).wait()
-        assert said["ok"], f"maintenance during a window fails: {said}"
-        go()
-        worker.wait()
-    subject.expire_lease()
-    return {}
-
-
 def network(service: str, mode: str) -> Fault:
     """A service's network breaks while maintenance is at a step."""
 

@@ -164,7 +164,6 @@ def _maintenance() -> list[Case]:
         *_at(f"{name}: kill -9", maintenance.killed, *read, commit, "after_maintenance_commit"),
         *_at(f"{name}: a window is committed meanwhile", maintenance.crossed_by_a_window, *read),
         *_at(f"{name}: zombie after its leases ran out", maintenance.zombie, commit),
-        *_at(f"{name}: takes the lease of a window that stands still", maintenance.inside_a_window, *HELD),
         *_at(f"{name}: ledger lost afterwards", maintenance.ledger_lost, "between runs"),
         *(
             case
