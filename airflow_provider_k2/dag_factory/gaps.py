@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_k2.dag_factory.common import FIRST_DAY, shared_args
+from airflow_provider_k2.kafka.topics import LIVE_EXCHANGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import DAG
 
-EXCHANGES = ("binance", "kraken", "coinbase")
+EXCHANGES = LIVE_EXCHANGES
 
 DOCS = """
 Finds trades that an exchange has numbered and bronze does not hold, and fills them from the exchange's history: into

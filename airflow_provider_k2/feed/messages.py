@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_k2.feed.client import FeedError
+from airflow_provider_k2.kafka.topics import LIVE_EXCHANGES
 from airflow_provider_k2.windows import to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-EXCHANGES = ("binance", "kraken", "coinbase")
+EXCHANGES = LIVE_EXCHANGES
 
 LONGEST_LINE = 4 * 2**20
 """Maximum bytes of a line: a thousand trades in one message, which is the most that is accepted, are a tenth of it."""

@@ -82,8 +82,10 @@ class IcebergMaintenanceOperator(TableTask, BaseOperator):
     def _execute(self, context: Context) -> dict[str, Any]:
         from airflow_provider_k2.hooks.iceberg import IcebergTableHook
         from airflow_provider_k2.hooks.watermark import WatermarkHook
+        from airflow_provider_k2.hooks.without_pandas import load_pyarrow_datasets
         from airflow_provider_k2.maintenance.run import Maintenance
 
+        load_pyarrow_datasets()
         asked = self._asked_by(context)
         refuse_unknown(asked.conf, KEYS, asked.declared)
         target, entry = find_table(self.table, self.table_list, f"task {self.task_id}")
